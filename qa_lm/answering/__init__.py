@@ -1,0 +1,1 @@
+"""Questions to answers: generate, compare, load a trained model."""

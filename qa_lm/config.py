@@ -1,0 +1,275 @@
+"""The schema of a run: the only list of knobs, each with its meaning and unit.
+
+- `conf/` holds values; every value lands in one of these dataclasses, so a key that is not here cannot slip in.
+- Hydra composes the YAML files onto this schema (`register_schema`, before `hydra.main` runs);
+  `typed_config` then turns the result into plain objects, the only form the rest of the package sees.
+- `trainer` is open here: it takes any argument of `lightning.Trainer`, checked against the Trainer's own signature
+  in `qa_lm.training.trainer_arguments`.
+"""
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from qa_lm.errors import UserError
+
+
+class TrainOn(Enum):
+    """Which targets carry loss."""
+
+    all = "all"
+    answer = "answer"
+
+
+class LossWeighting(Enum):
+    """How the losses of single tokens are averaged."""
+
+    token = "token"
+    pair = "pair"
+
+
+class Mode(Enum):
+    """Whether a smaller or a larger value of the monitored metric is better."""
+
+    min = "min"
+    max = "max"
+
+
+@dataclass
+class DataConfig:
+    """Where the pairs come from and how they become batches."""
+
+    builtin: str | None = None
+    """Name of a set of pairs shipped with qa_lm, in `qa_lm/data/builtin/`; null to read `path`."""
+    path: str | None = None
+    """File of pairs: .jsonl with a {"question", "answer"} object per line, or .csv with those columns."""
+    split_seed: int = 42
+    """Seed of the shuffle (`random.Random`) before the split into training and validation."""
+    train_fraction: float = 0.8
+    """Share of the shuffled pairs that is trained, from the front; the rest is validation."""
+    batch_size: int = 1
+    """Pairs per step."""
+    shuffle: bool = False
+    """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
+    train_on: TrainOn = TrainOn.all
+    """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
+
+
+@dataclass
+class TokenizerConfig:
+    """How text becomes ids."""
+
+    kind: str = "gpt2"
+    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs) or `folder` (see `path`)."""
+    path: str | None = None
+    """For `folder`: a folder with tokenizer.json."""
+    vocab_size: int | None = None
+    """For `bpe`: the most entries the vocabulary may have, at least 257 (every byte and EOS)."""
+
+
+@dataclass
+class ModelConfig:
+    """The causal language model, from scratch."""
+
+    architecture: str = "gpt2"
+    """A causal-LM model type of transformers: gpt2, llama, qwen3, ..."""
+    hidden_size: int = MISSING
+    """Width of the residual stream."""
+    layers: int = MISSING
+    """Number of blocks."""
+    heads: int = MISSING
+    """Attention heads per block."""
+    context: int = 256
+    """Most tokens the model sees at once, question and answer together."""
+    dropout: float = 0.0
+    """Dropout probability, wherever the architecture has dropout."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the architecture's transformers config, by their own names."""
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW, as torch has it; every parameter decays."""
+
+    lr: float = 5e-5
+    """Learning rate, constant."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay per step, times `lr`."""
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """When to stop before `trainer.max_epochs`."""
+
+    patience: int | None = 5
+    """Validations in a row without improvement of `monitor` before training stops; null never stops."""
+    min_delta: float = 0.0
+    """Smallest change that counts as improvement."""
+
+
+@dataclass
+class EvaluationConfig:
+    """The questions asked of the best model at the end."""
+
+    max_pairs: int = 1000
+    """At most so many pairs of each split are answered, the first ones."""
+    batch_size: int = 32
+    """Questions answered at once."""
+    max_new_tokens: int = 64
+    """Longest answer generated, in tokens; raised to the longest true answer."""
+
+
+@dataclass
+class TrainConfig:
+    """One training run."""
+
+    seed: int = 42
+    """Seed of weights, dropout and the order of pairs; recorded in the run folder."""
+    monitor: str = "val/loss"
+    """Metric that early stopping and the best checkpoint follow."""
+    monitor_mode: Mode = Mode.min
+    """Whether `monitor` is better when smaller (`min`) or larger (`max`)."""
+    loss_weighting: LossWeighting = LossWeighting.pair
+    """`pair`: mean over pairs of each pair's mean token loss (the tutorial's). `token`: mean over tokens."""
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `lightning.Trainer`, any of them, by name."""
+
+
+def register_schema() -> None:
+    """Put the schema where Hydra's defaults lists find it."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(group="data", name="data_schema", node=DataConfig)
+    store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
+    store.store(group="model", name="model_schema", node=ModelConfig)
+    store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
+    # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
+    store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
+
+
+def typed_config(composed: DictConfig) -> TrainConfig:
+    """The composed configuration as plain, checked objects.
+
+    Raises:
+        UserError: a key that the schema does not have (`+key=value` adds one behind Hydra's back), one that is
+            missing, or a value out of its range; the message begins with the key.
+    """
+    _check_keys(composed, TrainConfig, "")
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise UserError(f"{missing[0]} has no value; give one: {missing[0]}=...", missing[0])
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, TrainConfig)
+    check_values(config)
+    return config
+
+
+def schema_keys() -> list[str]:
+    """Every key of the schema, dotted: `seed`, `optimizer`, `optimizer.lr`, ..."""
+    return _dotted(TrainConfig, "")
+
+
+def _dotted(schema: type, prefix: str) -> list[str]:
+    keys = []
+    for each in fields(schema):
+        keys.append(prefix + each.name)
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            keys += _dotted(each.type, f"{prefix}{each.name}.")
+    return keys
+
+
+def nearest_key(key: str) -> str | None:
+    """The schema's key that a mistyped one most likely means: a close spelling, or the same name at another level."""
+    keys = schema_keys()
+    if close := difflib.get_close_matches(key, keys, 1, cutoff=0.75):
+        return close[0]
+    leaf = key.rpartition(".")[2]
+    by_leaf = {known.rpartition(".")[2]: known for known in reversed(keys)}
+    close = difflib.get_close_matches(leaf, by_leaf, 1, cutoff=0.75)
+    return by_leaf[close[0]] if close else None
+
+
+def unknown_key(key: str) -> UserError:
+    """The error for a key that the schema does not have."""
+    nearest = nearest_key(key)
+    return UserError(f"{key}: no such setting" + (f"; did you mean {nearest}?" if nearest else ""), key)
+
+
+def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
+    known = {each.name: each for each in fields(schema)}
+    for name in composed:
+        if name not in known:
+            raise unknown_key(f"{prefix}{name}")
+    for name, each in known.items():
+        if name not in composed:
+            raise UserError(f"{prefix}{name}: must not be deleted; give it a value", f"{prefix}{name}")
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            _check_keys(composed[name], each.type, f"{prefix}{name}.")
+
+
+def resolved_yaml(config: TrainConfig) -> str:
+    """The configuration as YAML text, with no interpolation left."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def check_values(config: TrainConfig) -> None:
+    """Refuse what no type can: numbers out of range, choices that contradict each other."""
+    data, tokenizer, model = config.data, config.tokenizer, config.model
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
+    _require(config.monitor in MONITORS, "monitor", config.monitor, f"must be one of {', '.join(MONITORS)}")
+    better = MONITORS[config.monitor]
+    _require(config.monitor_mode is better, "monitor_mode", config.monitor_mode.value, f"must be {better.value} for {config.monitor}")
+    one_source = (data.builtin is None) != (data.path is None)
+    _require(one_source, "data.path", data.path, "give the file of pairs: data=file data.path=pairs.jsonl (data.builtin is for shipped pairs)")
+    _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    for key, value in {
+        "data.batch_size": data.batch_size,
+        "model.hidden_size": model.hidden_size,
+        "model.layers": model.layers,
+        "model.heads": model.heads,
+        "early_stopping.patience": 1 if config.early_stopping.patience is None else config.early_stopping.patience,
+        "evaluation.batch_size": config.evaluation.batch_size,
+        "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
+    }.items():
+        _require(value >= 1, key, value, "must be at least 1")
+    _require(config.evaluation.max_pairs >= 0, "evaluation.max_pairs", config.evaluation.max_pairs, "must be 0 or more")
+    _require(model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
+    _require(model.hidden_size % model.heads == 0, "model.heads", model.heads, f"must divide model.hidden_size = {model.hidden_size}")
+    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
+    _require(tokenizer.kind in TOKENIZER_KINDS, "tokenizer.kind", tokenizer.kind, f"must be one of {', '.join(TOKENIZER_KINDS)}")
+    _require(tokenizer.kind != "folder" or tokenizer.path is not None, "tokenizer.path", None, "give the folder that holds tokenizer.json")
+    if tokenizer.kind == "bpe":
+        _require((tokenizer.vocab_size or 0) >= 257, "tokenizer.vocab_size", tokenizer.vocab_size, "must be at least 257: every byte and EOS")
+    _check_optimizer(config.optimizer)
+    _require(config.early_stopping.min_delta >= 0, "early_stopping.min_delta", config.early_stopping.min_delta, "must be 0 or more")
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _require(0 < optimizer.lr < 10, "optimizer.lr", optimizer.lr, "must be above 0 and below 10")
+    _require(all(0 <= beta < 1 for beta in optimizer.betas), "optimizer.betas", optimizer.betas, "must each be at least 0 and below 1")
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
+    _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "must be 0 or more")
+
+
+MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/loss": Mode.min}
+TOKENIZER_KINDS = ("gpt2", "bpe", "folder")
+
+
+def _require(holds: bool, key: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UserError(f"{key}={'null' if value is None else value}: {rule}", key)

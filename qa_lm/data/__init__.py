@@ -1,0 +1,1 @@
+"""Pairs to batches: read, split, tokenize, encode, collate."""

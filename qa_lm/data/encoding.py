@@ -1,0 +1,106 @@
+"""A pair as ids: what the model is trained on, and what it is asked.
+
+Question and answer are encoded apart and their ids joined:
+
+    ids     = encode(question) + encode(" " + answer) + [EOS]
+    inputs  = ids[:-1]
+    targets = ids[1:]
+
+so the prompt has the same ids in training and when the model is asked, whatever the tokenizer. For GPT-2's BPE this
+equals encoding the joined string, because its pre-tokenizer always cuts before the space.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from qa_lm.data.pairs import Pair
+from qa_lm.data.tokenizer import TextTokenizer
+from qa_lm.errors import UserError
+
+TEMPLATE_FILE = "prompt_template.json"
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """How a question and an answer are written; the default is the tutorial's `question + " " + answer`."""
+
+    prompt: str = "{question}"
+    answer: str = " {answer}"
+
+    def prompt_text(self, question: str) -> str:
+        """The text before the answer. `str.replace`, not `format`: a question may hold braces."""
+        return self.prompt.replace("{question}", question)
+
+    def answer_text(self, answer: str) -> str:
+        """The answer as it follows the prompt."""
+        return self.answer.replace("{answer}", answer)
+
+    def answer_from(self, text: str) -> str:
+        """The answer in a generated text: the template's own characters taken off."""
+        before, _, after = self.answer.partition("{answer}")
+        return text.removeprefix(before).removesuffix(after)
+
+    def save(self, folder: Path) -> None:
+        """Write it beside a model."""
+        (folder / TEMPLATE_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "PromptTemplate":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or is not a template.
+        """
+        path = folder / TEMPLATE_FILE
+        try:
+            template = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a prompt template ({error})") from None
+        if "{question}" not in template.prompt or "{answer}" not in template.answer:
+            raise UserError(f"{path}: the prompt needs {{question}} and the answer needs {{answer}}")
+        return template
+
+
+class Example(NamedTuple):
+    """An encoded pair: `ids` with its EOS, of which the first `prompt_tokens` are the prompt."""
+
+    ids: list[int]
+    prompt_tokens: int
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The answer's ids with the EOS."""
+        return self.ids[self.prompt_tokens :]
+
+
+def encode_prompts(questions: list[str], tokenizer: TextTokenizer, template: PromptTemplate) -> list[list[int]]:
+    """The ids a model is asked with, one list per question."""
+    return tokenizer.encode([template.prompt_text(question) for question in questions])
+
+
+def encode_pairs(pairs: list[Pair], tokenizer: TextTokenizer, template: PromptTemplate, context: int) -> list[Example]:
+    """The examples of the pairs, in order, EOS included.
+
+    Args:
+        pairs: what to encode.
+        tokenizer: text to ids.
+        template: how question and answer are written.
+        context: the most tokens the model sees at once.
+
+    Raises:
+        UserError: a pair is longer than the context allows (an example of n ids has n - 1 inputs).
+    """
+    prompts = encode_prompts([pair.question for pair in pairs], tokenizer, template)
+    answers = tokenizer.encode([template.answer_text(pair.answer) for pair in pairs])
+    examples = [Example(prompt + answer + [tokenizer.eos_id], len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)]
+    too_long = [pair for pair, example in zip(pairs, examples, strict=True) if len(example.ids) - 1 > context]
+    if too_long:
+        longest = max(len(example.ids) for example in examples) - 1
+        raise UserError(
+            f"{len(too_long)} of {len(pairs)} pairs have more tokens than model.context={context}, "
+            f"the first one: {too_long[0].question[:60]!r}\n"
+            f"Set model.context={longest} or more, or shorten them."
+        )
+    return examples

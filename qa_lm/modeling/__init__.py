@@ -1,0 +1,1 @@
+"""The causal language model, its loss, its optimizer and its LightningModule."""

@@ -1,0 +1,119 @@
+"""A causal language model of transformers, from scratch, in two parts: body and head.
+
+- The body gives a hidden state per position; the head turns hidden states into logits. The loss runs the head only
+  where a target is trained, so the two are called apart.
+- An architecture whose logits are more than `head(body(x))` (scaled, soft-capped) is refused at build.
+- Attention needs no mask: with `attention_mask=None` and `use_cache=False` transformers masks causally, and
+  `position_ids` that restart at 0 separate examples that share a row.
+"""
+
+import difflib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from qa_lm.errors import UserError
+
+# What different architectures call their dropout probabilities.
+DROPOUT_NAMES = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "residual_dropout", "embedding_dropout")
+
+
+def build_causal_lm(
+    architecture: str,
+    vocab_size: int,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    context: int,
+    dropout: float,
+    eos_id: int,
+    extra: dict[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A model with fresh weights, drawn from torch's global generator.
+
+    Args:
+        architecture: a causal-LM model type of transformers, such as "gpt2" or "llama".
+        vocab_size: number of token ids.
+        hidden_size: width of the residual stream.
+        layers: number of blocks.
+        heads: attention heads per block.
+        context: the most tokens seen at once.
+        dropout: probability, for every dropout the architecture has.
+        eos_id: the id that ends an answer; generation stops there.
+        extra: further arguments of the architecture's config, by their own names.
+
+    Raises:
+        UserError: no such architecture or argument, or one whose logits are not head(body(x)).
+    """
+    config = _config(architecture, extra or {})
+    config.update({"vocab_size": vocab_size, "hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": heads})
+    config.update({"max_position_embeddings": context, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None})
+    if hasattr(config, "num_key_value_heads") and "num_key_value_heads" not in (extra or {}):
+        config.num_key_value_heads = heads
+    for name in DROPOUT_NAMES:
+        if hasattr(config, name):
+            setattr(config, name, dropout)
+    config.update(extra or {})
+    try:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UserError(f"model: transformers cannot build this {architecture}: {str(error).splitlines()[0]}") from None
+    _check_plain_head(model, architecture)
+    return model
+
+
+def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
+    """The body's output.
+
+    Args:
+        model: any causal LM of transformers.
+        inputs: token ids (rows, time).
+        positions: position of each token in its example (rows, time).
+
+    Returns:
+        (rows, time, hidden_size)
+    """
+    return model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
+
+
+def head(model: PreTrainedModel) -> nn.Module:
+    """The linear map from a hidden state to logits."""
+    return model.get_output_embeddings()
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable numbers; tied weights count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _config(architecture: str, extra: dict[str, Any]) -> PretrainedConfig:
+    known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
+    if architecture not in known:
+        close = difflib.get_close_matches(architecture, known, 3)
+        raise UserError(
+            f"model.architecture={architecture}: transformers has no causal LM of this type; did you mean {' or '.join(close) or 'gpt2 or llama'}?"
+        )
+    config = AutoConfig.for_model(architecture)
+    # transformers stores any argument it is given without a word, so a typo would change nothing.
+    arguments = {*config.to_dict(), *config.attribute_map}
+    for name in extra:
+        if name not in arguments:
+            close = difflib.get_close_matches(name, arguments, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"model.extra.{name}: {architecture} has no such argument{hint}")
+    return config
+
+
+@torch.no_grad()
+def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
+    inputs = torch.arange(4)[None] % model.config.vocab_size
+    positions = torch.arange(4)[None]
+    model.eval()
+    ours = head(model)(hidden_states(model, inputs, positions))
+    theirs = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
+    model.train()
+    if not torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4):
+        raise UserError(f"model.architecture={architecture}: its logits are not a linear map of its hidden states; choose another architecture")

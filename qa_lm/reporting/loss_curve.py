@@ -1,0 +1,50 @@
+"""loss_curve.png: train and validation loss by epoch, the best epoch marked."""
+
+import csv
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Colours that differ in lightness too, for print and for colour-blind readers (Okabe and Ito).
+TRAIN, VALIDATION, INK = "#0072B2", "#D55E00", "#404040"
+
+
+def draw_loss_curve(run_folder: Path) -> Path:
+    """Draw the curve of a run folder from its metrics.csv; returns the picture's path."""
+    with (run_folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    best_epoch = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))["best_epoch"]
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = [int(row["epoch"]) for row in rows]
+    axes.plot(epochs, [float(row["train_loss"]) for row in rows], color=TRAIN, marker="o", markersize=3.5, linewidth=1.6, label="train")
+    validated = [(int(row["epoch"]), float(row["val_loss"])) for row in rows if row["val_loss"]]
+    if validated:
+        axes.plot(*zip(*validated, strict=True), color=VALIDATION, marker="s", markersize=3.5, linewidth=1.6, label="validation")
+        _mark_best(axes, [point for point in validated if point[0] == best_epoch])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("cross-entropy loss (nats)")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+    axes.legend(frameon=False)
+    path = run_folder / "loss_curve.png"
+    figure.savefig(path, dpi=200)
+    return path
+
+
+def _mark_best(axes, points: list[tuple[int, float]]) -> None:
+    for epoch, loss in points:
+        axes.plot([epoch], [loss], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
+        axes.annotate(
+            f"best: epoch {epoch}, {loss:.3f}",
+            (epoch, loss),
+            xytext=(0, 12),
+            textcoords="offset points",
+            ha="right" if epoch > 1 else "left",
+            color=INK,
+            fontsize=9,
+        )

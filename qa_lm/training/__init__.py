@@ -1,0 +1,1 @@
+"""One training run, from a typed configuration to a run folder."""

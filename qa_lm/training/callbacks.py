@@ -1,0 +1,159 @@
+"""What happens around the steps: the record of epochs, the words on the screen, the progress bar."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.run_folder import write_text
+
+EpochRow = dict[str, int | float | None]
+
+
+class EpochRecord(Callback):
+    """Keeps a row per epoch, writes metrics.csv, and logs what the module itself does not.
+
+    The rows hold no times, so that two runs with one seed write the same file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[EpochRow] = []
+        self.train_tokens = 0
+        self.train_seconds = 0.0
+        self._epoch_tokens = 0
+        self._epoch_start = self._epoch_end = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._epoch_tokens = 0
+        self._epoch_start = self._epoch_end = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count tokens; log the loss every `log_every_n_steps` steps."""
+        self._epoch_tokens += batch.tokens
+        self._epoch_end = time.perf_counter()
+        if trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/loss_step": float(outputs["loss"])}, step=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row; write and log it."""
+        assert isinstance(pl_module, CausalLMModule)
+        seconds = self._epoch_end - self._epoch_start
+        self.train_tokens += self._epoch_tokens
+        self.train_seconds += seconds
+        train_loss = pl_module.epoch_train_loss()
+        optimizer = trainer.optimizers[0]
+        metrics = trainer.callback_metrics
+        row: EpochRow = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "train_loss": train_loss,
+            "val_loss": float(metrics["val/loss"]) if "val/loss" in metrics else None,
+            "val_exact_match": float(metrics["val/exact_match"]) if "val/exact_match" in metrics else None,
+            "learning_rate": optimizer.param_groups[0]["lr"],
+        }
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_text(self.path, self._csv())
+        perf = self._epoch_tokens / seconds if seconds else 0.0
+        extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
+        for logger in trainer.loggers:
+            logger.log_metrics(extra, step=trainer.global_step)
+
+    def _csv(self) -> str:
+        file = io.StringIO()
+        writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue()
+
+
+class ConsoleReport(Callback):
+    """Says each epoch how it went, and in words when and why training stopped.
+
+    Must stand after `EpochRecord` and `EarlyStopping`.
+    """
+
+    def __init__(self, record: EpochRecord, early_stopping: EarlyStopping | None, best: ModelCheckpoint) -> None:
+        self.record, self.early_stopping, self.best = record, early_stopping, best
+        self._best_score: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One line for the epoch."""
+        row = self.record.rows[-1]
+        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        words = [f"epoch {row['epoch']:>{len(epochs) - 1 if epochs else 1}}{epochs}", f"train loss {row['train_loss']:.4f}"]
+        if row["val_loss"] is not None:
+            words += [f"val loss {row['val_loss']:.4f}", self._verdict()]
+        say(trainer, "   ".join(words))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The early stop, if it was one."""
+        stopping = self.early_stopping
+        if stopping is None or stopping.stopped_epoch == 0:
+            return
+        if stopping.wait_count >= stopping.patience:
+            say(
+                trainer,
+                f"Stopped early: {stopping.monitor} has not improved on {float(stopping.best_score):.4f} "
+                f"for {stopping.patience} epochs in a row.",
+            )
+        else:
+            say(trainer, f"Stopped early: {stopping.monitor} is no longer a finite number.")
+
+    def _verdict(self) -> str:
+        # The best checkpoint is saved when validation ends, which was before this line.
+        score = None if self.best.best_model_score is None else float(self.best.best_model_score)
+        if score != self._best_score:
+            self._best_score = score
+            return f"improved, saved as {self.best.filename}{self.best.FILE_EXTENSION}"
+        if self.early_stopping is None:
+            return "no improvement"
+        return f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"
+
+
+class RunningLossBar(TQDMProgressBar):
+    """Lightning's bar, with the running train loss and epochs counted from 1."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Name the epoch as the epoch lines do."""
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        """The mean loss of the epoch so far."""
+        assert isinstance(pl_module, CausalLMModule)
+        return {"train loss": f"{pl_module.running_train_loss():.4f}"}
+
+
+def say(trainer: pl.Trainer, line: str) -> None:
+    """Print once, whatever the number of processes, without tearing a progress bar."""
+    if not trainer.is_global_zero:
+        return
+    if isinstance(trainer.progress_bar_callback, TQDMProgressBar) and trainer.progress_bar_callback.is_enabled:
+        trainer.progress_bar_callback.print(line, file=sys.stdout)
+        sys.stdout.flush()
+    else:
+        print(line, flush=True)
+
+
+class EventsLogger(TensorBoardLogger):
+    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml (config.yaml says it all)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        """Flush what is buffered."""
+        self.experiment.flush()

@@ -1,0 +1,27 @@
+"""model/: the trained model as a folder that transformers loads, with its tokenizer and prompt template."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.tokenizer import TextTokenizer
+
+
+def export_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path) -> None:
+    """Write safetensors and JSON: `AutoModelForCausalLM.from_pretrained(folder)` needs nothing else.
+
+    The folder appears whole: it is written beside the target and renamed.
+    """
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        os.chmod(beside, 0o755)
+        model.save_pretrained(beside)
+        tokenizer.save(beside, context=model.config.max_position_embeddings)
+        template.save(beside)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,44 @@
+"""The names in a run folder, and how its files are written: whole or not at all."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CONFIG = "config.yaml"
+METRICS_BY_EPOCH = "metrics.csv"
+METRICS = "metrics.json"
+ANSWERS = "answers.jsonl"
+ENVIRONMENT = "environment.json"
+LOSS_CURVE = "loss_curve.png"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the target and rename: a reader sees the old file or the new one, never half of one."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write as indented JSON; nan and infinity, which JSON has not, become null."""
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write one JSON object per line."""
+    write_text(path, "".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float) and (content != content or content in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content
