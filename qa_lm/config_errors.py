@@ -43,7 +43,9 @@ def check_defaults_lists(conf: Path, choices: DictConfig) -> None:
         for entry in content.get("defaults", []):
             for group in entry if isinstance(entry, dict) else ():
                 if not DEFAULTS_ENTRY.fullmatch(str(group)):
-                    raise UserError(f"{_shown(file, conf)}: in defaults, {group!r} is no group; write 'override /group: choice'")
+                    raise UserError(
+                        f"{_shown(file, conf)}: in defaults, {group!r} is no group; write 'override /group: choice'"
+                    )
 
 
 def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
@@ -62,7 +64,9 @@ def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
         return f"{where}not YAML: {error.problem}"
     if isinstance(error, OverrideParseException):
         first = str(error.__cause__ or error).splitlines()[0]
-        return f"cannot read {error.override!r}: {first}\nWrite key=value; quote a value that holds any of , = [ ] {{ }} or spaces."
+        return (
+            f"cannot read {error.override!r}: {first}\nWrite key=value; quote a value that holds any of , = [ ] {{ }}"
+        )
     if isinstance(error, OmegaConfBaseException):
         return _with_origin(*_setting(str(error)), conf, overrides)
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -111,7 +115,11 @@ def _missing_choice(name: str, conf: Path) -> str:
     entries = [*choices, "_self_", *([f"{group}_schema"] if group in schema_keys() else ["train_schema"])]
     close = difflib.get_close_matches(choice, entries, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{group or 'defaults'}={choice}: no such choice{hint} There is {', '.join(choices)}." if group else f"{choice}: no such file in conf{hint}"
+    return (
+        f"{group or 'defaults'}={choice}: no such choice{hint} There is {', '.join(choices)}."
+        if group
+        else f"{choice}: no such file in conf{hint}"
+    )
 
 
 def _with_origin(message: str, key: str | None, conf: Path, overrides: list[str]) -> str:

@@ -63,7 +63,9 @@ class Answerer:
             if not question.strip():
                 raise UserError(f"question {number} is empty")
             if len(prompt) >= context:
-                raise UserError(f"question {number} has {len(prompt)} tokens; this model sees {context}, its answer included")
+                raise UserError(
+                    f"question {number} has {len(prompt)} tokens; this model sees {context}, its answer included"
+                )
         continuations = generate(self.model, prompts, self.tokenizer.eos_id, max_new_tokens, sampling=sampling)
         return [
             Answer(question, self.template.answer_from(self.tokenizer.decode(found.ids)), found.stopped, len(found.ids))

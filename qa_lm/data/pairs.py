@@ -52,11 +52,15 @@ def read_pairs(path: Path) -> list[Pair]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             pairs = [_checked(path, line, question, answer) for line, question, answer in reader(path, file)]
     except UnicodeDecodeError as error:
-        raise located(path, _line_of_bad_byte(path), f"not UTF-8 (byte {error.object[error.start]:#04x}); save the file as UTF-8") from None
+        raise located(
+            path, _line_of_bad_byte(path), f"not UTF-8 (byte {error.object[error.start]:#04x}); save the file as UTF-8"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if len(pairs) < 2:
-        raise UserError(f"{path}: {len(pairs) or 'no'} pair{'s' * (not pairs)}; at least two are needed, one to train and one to validate")
+        raise UserError(
+            f"{path}: {'1 pair' if pairs else 'no pairs'}; at least two are needed, one to train and one to validate"
+        )
     return pairs
 
 
@@ -79,7 +83,9 @@ def _read_jsonl(path: Path, file: TextIO) -> Iterator[tuple[int, object, object]
         if not isinstance(record, dict):
             raise located(path, line, f'expected {{"question": ..., "answer": ...}}, found {type(record).__name__}')
         if missing := [column for column in COLUMNS if column not in record]:
-            raise located(path, line, f"no {' and no '.join(missing)}; found the keys {', '.join(map(str, record)) or '(none)'}")
+            raise located(
+                path, line, f"no {' and no '.join(missing)}; found the keys {', '.join(map(str, record)) or '(none)'}"
+            )
         yield line, record["question"], record["answer"]
 
 
@@ -90,11 +96,15 @@ def _read_csv(path: Path, file: TextIO) -> Iterator[tuple[int, object, object]]:
     try:
         header = next(rows, [])
         if missing := [column for column in COLUMNS if column not in header]:
-            raise located(path, 1, f"no column {' and no column '.join(missing)}; the header has {', '.join(header) or 'nothing'}")
+            raise located(
+                path, 1, f"no column {' and no column '.join(missing)}; the header has {', '.join(header) or 'nothing'}"
+            )
         line = rows.line_num + 1
         for row in rows:
             if row and len(row) != len(header):
-                raise located(path, line, f"{len(row)} fields where the header has {len(header)}; quote a text that holds a comma")
+                raise located(
+                    path, line, f"{len(row)} fields where the header has {len(header)}; quote a text that holds a comma"
+                )
             if row:
                 yield line, row[header.index("question")], row[header.index("answer")]
             line = rows.line_num + 1  # a quoted field may hold line ends: a record starts after the last one's end
@@ -112,7 +122,8 @@ def _checked(path: Path, line: int, question: object, answer: object) -> Pair:
             text.encode()
         except UnicodeEncodeError:
             raise located(path, line, f"the {name} holds half of a surrogate pair, which is no character") from None
-    assert isinstance(question, str) and isinstance(answer, str)
+    assert isinstance(question, str)
+    assert isinstance(answer, str)
     return Pair(question, answer)
 
 

@@ -18,7 +18,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from qa_lm.errors import UserError
 
 # What different architectures call their dropout probabilities.
-DROPOUT_NAMES = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "residual_dropout", "embedding_dropout")
+DROPOUT_NAMES = (
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "attention_dropout",
+    "hidden_dropout",
+    "residual_dropout",
+    "embedding_dropout",
+)
 
 
 def build_causal_lm(
@@ -49,8 +57,17 @@ def build_causal_lm(
         UserError: no such architecture or argument, or one whose logits are not head(body(x)).
     """
     config = _config(architecture, extra or {})
-    config.update({"vocab_size": vocab_size, "hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": heads})
-    config.update({"max_position_embeddings": context, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None})
+    config.update(
+        {
+            "vocab_size": vocab_size,
+            "hidden_size": hidden_size,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+        }
+    )
+    config.update(
+        {"max_position_embeddings": context, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None}
+    )
     if hasattr(config, "num_key_value_heads") and "num_key_value_heads" not in (extra or {}):
         config.num_key_value_heads = heads
     for name in DROPOUT_NAMES:
@@ -94,7 +111,8 @@ def _config(architecture: str, extra: dict[str, Any]) -> PretrainedConfig:
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, 3)
         raise UserError(
-            f"model.architecture={architecture}: transformers has no causal LM of this type; did you mean {' or '.join(close) or 'gpt2 or llama'}?"
+            f"model.architecture={architecture}: transformers has no causal LM of this type; "
+            f"did you mean {' or '.join(close) or 'gpt2 or llama'}?"
         )
     config = AutoConfig.for_model(architecture)
     # transformers stores any argument it is given without a word, so a typo would change nothing.
@@ -116,4 +134,6 @@ def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
     theirs = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
     model.train()
     if not torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4):
-        raise UserError(f"model.architecture={architecture}: its logits are not a linear map of its hidden states; choose another architecture")
+        raise UserError(
+            f"model.architecture={architecture}: its logits are not a linear map of its hidden states; choose another"
+        )

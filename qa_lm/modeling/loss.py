@@ -58,7 +58,9 @@ def _token_losses(hidden: Tensor, head: nn.Module, targets: Tensor) -> tuple[Ten
     for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
         # With several chunks the backward pass makes each chunk's logits again instead of keeping all of them.
         again = len(hidden) > CHUNK and torch.is_grad_enabled()
-        pieces.append(checkpoint(_chunk, states, head, ids, use_reentrant=False) if again else _chunk(states, head, ids))
+        pieces.append(
+            checkpoint(_chunk, states, head, ids, use_reentrant=False) if again else _chunk(states, head, ids)
+        )
     return torch.cat([losses for losses, _ in pieces]), torch.cat([right for _, right in pieces])
 
 

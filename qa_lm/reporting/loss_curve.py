@@ -19,10 +19,25 @@ def draw_loss_curve(run_folder: Path) -> Path:
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     epochs = [int(row["epoch"]) for row in rows]
-    axes.plot(epochs, [float(row["train_loss"]) for row in rows], color=TRAIN, marker="o", markersize=3.5, linewidth=1.6, label="train")
+    axes.plot(
+        epochs,
+        [float(row["train_loss"]) for row in rows],
+        color=TRAIN,
+        marker="o",
+        markersize=3.5,
+        linewidth=1.6,
+        label="train",
+    )
     validated = [(int(row["epoch"]), float(row["val_loss"])) for row in rows if row["val_loss"]]
     if validated:
-        axes.plot(*zip(*validated, strict=True), color=VALIDATION, marker="s", markersize=3.5, linewidth=1.6, label="validation")
+        axes.plot(
+            *zip(*validated, strict=True),
+            color=VALIDATION,
+            marker="s",
+            markersize=3.5,
+            linewidth=1.6,
+            label="validation",
+        )
         _mark_best(axes, [point for point in validated if point[0] == best_epoch])
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy loss (nats)")

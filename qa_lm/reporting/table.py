@@ -20,7 +20,15 @@ def answers_table(run_folder: Path) -> str:
     trained = [answer for answer in answers if answer["split"] == "train"]
     shown = [*held_out[: max(ROWS // 2, ROWS - len(trained))], *trained]
     rows = [("question", "the model's answer", "", "")]
-    rows += [(_short(a["question"]), _short(a["generated"]) or "(nothing)", _verdict(a), "trained" if a["split"] == "train" else "not trained") for a in shown[:ROWS]]
+    rows += [
+        (
+            _short(a["question"]),
+            _short(a["generated"]) or "(nothing)",
+            _verdict(a),
+            "trained" if a["split"] == "train" else "not trained",
+        )
+        for a in shown[:ROWS]
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))

@@ -93,7 +93,10 @@ class ConsoleReport(Callback):
         """One line for the epoch."""
         row = self.record.rows[-1]
         epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        words = [f"epoch {row['epoch']:>{len(epochs) - 1 if epochs else 1}}{epochs}", f"train loss {row['train_loss']:.4f}"]
+        words = [
+            f"epoch {row['epoch']:>{len(epochs) - 1 if epochs else 1}}{epochs}",
+            f"train loss {row['train_loss']:.4f}",
+        ]
         if row["val_loss"] is not None:
             words += [f"val loss {row['val_loss']:.4f}", self._verdict()]
         say(trainer, "   ".join(words))
@@ -131,7 +134,9 @@ class RunningLossBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *arguments)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The mean loss of the epoch so far."""
         assert isinstance(pl_module, CausalLMModule)
         return {"train loss": f"{pl_module.running_train_loss():.4f}"}
@@ -149,7 +154,7 @@ def say(trainer: pl.Trainer, line: str) -> None:
 
 
 class EventsLogger(TensorBoardLogger):
-    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml (config.yaml says it all)."""
+    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
@@ -157,3 +162,12 @@ class EventsLogger(TensorBoardLogger):
     def save(self) -> None:
         """Flush what is buffered."""
         self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Flush only: the Trainer calls this before the last metrics are known, and a closed writer would go on in a
+        second file."""
+        self.save()
+
+    def close(self) -> None:
+        """End the events file."""
+        self.experiment.close()

@@ -62,7 +62,9 @@ class DirectCheckpointIO(TorchCheckpointIO):
             beside.unlink(missing_ok=True)
         self._written = (state, target)
 
-    def load_checkpoint(self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
         """Read tensors and plain values; anything else in the file is refused by torch."""
         return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
 

@@ -10,7 +10,17 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "hydra-core", "omegaconf", "tensorboard", "safetensors", "numpy")
+PACKAGES = (
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "tensorboard",
+    "safetensors",
+    "numpy",
+)
 
 
 def describe_environment(data_fingerprint: str, seed: int) -> dict[str, Any]:
@@ -35,9 +45,14 @@ def _git_state() -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).resolve().parent
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
 
     try:
-        return {"commit": git("rev-parse", "HEAD").strip(), "changed": bool(git("status", "--porcelain", "--untracked-files=no").strip())}
+        return {
+            "commit": git("rev-parse", "HEAD").strip(),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no").strip()),
+        }
     except (OSError, subprocess.SubprocessError):
         return None

@@ -22,6 +22,8 @@ def export_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: Pro
         model.save_pretrained(beside)
         tokenizer.save(beside, context=model.config.max_position_embeddings)
         template.save(beside)
+        for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
+            file.chmod(0o644)
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

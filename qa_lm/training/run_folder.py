@@ -18,7 +18,9 @@ MODEL = "model"
 
 def write_text(path: Path, text: str) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one, never half of one."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -85,7 +86,9 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     started = time.perf_counter()
     check_trainer_arguments(config.trainer)
     if (folder / run_folder.CONFIG).exists():
-        raise UserError(f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER")
+        raise UserError(
+            f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER"
+        )
     loop = _loop(config, folder)
     parts = _parts(config)
 
@@ -127,10 +130,19 @@ def _parts(config: TrainConfig) -> _Parts:
         train_on_question=data.train_on is TrainOn.all,
     )
     module = _module(config, tokenizer)
-    print(f"data: {name}, {len(pairs):,} pairs, {len(split.train):,} to train and {len(split.validation):,} to validate")
-    print(f"tokenizer: {config.tokenizer.kind}, {len(tokenizer):,} entries")
-    print(f"model: {config.model.architecture} from scratch, {parameter_count(module.model) / 1e6:,.1f} million parameters, seed {config.seed}", flush=True)
+    _announce(config, name, split, tokenizer, module)
     return _Parts(pairs, split, tokenizer, template, datamodule, module)
+
+
+def _announce(config: TrainConfig, name: str, split: Split, tokenizer: TextTokenizer, module: CausalLMModule) -> None:
+    train_pairs, held_out = len(split.train), len(split.validation)
+    size = parameter_count(module.model) / 1e6
+    print(f"data: {name}, {train_pairs + held_out:,} pairs, {train_pairs:,} to train and {held_out:,} to validate")
+    print(f"tokenizer: {config.tokenizer.kind}, {len(tokenizer):,} entries")
+    print(
+        f"model: {config.model.architecture} from scratch, {size:,.1f} million parameters, seed {config.seed}",
+        flush=True,
+    )
 
 
 def _tokenizer(config: TrainConfig, split: Split, template: PromptTemplate) -> TextTokenizer:
@@ -140,7 +152,11 @@ def _tokenizer(config: TrainConfig, split: Split, template: PromptTemplate) -> T
         assert config.tokenizer.path is not None
         return load_tokenizer(Path(config.tokenizer.path))
     assert config.tokenizer.vocab_size is not None
-    texts = (text for pair in split.train for text in (template.prompt_text(pair.question), template.answer_text(pair.answer)))
+    texts = (
+        text
+        for pair in split.train
+        for text in (template.prompt_text(pair.question), template.answer_text(pair.answer))
+    )
     return train_bpe(texts, config.tokenizer.vocab_size)
 
 
@@ -161,7 +177,9 @@ def _module(config: TrainConfig, tokenizer: TextTokenizer) -> CausalLMModule:
     )
     return CausalLMModule(
         network,
-        lambda trained: adamw(trained.parameters(), optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay),
+        lambda trained: adamw(
+            trained.parameters(), optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
+        ),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
     )
 
@@ -179,7 +197,11 @@ def _loop(config: TrainConfig, folder: Path) -> _Loop:
             mode=config.monitor_mode.value,
             check_on_train_epoch_end=False,
         )
-    callbacks: list[Callback] = [record, *([early_stopping] if early_stopping else []), ConsoleReport(record, early_stopping, best)]
+    callbacks: list[Callback] = [
+        record,
+        *([early_stopping] if early_stopping else []),
+        ConsoleReport(record, early_stopping, best),
+    ]
     arguments = dict(config.trainer)
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
@@ -225,10 +247,14 @@ def _answers(config: TrainConfig, parts: _Parts) -> list[EvaluatedPair]:
     return answers
 
 
-def _metrics(config: TrainConfig, parts: _Parts, loop: _Loop, answers: list[EvaluatedPair], seconds: float) -> dict[str, Any]:
+def _metrics(
+    config: TrainConfig, parts: _Parts, loop: _Loop, answers: list[EvaluatedPair], seconds: float
+) -> dict[str, Any]:
     rows, best_score = loop.record.rows, loop.best.best_model_score
     column = config.monitor.replace("/", "_")
-    best_row = next((row for row in rows if best_score is not None and row[column] == float(best_score)), rows[-1] if rows else None)
+    best_row = next(
+        (row for row in rows if best_score is not None and row[column] == float(best_score)), rows[-1] if rows else None
+    )
     stopping = loop.early_stopping
     return {
         "best_epoch": best_row and best_row["epoch"],
@@ -246,7 +272,9 @@ def _metrics(config: TrainConfig, parts: _Parts, loop: _Loop, answers: list[Eval
         "seed": config.seed,
         "seconds": seconds,
         "train_seconds": loop.record.train_seconds,
-        "tokens_per_second": loop.record.train_tokens / loop.record.train_seconds if loop.record.train_seconds else None,
+        "tokens_per_second": loop.record.train_tokens / loop.record.train_seconds
+        if loop.record.train_seconds
+        else None,
     }
 
 
@@ -261,7 +289,7 @@ def _log_end(config: TrainConfig, loop: _Loop, metrics: dict[str, Any], answers:
     lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
     table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
     logger.experiment.add_text("answers", table, loop.trainer.global_step)
-    logger.finalize("success")
+    logger.close()
 
 
 def _cell(text: str) -> str:
@@ -270,7 +298,13 @@ def _cell(text: str) -> str:
 
 def _quiet_lightning() -> None:
     """Silence what Lightning says about hardware and its other products; warnings of substance stay."""
+    transformers.utils.logging.disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*is smaller than the logging interval.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

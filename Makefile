@@ -1,0 +1,54 @@
+PYTHON ?= python3
+# The build of torch: auto looks at the machine; or cpu, cu130, ... as `uv pip install --torch-backend` takes them.
+TORCH_BACKEND ?= auto
+TORCH := torch==2.13.0
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := HF_HUB_OFFLINE=1 $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow check format lock clean
+
+help:  ## show this list
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with locked versions and fetch GPT-2's vocabulary
+
+train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, about a minute
+	$(VENV)/bin/python scripts/train.py
+
+test: $(READY)  ## run the tests, in a few minutes
+	$(RUN) -m pytest
+
+test-slow: $(READY)  ## run the slow tests: the whole tutorial, seeds, speed-free checks on full size
+	$(RUN) -m pytest -m slow
+
+check: $(READY)  ## check format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(READY)  ## format the code and mend what lint can mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: $(READY)  ## choose versions anew and write requirements.lock
+	$(VENV)/bin/python -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header --no-emit-package torch --output-file requirements.lock --quiet
+
+clean:  ## remove .venv and caches; runs in outputs/ and multirun/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache qa_lm.egg-info
+
+# A CPU build of torch that pip already knows of is taken as it is; else uv finds the build that fits the machine.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$(TORCH_BACKEND)" = auto ] && ! command -v nvidia-smi >/dev/null \
+		&& $(VENV)/bin/python -m pip install --quiet '$(TORCH)+cpu' 2>/dev/null; then :; else \
+		$(VENV)/bin/python -m pip install --quiet uv && \
+		$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --torch-backend=$(TORCH_BACKEND) $(TORCH); fi
+	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)/bin/python -c 'from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer; load_gpt2_tokenizer()'
+	@touch $(READY)

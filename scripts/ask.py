@@ -1,0 +1,139 @@
+"""Ask a trained model: `python scripts/ask.py RUN_FOLDER "What is 2 + 2?"`; without a question, a prompt to talk to.
+
+Only the run's model/ folder is read. The answer alone goes to standard output.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from qa_lm.answering.answerer import Answer, Answerer
+    from qa_lm.answering.generate import Sampling
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answer, print, return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check(options)
+        questions = _questions(options)
+        _ask(options, questions)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Ask a trained model.", epilog="Without a question: a prompt; Ctrl-D leaves it."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last, or its model/ folder")
+    parser.add_argument("question", nargs="*", help="what to ask; words are joined by spaces")
+    parser.add_argument("--file", type=Path, metavar="QUESTIONS", help="a UTF-8 text file with a question per line")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per answer: question, answer, stopped, tokens"
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0 is greedy (default); 1 draws from the model's distribution",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="draw from the K most likely tokens; 0 for all (default)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest tokens that sum to P (default 1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    rules = {
+        "--max-new-tokens must be at least 1": options.max_new_tokens >= 1,
+        "--temperature must be 0 or more, and finite": 0 <= options.temperature < float("inf"),
+        "--top-k must be 0 or more": options.top_k >= 0,
+        "--top-p must be above 0 and at most 1": 0 < options.top_p <= 1,
+        "--seed must be 0 or more": options.seed >= 0,
+        "--top-k and --top-p need --temperature above 0": options.temperature > 0
+        or (options.top_k == 0 and options.top_p == 1),
+        "give a question or --file, not both": not (options.question and options.file),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise UserError(rule)
+
+
+def _questions(options: argparse.Namespace) -> list[str]:
+    """The questions that were given; none means: talk."""
+    if options.file is None:
+        return [" ".join(options.question)] if options.question else []
+    try:
+        lines = options.file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{options.file}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    questions = [line.removesuffix("\r") for line in lines if line.strip()]
+    if not questions:
+        raise UserError(f"{options.file}: holds no question")
+    return questions
+
+
+def _ask(options: argparse.Namespace, questions: list[str]) -> None:
+    # Imported late: a wrong option is answered at once.
+    import transformers
+
+    from qa_lm.answering.answerer import Answerer
+    from qa_lm.answering.generate import Sampling
+
+    transformers.utils.logging.disable_progress_bar()
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+    answerer = Answerer.load(options.run)
+    if questions:
+        for answer in answerer.answer(questions, options.max_new_tokens, sampling):
+            _show(answer, options.json)
+    else:
+        _talk(answerer, options, sampling)
+
+
+def _talk(answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling") -> None:
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  # its import gives input() editing and a history
+
+        print("Ask; Ctrl-D leaves.", file=sys.stderr)
+    while True:
+        try:
+            question = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            if sys.stdin.isatty():
+                print(file=sys.stderr)
+            return
+        if not question.strip():
+            continue
+        try:
+            (answer,) = answerer.answer([question], options.max_new_tokens, sampling)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            continue
+        _show(answer, options.json)
+
+
+def _show(answer: "Answer", as_json: bool) -> None:
+    print(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.answer, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
