@@ -193,14 +193,19 @@ def _dotted(schema: type, prefix: str) -> list[str]:
 
 
 def nearest_key(key: str) -> str | None:
-    """The schema's key that a mistyped one most likely means: a close spelling, or the same name at another level."""
-    keys = schema_keys()
-    if close := difflib.get_close_matches(key, keys, 1, cutoff=0.75):
-        return close[0]
-    leaf = key.rpartition(".")[2]
-    by_leaf = {known.rpartition(".")[2]: known for known in reversed(keys)}
-    close = difflib.get_close_matches(leaf, by_leaf, 1, cutoff=0.75)
-    return by_leaf[close[0]] if close else None
+    """The schema's key that a mistyped one most likely means: a close name at its own level, or else at another."""
+    parent, _, leaf = key.rpartition(".")
+    siblings: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for known in reversed(schema_keys()):
+        known_parent, _, known_leaf = known.rpartition(".")
+        (siblings if known_parent == parent else others)[known_leaf] = known
+    for candidates, cutoff in ((siblings, 0.6), (others, 0.75)):
+        if close := difflib.get_close_matches(leaf, candidates, 1, cutoff):
+            return candidates[close[0]]
+    parents = [known for known in schema_keys() if "." not in known]
+    close = difflib.get_close_matches(parent, parents, 1) if parent not in parents else []
+    return f"{close[0]}.{leaf}" if close and f"{close[0]}.{leaf}" in schema_keys() else None
 
 
 def unknown_key(key: str) -> UserError:
@@ -213,7 +218,7 @@ def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
     known = {each.name: each for each in fields(schema)}
     for name in composed:
         if name not in known:
-            raise unknown_key(f"{prefix}{name}")
+            raise unknown_key(f"{prefix}{name!s}")
     for name, each in known.items():
         if name not in composed:
             raise UserError(f"{prefix}{name}: must not be deleted; give it a value", f"{prefix}{name}")
@@ -240,12 +245,8 @@ def check_values(config: TrainConfig) -> None:
         f"must be {better.value} for {config.monitor}",
     )
     one_source = (data.builtin is None) != (data.path is None)
-    _require(
-        one_source,
-        "data.path",
-        data.path,
-        "give the file of pairs: data=file data.path=pairs.jsonl (data.builtin is for shipped pairs)",
-    )
+    if not one_source:
+        raise UserError("data.path: name the file of pairs: data=file data.path=pairs.jsonl")
     _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
     for key, value in {
         "data.batch_size": data.batch_size,

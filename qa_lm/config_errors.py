@@ -5,6 +5,7 @@ Hydra and OmegaConf say all of it, spread over messages of up to ten lines and e
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -31,7 +32,7 @@ def is_configuration_error(error: BaseException) -> bool:
     return isinstance(error, ValueError) and raised_in.startswith(("hydra.", "omegaconf."))
 
 
-def check_defaults_lists(conf: Path, choices: DictConfig) -> None:
+def check_defaults_lists(conf: Path, choices: Mapping[str, object]) -> None:
     """Refuse a mistyped entry in a defaults list that Hydra passes over, such as `overide /data: file`.
 
     Args:
@@ -71,6 +72,9 @@ def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
         return _with_origin(*_setting(str(error)), conf, overrides)
     if isinstance(error.__cause__, OmegaConfBaseException):
         return _setting(str(error.__cause__))[0]
+    for group, _, choice in (override.partition("=") for override in overrides):
+        if isinstance(error, ValueError) and group in _groups(conf) and not (conf / group / f"{choice}.yaml").is_file():
+            return _missing_choice(f"{group}/{choice}", conf)
     return _composition(str(error), conf)
 
 
@@ -116,7 +120,7 @@ def _missing_choice(name: str, conf: Path) -> str:
     close = difflib.get_close_matches(choice, entries, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return (
-        f"{group or 'defaults'}={choice}: no such choice{hint} There is {', '.join(choices)}."
+        f"{group or 'defaults'}={choice}: no such choice{hint or '.'} There is {', '.join(choices)}."
         if group
         else f"{choice}: no such file in conf{hint}"
     )
@@ -124,14 +128,23 @@ def _missing_choice(name: str, conf: Path) -> str:
 
 def _with_origin(message: str, key: str | None, conf: Path, overrides: list[str]) -> str:
     """The message, with the file that sets the key in front unless the command line does."""
-    if key is None or any(override.lstrip("+~").startswith((f"{key}=", f"{key}.")) for override in overrides):
+    if key is None or any(override.strip("+~").startswith((f"{key}=", f"{key}.")) for override in overrides):
         return message
-    chosen = [override.partition("=") for override in overrides]
-    first = [conf / group / f"{choice}.yaml" for group, _, choice in chosen if group in _groups(conf)]
-    for file in (*first, *sorted(conf.rglob("*.yaml"))):
-        if file.is_file() and _sets(file, key, conf):
+    if f"~{key}" in overrides:
+        return message
+    for file in _likely_files(conf, overrides):
+        if _sets(file, key, conf):
             return f"{_shown(file, conf)}: {message}"
     return message
+
+
+def _likely_files(conf: Path, overrides: list[str]) -> list[Path]:
+    """The files that the command line and train.yaml's defaults list choose, the later ones first."""
+    entries = yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8")).get("defaults", [])
+    choices = {str(group): name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    choices |= {group: choice for group, _, choice in (override.partition("=") for override in overrides)}
+    chosen = [conf / group / f"{choice}.yaml" for group, choice in choices.items() if group in _groups(conf)]
+    return [file for file in (*reversed(chosen), conf / "train.yaml") if file.is_file()]
 
 
 def _sets(file: Path, key: str, conf: Path) -> bool:
@@ -149,7 +162,7 @@ def _sets(file: Path, key: str, conf: Path) -> bool:
     return True
 
 
-def _composed_files(conf: Path, choices: DictConfig) -> list[Path]:
+def _composed_files(conf: Path, choices: Mapping[str, object]) -> list[Path]:
     files = [conf / "train.yaml", *(conf / group / f"{choice}.yaml" for group, choice in choices.items())]
     return [file for file in files if file.is_file()]
 
@@ -161,7 +174,7 @@ def _groups(conf: Path) -> list[str]:
 def _hydra_keys() -> list[str]:
     def walk(node: DictConfig, prefix: str) -> list[str]:
         keys = []
-        for name in node:
+        for name in map(str, node):
             keys.append(f"{prefix}{name}")
             child = node._get_node(name)
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():

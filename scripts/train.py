@@ -1,5 +1,6 @@
 """Train: `python scripts/train.py [group=choice] [key=value] [-m]`; the settings are in conf/ and qa_lm/config.py."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,9 +11,14 @@ from omegaconf import DictConfig
 
 from qa_lm.config import register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
-from qa_lm.errors import UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+
+# The user's own wish, as Hydra spells it, read before `main` sets the variable for its own ends.
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+# Jobs that the user's settings made impossible: one for a single run, any number in a sweep, which goes on.
+refused: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -20,43 +26,54 @@ def run(composed: DictConfig) -> float:
     """One job: train, draw, print. Returns the value a sweeper optimises."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
-        config = typed_config(composed)
-        # Imported late: a mistake in the configuration is answered in a second.
-        from qa_lm.reporting.loss_curve import draw_loss_curve
-        from qa_lm.reporting.table import answers_table
-        from qa_lm.training.train import train
-
-        result = train(config, folder)
-    except UserError:
+        return _train(composed, folder)
+    except Exception as error:
+        # Hydra would print a line of its own about an exception that it sees.
+        if WANTS_TRACEBACK or not is_configuration_error(error):
+            raise
+        refused.append(explain(error, CONF, list(HydraConfig.get().overrides.task)))
+        print(f"error: {refused[-1]}", file=sys.stderr)
         _remove_if_empty(folder)
-        raise
-    draw_loss_curve(folder)
-    print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
-    return result.objective
+        return math.nan
 
 
 def main() -> int:
     """Run Hydra; turn what the user can mend into one or two lines. Returns the exit code."""
     register_schema()
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     try:
         run()
     except Exception as error:
-        if wants_traceback or not is_configuration_error(error):
+        if WANTS_TRACEBACK or not is_configuration_error(error):
             raise
         print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    return 2 if refused else 0
+
+
+def _train(composed: DictConfig, folder: Path) -> float:
+    check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
+    config = typed_config(composed)
+    # Imported late: a mistake in the configuration is answered in a second.
+    from qa_lm.reporting.loss_curve import draw_loss_curve
+    from qa_lm.reporting.table import answers_table
+    from qa_lm.training.train import train
+
+    result = train(config, folder)
+    draw_loss_curve(folder)
+    print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
+    return result.objective
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Take back the folder that Hydra made for a run that never began, and its date's folder."""
-    for path in (folder, folder.parent):
+    """Take back the empty folders that Hydra made, below the current one, for a run that never began."""
+    here = Path.cwd()
+    for path in (folder, *folder.parents):
+        if here not in path.parents:
+            return
         try:
             path.rmdir()
         except OSError:

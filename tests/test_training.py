@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -73,7 +74,8 @@ def test_best_is_the_best_and_last_the_last(small_run):
 
 def test_transformers_alone_loads_the_model_and_answers_alike(small_run):
     folder = small_run.folder / "model"
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
     for answer in small_run.answers:
         ids = tokenizer(answer.question, return_tensors="pt")

@@ -56,6 +56,7 @@ def generate(
         sampling: how tokens are drawn.
     """
     model.eval()
+    continue_from: Any = model.generate  # its stub does not know that every causal LM can
     if sampling.temperature > 0:
         torch.manual_seed(sampling.seed)
     answers: dict[int, Continuation] = {}
@@ -67,7 +68,7 @@ def generate(
             max_new_tokens=min(max_new_tokens, room), eos_token_id=eos_id, pad_token_id=eos_id, **_arguments(sampling)
         )
         with torch.inference_mode():
-            output = model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=config)
+            output = continue_from(inputs, attention_mask=torch.ones_like(inputs), generation_config=config)
         for index, ids in zip(indices, output[:, inputs.shape[1] :].tolist(), strict=True):
             stopped = eos_id in ids
             answers[index] = Continuation(ids[: ids.index(eos_id)] if stopped else ids, stopped)

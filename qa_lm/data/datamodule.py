@@ -1,5 +1,6 @@
 """The LightningDataModule: pairs in, batches out."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import lightning.pytorch as pl
@@ -29,7 +30,7 @@ class EpochOrder(Sampler[int]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         if not self.shuffle:
             return iter(range(self.count))
         # One generator per (seed, epoch): the order never depends on what drew random numbers before.

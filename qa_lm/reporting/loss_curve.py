@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -51,7 +52,7 @@ def draw_loss_curve(run_folder: Path) -> Path:
     return path
 
 
-def _mark_best(axes, points: list[tuple[int, float]]) -> None:
+def _mark_best(axes: Axes, points: list[tuple[int, float]]) -> None:
     for epoch, loss in points:
         axes.plot([epoch], [loss], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
         axes.annotate(

@@ -23,9 +23,10 @@ class EpochRecord(Callback):
     The rows hold no times, so that two runs with one seed write the same file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, log_every_n_steps: int) -> None:
         self.path = path
         self.rows: list[EpochRow] = []
+        self.log_every_n_steps = log_every_n_steps
         self.train_tokens = 0
         self.train_seconds = 0.0
         self._epoch_tokens = 0
@@ -42,7 +43,7 @@ class EpochRecord(Callback):
         """Count tokens; log the loss every `log_every_n_steps` steps."""
         self._epoch_tokens += batch.tokens
         self._epoch_end = time.perf_counter()
-        if trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(outputs["loss"])}, step=trainer.global_step)
 

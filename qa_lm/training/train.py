@@ -187,7 +187,7 @@ def _module(config: TrainConfig, tokenizer: TextTokenizer) -> CausalLMModule:
 def _loop(config: TrainConfig, folder: Path) -> _Loop:
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, config.monitor, config.monitor_mode.value)
     last = last_checkpoint(folder / run_folder.CHECKPOINTS)
-    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH)
+    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50)
     early_stopping = None
     if config.early_stopping.patience is not None:
         early_stopping = EarlyStopping(
@@ -220,7 +220,7 @@ def _loop(config: TrainConfig, folder: Path) -> _Loop:
 def _restore_best(module: CausalLMModule, loop: _Loop) -> None:
     """Put the best weights into the module; without a validation the last ones stay."""
     path = loop.best.best_model_path
-    if not path or loop.trainer.fast_dev_run:
+    if not path:
         return
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if checkpoint["global_step"] != loop.trainer.global_step:

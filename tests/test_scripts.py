@@ -1,0 +1,163 @@
+"""The scripts as a user runs them: what is printed where, and the exit code."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+QUICK = ["tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
+
+
+def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
+    done = script("train.py", *QUICK)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"epoch 1/2   train loss \d\.\d{4}   val loss \d\.\d{4}   improved, saved as best.ckpt", lines[3]
+    )
+    assert any(line.startswith("What is the capital of France?") and line.endswith("not trained") for line in lines)
+    folder = Path(lines[-1])
+    assert folder.parent.parent == tmp_path / "outputs"
+    assert (folder / "loss_curve.png").is_file()
+    assert done.stderr == ""
+
+
+def test_train_on_a_file_of_ones_own_from_another_folder(script, tmp_path):
+    pairs = [{"question": f"Who is number {i}?", "answer": f"He is {i}."} for i in range(20)]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = script("train.py", "data=file", "data.path=faq.jsonl", "data.batch_size=4", *QUICK, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "faq.jsonl, 20 pairs, 16 to train and 4 to validate" in done.stdout
+    again = script("train.py", *QUICK, "hydra.run.dir=run")
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer.lrr=1"], "error: optimizer.lrr: no such setting; did you mean optimizer.lr?\n"),
+        (["+sead=1"], "error: sead: no such setting; did you mean seed?\n"),
+        (["trainer.max_epoch=1"], "error: trainer.max_epoch: lightning.Trainer has no argument max_epoch; "),
+        (["data=file", "data.path=none.csv"], "error: none.csv: cannot be read: No such file or directory\n"),
+        (["trainer.accelerator=gpuu"], "error: trainer: You selected an invalid accelerator name"),
+        (["-m", "seed=1,2", "optimizer.lr=-1"], "error: optimizer.lr=-1.0: must be above 0 and below 10\n"),
+    ],
+)
+def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(script, tmp_path, arguments, message):
+    done = script("train.py", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(set(done.stderr.splitlines())) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
+    done = script("train.py", "-m", "optimizer.lr=1e-5,5e-5,1e-4", *QUICK, "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    losses = set()
+    for job, lr in enumerate((1e-5, 5e-5, 1e-4)):
+        metrics = json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text())
+        losses.add(metrics["final_val_loss"])
+        events = b"".join(path.read_bytes() for path in (tmp_path / "sweep" / str(job)).glob("events.*"))
+        assert b"_hparams_/session_start_info" in events
+        assert f"lr: {lr}" in (tmp_path / "sweep" / str(job) / "config.yaml").read_text()
+    assert len(losses) == 3
+
+
+def test_ask_one_question(script, small_run):
+    known = next(answer for answer in small_run.answers if answer.exact_match)
+    done = script("ask.py", str(small_run.folder), known.question)
+    assert (done.returncode, done.stdout, done.stderr) == (0, known.answer + "\n", "")
+
+
+def test_ask_many_and_for_programs(script, small_run, tmp_path):
+    questions = [answer.question for answer in small_run.answers]
+    (tmp_path / "questions.txt").write_text("\ufeff" + "\r\n".join([*questions, ""]))
+    done = script("ask.py", str(small_run.folder / "model"), "--file", "questions.txt", "--json")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["question"] for answer in answers] == questions
+    assert [answer["answer"] for answer in answers] == [answer.generated for answer in small_run.answers]
+    assert [answer["stopped"] for answer in answers] == [answer.stopped for answer in small_run.answers]
+
+
+def test_talk_until_the_end_of_input(script, small_run):
+    first, second = (answer for answer in small_run.answers[:2])
+    done = script("ask.py", str(small_run.folder), stdin=f"{first.question}\n\n{second.question}\n")
+    assert (done.returncode, done.stdout) == (0, f"{first.generated}\n{second.generated}\n")
+
+
+def test_ask_draws_by_seed(script, small_run):
+    def draw(seed: str) -> str:
+        options = ["--temperature", "3", "--seed", seed, "--max-new-tokens", "12"]
+        return script("ask.py", str(small_run.folder), "How are you?", *options).stdout
+
+    assert draw("1") == draw("1") != draw("2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "x"], "error: none: no such folder"),
+        ([".", "x"], "error: .: holds no model"),
+        (["{run}", " "], "error: question 1 is empty"),
+        (["{run}", "word " * 999], "tokens; this model sees 256, its answer included"),
+        (["{run}", "x", "--top-k", "5"], "error: --top-k and --top-p need --temperature above 0"),
+        (["{run}", "--file", "none.txt"], "error: none.txt: cannot be read: No such file"),
+    ],
+)
+def test_mistakes_in_asking(script, small_run, arguments, message):
+    done = script("ask.py", *[argument.replace("{run}", str(small_run.folder)) for argument in arguments])
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
+
+
+def test_ask_does_not_import_lightning():
+    source = "import sys; sys.argv = ['ask.py', 'none', 'x']; sys.path.insert(0, sys.argv[0]);"
+    source += (
+        f"exec(compile(open({str(ROOT / 'scripts' / 'ask.py')!r}).read(), 'ask.py', 'exec'), {{'__name__': 'ask'}});"
+    )
+    source += "import qa_lm.answering.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
+    import subprocess
+    import sys
+
+    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def commands_of_the_readme() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def test_every_command_of_the_readme_is_one_we_run(small_run, script, tmp_path):
+    """`make` targets exist; every other command runs here, made small, and exits with 0."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    (tmp_path / "pairs.jsonl").write_text((ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text())
+    (tmp_path / "questions.txt").write_text("What is 2 + 2?\n")
+    ran = 0
+    for command in commands_of_the_readme():
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert words[1] in targets, command
+        elif words[:1] == [".venv/bin/tensorboard"]:
+            assert words[1:3] == ["--logdir", words[2]], command
+        elif words[:1] == [".venv/bin/pip"]:
+            assert words[1:] == ["install", "-e", "."], command
+        else:
+            assert words[0] == ".venv/bin/python", command
+            name = Path(words[1]).name
+            arguments = [str(small_run.folder) if word == "RUN_FOLDER" else word for word in words[2:]]
+            if name == "train.py":
+                unsized = [word for word in arguments if not word.startswith(("model=", "trainer.max_epochs="))]
+                arguments = [*unsized, *QUICK]
+            if name == "benchmark.py":
+                arguments = ["--help"]
+            done = script(name, *arguments, stdin="How are you?\n")
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+            ran += 1
+    assert ran >= 6
