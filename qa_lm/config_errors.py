@@ -75,22 +75,23 @@ def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
     for group, _, choice in (override.partition("=") for override in overrides):
         if isinstance(error, ValueError) and group in _groups(conf) and not (conf / group / f"{choice}.yaml").is_file():
             return _missing_choice(f"{group}/{choice}", conf)
-    return _composition(str(error), conf)
+    return _composition(str(error), conf, overrides)
 
 
-def _composition(text: str, conf: Path) -> str:
+def _composition(text: str, conf: Path, overrides: list[str]) -> str:
     """A message of Hydra's: `In 'model/small': ...`, `Could not find ...`."""
-    found = re.match(r"In '([^']+)': ", text)
+    found = re.match(r"In '?([^':]+)'?: ", text)
     where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: " if found and found[1] != "train" else ""
     body = text[found.end() :] if found else text
     if match := re.match(r"\w+ raised while composing config:\n", body):
         file = f"{_shown(conf / f'{found[1]}.yaml', conf)}: " if found else ""
         return file + _setting(body[match.end() :])[0]
     if match := re.match(r"Could not (?:find|load) '([^']+)'", body):
-        if found and found[1] == "train" and _stands_in(conf / "train.yaml", match[1]):
-            where = f"{_shown(conf / 'train.yaml', conf)}: "
+        where = where or _named_in(match[1], conf, overrides)
         return where + _missing_choice(match[1], conf)
     if match := re.match(r"Could not override '([^'@]+)", body):
+        if found and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
+            where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: "
         return f"{where}{match[1]}: no such group" + _did_you_mean(match[1], _groups(conf))
     return where + body.splitlines()[0]
 
@@ -192,11 +193,17 @@ def _did_you_mean(word: str, known: list[str]) -> str:
     return f"; did you mean {nearest}?" if nearest else f". There is {', '.join(known)}." if len(known) < 12 else ""
 
 
-def _stands_in(file: Path, choice: str) -> bool:
-    """Whether the file's own defaults list names the choice, so that the command line does not."""
-    entries = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
-    named = [f"{group}/{name}" for entry in entries if isinstance(entry, dict) for group, name in entry.items()]
-    return choice in named or choice in entries
+def _named_in(choice: str, conf: Path, overrides: list[str]) -> str:
+    """The file whose defaults list names the choice, unless the command line does."""
+    group, _, name = choice.rpartition("/")
+    if f"{group}={name}" in overrides:
+        return ""
+    for file in _likely_files(conf, overrides):
+        for entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []):
+            named = entry.items() if isinstance(entry, dict) else [("", entry)]
+            if any((str(key).split()[-1:] or [""])[0].strip("/") == group and each == name for key, each in named):
+                return f"{_shown(file, conf)}: "
+    return ""
 
 
 def _shown(file: Path, conf: Path) -> str:

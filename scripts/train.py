@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from qa_lm.config import register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config_values import check_values
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -57,6 +58,7 @@ def main() -> int:
 def _train(composed: DictConfig, folder: Path) -> float:
     check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
     config = typed_config(composed)
+    check_values(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.table import answers_table

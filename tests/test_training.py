@@ -60,6 +60,19 @@ def test_metrics_and_answers_agree(small_run):
     assert all(answer["exact_match"] <= (answer["generated"] == answer["answer"]) for answer in answers)
 
 
+def test_a_small_file_is_learnt_to_the_last_pair(tmp_path):
+    """Each pair stands three times, so that validation gets better as long as training does."""
+    lines = (ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text()
+    (tmp_path / "three.jsonl").write_text(lines * 3)
+    config = small_config(data__path=str(tmp_path / "three.jsonl"), data__builtin=None, data__batch_size=4)
+    config.trainer["max_epochs"] = 80
+    config.data.shuffle = True
+    config.model.hidden_size = 128
+    result = train(config, tmp_path / "run")
+    assert result.metrics["recall"] == result.metrics["val_exact_match"] == 1
+    assert {answer.generated == answer.answer for answer in result.answers} == {True}
+
+
 def test_best_is_the_best_and_last_the_last(small_run):
     best, last = (
         torch.load(small_run.folder / "checkpoints" / name, weights_only=True) for name in ("best.ckpt", "last.ckpt")

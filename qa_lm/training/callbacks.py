@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.run_folder import write_text
@@ -152,23 +151,3 @@ def say(trainer: pl.Trainer, line: str) -> None:
         sys.stdout.flush()
     else:
         print(line, flush=True)
-
-
-class EventsLogger(TensorBoardLogger):
-    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
-
-    def save(self) -> None:
-        """Flush what is buffered."""
-        self.experiment.flush()
-
-    def finalize(self, status: str) -> None:
-        """Flush only: the Trainer calls this before the last metrics are known, and a closed writer would go on in a
-        second file."""
-        self.save()
-
-    def close(self) -> None:
-        """End the events file."""
-        self.experiment.close()

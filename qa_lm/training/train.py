@@ -1,22 +1,16 @@
 """One training run: configuration in, run folder and result out."""
 
-import logging
 import math
-import sys
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-import transformers
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs, exact_match
 from qa_lm.config import LossWeighting, TrainConfig, TrainOn, resolved_yaml
+from qa_lm.config_values import check_values
 from qa_lm.data.datamodule import PairsDataModule
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair, builtin_pairs, fingerprint, read_pairs
@@ -27,11 +21,11 @@ from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import adamw
 from qa_lm.training import run_folder
-from qa_lm.training.callbacks import ConsoleReport, EpochRecord, EventsLogger, RunningLossBar
-from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
 from qa_lm.training.environment import describe_environment
 from qa_lm.training.export import export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
+from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
+from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 
 
@@ -61,17 +55,6 @@ class _Parts:
     module: CausalLMModule
 
 
-@dataclass(frozen=True)
-class _Loop:
-    """The Trainer and the callbacks that are read after training."""
-
-    trainer: pl.Trainer
-    record: EpochRecord
-    early_stopping: EarlyStopping | None
-    best: ModelCheckpoint
-    last: ModelCheckpoint
-
-
 def train(config: TrainConfig, folder: Path) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
 
@@ -82,14 +65,15 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     Raises:
         UserError: the settings or the data are wrong; nothing has been written then.
     """
-    _quiet_lightning()
+    quiet_lightning()
     started = time.perf_counter()
+    check_values(config)
     check_trainer_arguments(config.trainer)
     if (folder / run_folder.CONFIG).exists():
         raise UserError(
             f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER"
         )
-    loop = _loop(config, folder)
+    loop = build_loop(config, folder)
     parts = _parts(config)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,13 +82,13 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
 
     loop.trainer.fit(parts.module, datamodule=parts.data)
-    _restore_best(parts.module, loop)
+    restore_best(parts.module, loop)
     export_model(parts.module.model, parts.tokenizer, parts.template, folder / run_folder.MODEL)
     answers = _answers(config, parts)
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
     metrics = _metrics(config, parts, loop, answers, time.perf_counter() - started)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
-    _log_end(config, loop, metrics, answers)
+    log_end(loop.trainer, flat_hyperparameters(config), metrics, answers)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
@@ -184,49 +168,6 @@ def _module(config: TrainConfig, tokenizer: TextTokenizer) -> CausalLMModule:
     )
 
 
-def _loop(config: TrainConfig, folder: Path) -> _Loop:
-    best = best_checkpoint(folder / run_folder.CHECKPOINTS, config.monitor, config.monitor_mode.value)
-    last = last_checkpoint(folder / run_folder.CHECKPOINTS)
-    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50)
-    early_stopping = None
-    if config.early_stopping.patience is not None:
-        early_stopping = EarlyStopping(
-            monitor=config.monitor,
-            patience=config.early_stopping.patience,
-            min_delta=config.early_stopping.min_delta,
-            mode=config.monitor_mode.value,
-            check_on_train_epoch_end=False,
-        )
-    callbacks: list[Callback] = [
-        record,
-        *([early_stopping] if early_stopping else []),
-        ConsoleReport(record, early_stopping, best),
-    ]
-    arguments = dict(config.trainer)
-    # Redirected output gets a line per epoch instead of a bar.
-    if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
-        callbacks.append(RunningLossBar())
-    arguments["logger"] = EventsLogger(folder) if arguments.get("logger", True) else False
-    arguments.setdefault("enable_model_summary", False)
-    # Left at None, the setting of an earlier Trainer in this process would stay in force.
-    arguments.setdefault("deterministic", False)
-    try:
-        trainer = pl.Trainer(callbacks=[*callbacks, best, last], plugins=[DirectCheckpointIO()], **arguments)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from None
-    return _Loop(trainer, record, early_stopping, best, last)
-
-
-def _restore_best(module: CausalLMModule, loop: _Loop) -> None:
-    """Put the best weights into the module; without a validation the last ones stay."""
-    path = loop.best.best_model_path
-    if not path:
-        return
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if checkpoint["global_step"] != loop.trainer.global_step:
-        module.load_state_dict(checkpoint["state_dict"])
-
-
 def _answers(config: TrainConfig, parts: _Parts) -> list[EvaluatedPair]:
     evaluation = config.evaluation
     answers = []
@@ -248,7 +189,7 @@ def _answers(config: TrainConfig, parts: _Parts) -> list[EvaluatedPair]:
 
 
 def _metrics(
-    config: TrainConfig, parts: _Parts, loop: _Loop, answers: list[EvaluatedPair], seconds: float
+    config: TrainConfig, parts: _Parts, loop: Loop, answers: list[EvaluatedPair], seconds: float
 ) -> dict[str, Any]:
     rows, best_score = loop.record.rows, loop.best.best_model_score
     column = config.monitor.replace("/", "_")
@@ -276,35 +217,3 @@ def _metrics(
         if loop.record.train_seconds
         else None,
     }
-
-
-def _log_end(config: TrainConfig, loop: _Loop, metrics: dict[str, Any], answers: list[EvaluatedPair]) -> None:
-    """The HParams row and sample answers, for TensorBoard."""
-    logger = loop.trainer.logger
-    if not isinstance(logger, EventsLogger):
-        return
-    ends = {"end/val_loss": "final_val_loss", "end/best_val_loss": "best_val_loss", "end/recall": "recall"}
-    values = {tag: math.nan if metrics[name] is None else metrics[name] for tag, name in ends.items()}
-    logger.log_hyperparams(flat_hyperparameters(config), values, step=loop.trainer.global_step)
-    lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
-    table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
-    logger.experiment.add_text("answers", table, loop.trainer.global_step)
-    logger.close()
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _quiet_lightning() -> None:
-    """Silence what Lightning says about hardware and its other products; warnings of substance stay."""
-    transformers.utils.logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        ".*is smaller than the logging interval.*",
-        ".*treespec, LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,92 @@
+"""Values that no type can refuse: numbers out of range, choices that contradict each other."""
+
+from qa_lm.config import Mode, OptimizerConfig, TrainConfig
+from qa_lm.errors import UserError
+
+MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/loss": Mode.min}
+TOKENIZER_KINDS = ("gpt2", "bpe", "folder")
+
+
+def check_values(config: TrainConfig) -> None:
+    """Refuse a configuration that cannot be run.
+
+    Raises:
+        UserError: the message begins with the key.
+    """
+    data, tokenizer, model = config.data, config.tokenizer, config.model
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
+    _require(config.monitor in MONITORS, "monitor", config.monitor, f"must be one of {', '.join(MONITORS)}")
+    better = MONITORS[config.monitor]
+    _require(
+        config.monitor_mode is better,
+        "monitor_mode",
+        config.monitor_mode.value,
+        f"must be {better.value} for {config.monitor}",
+    )
+    one_source = (data.builtin is None) != (data.path is None)
+    if not one_source:
+        raise UserError("data.path: name the file of pairs: data=file data.path=pairs.jsonl")
+    _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    for key, value in {
+        "data.batch_size": data.batch_size,
+        "model.hidden_size": model.hidden_size,
+        "model.layers": model.layers,
+        "model.heads": model.heads,
+        "early_stopping.patience": 1 if config.early_stopping.patience is None else config.early_stopping.patience,
+        "evaluation.batch_size": config.evaluation.batch_size,
+        "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
+    }.items():
+        _require(value >= 1, key, value, "must be at least 1")
+    _require(config.evaluation.max_pairs >= 0, "evaluation.max_pairs", config.evaluation.max_pairs, "must be 0 or more")
+    _require(model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
+    _require(
+        model.hidden_size % model.heads == 0,
+        "model.heads",
+        model.heads,
+        f"must divide model.hidden_size = {model.hidden_size}",
+    )
+    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
+    _require(
+        tokenizer.kind in TOKENIZER_KINDS,
+        "tokenizer.kind",
+        tokenizer.kind,
+        f"must be one of {', '.join(TOKENIZER_KINDS)}",
+    )
+    _require(
+        tokenizer.kind != "folder" or tokenizer.path is not None,
+        "tokenizer.path",
+        None,
+        "give the folder that holds tokenizer.json",
+    )
+    if tokenizer.kind == "bpe":
+        _require(
+            (tokenizer.vocab_size or 0) >= 257,
+            "tokenizer.vocab_size",
+            tokenizer.vocab_size,
+            "must be at least 257: every byte and EOS",
+        )
+    _check_optimizer(config.optimizer)
+    _require(
+        config.early_stopping.min_delta >= 0,
+        "early_stopping.min_delta",
+        config.early_stopping.min_delta,
+        "must be 0 or more",
+    )
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _require(0 < optimizer.lr < 10, "optimizer.lr", optimizer.lr, "must be above 0 and below 10")
+    _require(len(optimizer.betas) == 2, "optimizer.betas", optimizer.betas, "must be two numbers")
+    _require(
+        all(0 <= beta < 1 for beta in optimizer.betas),
+        "optimizer.betas",
+        optimizer.betas,
+        "must each be at least 0 and below 1",
+    )
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
+    _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "must be 0 or more")
+
+
+def _require(holds: bool, key: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UserError(f"{key}={'null' if value is None else value}: {rule}", key)

@@ -1,0 +1,93 @@
+"""The Trainer of a run with its callbacks, and what is done to Lightning around it."""
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+import transformers
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from qa_lm.config import TrainConfig
+from qa_lm.errors import UserError
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training import run_folder
+from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RunningLossBar
+from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
+from qa_lm.training.tensorboard import EventsLogger
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The Trainer and the callbacks that are read after training."""
+
+    trainer: pl.Trainer
+    record: EpochRecord
+    early_stopping: EarlyStopping | None
+    best: ModelCheckpoint
+
+
+def build_loop(config: TrainConfig, folder: Path) -> Loop:
+    """The Trainer for a configuration, writing into the run folder; nothing is written yet.
+
+    Raises:
+        UserError: Lightning refuses a value of `trainer.*`.
+    """
+    best = best_checkpoint(folder / run_folder.CHECKPOINTS, config.monitor, config.monitor_mode.value)
+    last = last_checkpoint(folder / run_folder.CHECKPOINTS)
+    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50)
+    early_stopping = None
+    if config.early_stopping.patience is not None:
+        early_stopping = EarlyStopping(
+            monitor=config.monitor,
+            patience=config.early_stopping.patience,
+            min_delta=config.early_stopping.min_delta,
+            mode=config.monitor_mode.value,
+            check_on_train_epoch_end=False,
+        )
+    callbacks: list[Callback] = [
+        record,
+        *([early_stopping] if early_stopping else []),
+        ConsoleReport(record, early_stopping, best),
+    ]
+    arguments = dict(config.trainer)
+    # Redirected output gets a line per epoch instead of a bar.
+    if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
+        callbacks.append(RunningLossBar())
+    arguments["logger"] = EventsLogger(folder) if arguments.get("logger", True) else False
+    arguments.setdefault("enable_model_summary", False)
+    # Left at None, the setting of an earlier Trainer in this process would stay in force.
+    arguments.setdefault("deterministic", False)
+    try:
+        trainer = pl.Trainer(callbacks=[*callbacks, best, last], plugins=[DirectCheckpointIO()], **arguments)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from None
+    return Loop(trainer, record, early_stopping, best)
+
+
+def restore_best(module: CausalLMModule, loop: Loop) -> None:
+    """Put the best weights into the module; without a validation the last ones stay."""
+    path = loop.best.best_model_path
+    if not path:
+        return
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if checkpoint["global_step"] != loop.trainer.global_step:
+        module.load_state_dict(checkpoint["state_dict"])
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says about hardware and its other products; warnings of substance stay."""
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

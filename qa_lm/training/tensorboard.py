@@ -1,0 +1,50 @@
+"""TensorBoard events of a run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from qa_lm.answering.evaluate import EvaluatedPair
+
+
+class EventsLogger(TensorBoardLogger):
+    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        """Flush what is buffered."""
+        self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Flush only: the Trainer calls this before the last metrics are known, and a closed writer would go on in a
+        second file."""
+        self.save()
+
+    def close(self) -> None:
+        """End the events file."""
+        self.experiment.close()
+
+
+def log_end(
+    trainer: pl.Trainer, hyperparameters: dict[str, Any], metrics: dict[str, Any], answers: list[EvaluatedPair]
+) -> None:
+    """Write the HParams row and sample answers, and end the events file."""
+    logger = trainer.logger
+    if not isinstance(logger, EventsLogger):
+        return
+    ends = {"end/val_loss": "final_val_loss", "end/best_val_loss": "best_val_loss", "end/recall": "recall"}
+    values = {tag: math.nan if metrics[name] is None else metrics[name] for tag, name in ends.items()}
+    logger.log_hyperparams(hyperparameters, values, step=trainer.global_step)
+    lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
+    table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
+    logger.experiment.add_text("answers", table, trainer.global_step)
+    logger.close()
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
