@@ -82,6 +82,8 @@ def _composition(text: str, conf: Path, overrides: list[str]) -> str:
     """A message of Hydra's: `In 'model/small': ...`, `Could not find ...`."""
     found = re.match(r"In '?([^':]+)'?: ", text)
     where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: " if found and found[1] != "train" else ""
+    if found and not (conf / f"{found[1]}.yaml").is_file():
+        where = ""  # a file of Hydra's own
     body = text[found.end() :] if found else text
     if match := re.match(r"\w+ raised while composing config:\n", body):
         file = f"{_shown(conf / f'{found[1]}.yaml', conf)}: " if found else ""
@@ -89,6 +91,8 @@ def _composition(text: str, conf: Path, overrides: list[str]) -> str:
     if match := re.match(r"Could not (?:find|load) '([^']+)'", body):
         where = where or _named_in(match[1], conf, overrides)
         return where + _missing_choice(match[1], conf)
+    if match := re.match(r"Multiple values for [\w/]+\. .*'override ([\w/]+): (\w+)'", body):
+        return _named_in(f"{match[1]}/{match[2]}", conf, overrides) + body
     if match := re.match(r"Could not override '([^'@]+)", body):
         if found and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
             where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: "
@@ -114,6 +118,8 @@ def _setting(text: str) -> tuple[str, str | None]:
 
 def _missing_choice(name: str, conf: Path) -> str:
     group, _, choice = name.rpartition("/")
+    if group.startswith("hydra/"):
+        return f"{group}={choice}: Hydra has no such choice"
     if not (conf / group).is_dir():
         return f"{group}: no such group" + _did_you_mean(group, _groups(conf))
     choices = [file.stem for file in sorted((conf / group).glob("*.yaml"))]
