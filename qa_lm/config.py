@@ -32,6 +32,13 @@ class LossWeighting(Enum):
     pair = "pair"
 
 
+class Weights(Enum):
+    """Which state of a run."""
+
+    best = "best"
+    last = "last"
+
+
 class Mode(Enum):
     """Whether a smaller or a larger value of the monitored metric is better."""
 
@@ -137,6 +144,8 @@ class TrainConfig:
     """Metric that early stopping and the best checkpoint follow."""
     monitor_mode: Mode = Mode.min
     """Whether `monitor` is better when smaller (`min`) or larger (`max`)."""
+    export_weights: Weights = Weights.best
+    """Weights that `model/` holds and the questions at the end are asked of: the best by `monitor`, or the last."""
     loss_weighting: LossWeighting = LossWeighting.pair
     """`pair`: mean over pairs of each pair's mean token loss (the tutorial's). `token`: mean over tokens."""
     data: DataConfig = field(default_factory=DataConfig)

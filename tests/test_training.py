@@ -13,6 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qa_lm.config import Weights
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.table import answers_table
@@ -83,6 +84,16 @@ def test_best_is_the_best_and_last_the_last(small_run):
     same = {name: torch.equal(tensor, best["state_dict"][f"model.{name}"]) for name, tensor in exported.items()}
     assert all(same.values())
     assert any(not torch.equal(tensor, last["state_dict"][f"model.{name}"]) for name, tensor in exported.items())
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_exported_weights_are_those_asked_for(tmp_path, which):
+    config = small_config(optimizer__lr=0.05, trainer__max_epochs=4, export_weights=Weights(which))
+    result = train(config, tmp_path / "run")
+    assert result.metrics["best_epoch"] < 4, "best and last would be the same"
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").state_dict()
+    assert all(torch.equal(tensor, checkpoint[f"model.{name}"]) for name, tensor in exported.items())
 
 
 def test_transformers_alone_loads_the_model_and_answers_alike(small_run):

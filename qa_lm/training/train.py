@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs, exact_match
-from qa_lm.config import LossWeighting, TrainConfig, TrainOn, resolved_yaml
+from qa_lm.config import LossWeighting, TrainConfig, TrainOn, Weights, resolved_yaml
 from qa_lm.config_values import check_values
 from qa_lm.data.datamodule import PairsDataModule
 from qa_lm.data.encoding import PromptTemplate
@@ -82,7 +82,8 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
 
     loop.trainer.fit(parts.module, datamodule=parts.data)
-    restore_best(parts.module, loop)
+    if config.export_weights is Weights.best:
+        restore_best(parts.module, loop)
     export_model(parts.module.model, parts.tokenizer, parts.template, folder / run_folder.MODEL)
     answers = _answers(config, parts)
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
@@ -202,6 +203,7 @@ def _metrics(
         "best_val_loss": best_row and best_row["val_loss"],
         "final_train_loss": rows[-1]["train_loss"] if rows else None,
         "final_val_loss": rows[-1]["val_loss"] if rows else None,
+        "exported_weights": config.export_weights.value,
         "stopped_early": stopping is not None and stopping.stopped_epoch > 0,
         "epochs_run": len(rows),
         "steps": loop.trainer.global_step,
