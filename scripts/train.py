@@ -28,6 +28,9 @@ def run(composed: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return _train(composed, folder)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was trained so far is in {folder}/checkpoints", file=sys.stderr)
+        raise
     except Exception as error:
         # Hydra would print a line of its own about an exception that it sees.
         if WANTS_TRACEBACK or not is_configuration_error(error):
@@ -50,7 +53,6 @@ def main() -> int:
         print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
         return 130
     return 2 if refused else 0
 

@@ -3,9 +3,13 @@
 import json
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.conftest import ROOT
@@ -71,6 +75,25 @@ def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
     assert len(losses) == 3
 
 
+def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "train.py"),
+        *QUICK,
+        "trainer.max_epochs=9999",
+        "hydra.run.dir=run",
+    ]
+    command += ["early_stopping.patience=null"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any(line.startswith("epoch 2/") or line.startswith("epoch    2/") for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == f"interrupted; what was trained so far is in {tmp_path / 'run'}/checkpoints\n"
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 16
+
+
 def test_ask_one_question(script, small_run):
     asked = next(answer for answer in small_run.answers if answer.generated)
     done = script("ask.py", str(small_run.folder), *asked.question.split())
@@ -125,9 +148,6 @@ def test_ask_does_not_import_lightning():
         f"exec(compile(open({str(ROOT / 'scripts' / 'ask.py')!r}).read(), 'ask.py', 'exec'), {{'__name__': 'ask'}});"
     )
     source += "import qa_lm.answering.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
-    import subprocess
-    import sys
-
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -64,6 +64,7 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
 
     Raises:
         UserError: the settings or the data are wrong; nothing has been written then.
+        KeyboardInterrupt: Ctrl-C; `checkpoints/last.ckpt` holds what was trained so far.
     """
     quiet_lightning()
     started = time.perf_counter()
@@ -81,7 +82,7 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     environment = describe_environment(fingerprint(parts.pairs), config.seed)
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
 
-    loop.trainer.fit(parts.module, datamodule=parts.data)
+    _fit(loop, parts)
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
     export_model(parts.module.model, parts.tokenizer, parts.template, folder / run_folder.MODEL)
@@ -92,6 +93,15 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     log_end(loop.trainer, flat_hyperparameters(config), metrics, answers)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
+
+
+def _fit(loop: Loop, parts: _Parts) -> None:
+    try:
+        loop.trainer.fit(parts.module, datamodule=parts.data)
+    except SystemExit:  # how Lightning ends on Ctrl-C, once it has saved last.ckpt
+        if loop.trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _parts(config: TrainConfig) -> _Parts:
