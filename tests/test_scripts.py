@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard import context
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from tests.conftest import ROOT
 
@@ -61,15 +65,34 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(script, tmp_path, 
     assert not (tmp_path / "outputs").exists()
 
 
+def hparams_page(folder: Path) -> dict[str, tuple[float, float]]:
+    """What TensorBoard's HParams page shows of a folder: job to its learning rate and final validation loss."""
+    events = plugin_event_multiplexer.EventMultiplexer()
+    events.AddRunsFromDirectory(str(folder))
+    events.Reload()
+    provider = data_provider.MultiplexerDataProvider(events, str(folder))
+    page = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    ask = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=99, include_metrics=True)
+    ask.allowed_statuses.extend([api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS])
+    groups = list_session_groups.Handler(context.RequestContext(), page, "sweep", ask).run().session_groups
+    return {
+        group.name: (
+            group.hparams["optimizer.lr"].number_value,
+            next(metric.value for metric in group.metric_values if metric.name.tag == "end/val_loss"),
+        )
+        for group in groups
+    }
+
+
 def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
     done = script("train.py", "-m", "optimizer.lr=1e-5,5e-5,1e-4", *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     losses = set()
+    page = hparams_page(tmp_path / "sweep")
     for job, lr in enumerate((1e-5, 5e-5, 1e-4)):
         metrics = json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text())
         losses.add(metrics["final_val_loss"])
-        events = b"".join(path.read_bytes() for path in (tmp_path / "sweep" / str(job)).glob("events.*"))
-        assert b"_hparams_/session_start_info" in events
+        assert page[str(job)] == pytest.approx((lr, metrics["final_val_loss"]))
         config = yaml.safe_load((tmp_path / "sweep" / str(job) / "config.yaml").read_text())
         assert config["optimizer"]["lr"] == lr
     assert len(losses) == 3
