@@ -124,7 +124,7 @@ class EarlyStoppingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """The questions asked of the best model at the end."""
+    """The questions asked of the exported model at the end."""
 
     max_pairs: int = 1000
     """At most so many pairs of each split are answered, the first ones."""

@@ -3,7 +3,7 @@
 from qa_lm.config import Mode, OptimizerConfig, TrainConfig
 from qa_lm.errors import UserError
 
-MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/loss": Mode.min}
+MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max}
 TOKENIZER_KINDS = ("gpt2", "bpe", "folder")
 
 

@@ -202,3 +202,10 @@ def test_unusual_trainer_arguments_still_end_well(tmp_path, arguments):
     result = train(small_config(**{f"trainer__{name}": value for name, value in arguments.items()}), tmp_path / "run")
     assert (result.folder / "model" / "model.safetensors").exists()
     assert json.loads((result.folder / "metrics.json").read_text())["steps"] == result.metrics["steps"] > 0
+
+
+def test_an_epoch_without_a_validation_shows_none(tmp_path, capsys):
+    train(small_config(trainer__max_epochs=4, trainer__check_val_every_n_epoch=2), tmp_path / "run")
+    assert [row["val_loss"] != "" for row in rows_of(tmp_path / "run")] == [False, True, False, True]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False, True]

@@ -16,7 +16,7 @@ from qa_lm.modeling.loss import LossSums, batch_loss
 class CausalLMModule(pl.LightningModule):
     """A causal language model with its loss and optimizer.
 
-    Logged each epoch: `train/loss`, `val/loss` (nats) and `val/exact_match` (share of the pairs).
+    Logged at each validation: `val/loss` (nats) and `val/exact_match` (share of the pairs).
 
     Args:
         model: what is trained.

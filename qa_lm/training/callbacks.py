@@ -30,10 +30,12 @@ class EpochRecord(Callback):
         self.train_seconds = 0.0
         self._epoch_tokens = 0
         self._epoch_start = self._epoch_end = 0.0
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
         self._epoch_tokens = 0
+        self._validated = False
         self._epoch_start = self._epoch_end = time.perf_counter()
 
     def on_train_batch_end(
@@ -46,6 +48,10 @@ class EpochRecord(Callback):
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(outputs["loss"])}, step=trainer.global_step)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has a validation: the Trainer keeps an earlier one's metrics."""
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""
         assert isinstance(pl_module, CausalLMModule)
@@ -54,7 +60,7 @@ class EpochRecord(Callback):
         self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
         optimizer = trainer.optimizers[0]
-        metrics = trainer.callback_metrics
+        metrics = trainer.callback_metrics if self._validated else {}
         row: EpochRow = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
