@@ -46,24 +46,85 @@ class Mode(Enum):
     max = "max"
 
 
+class SplitKind(Enum):
+    """Which pairs are held out for validation; see `qa_lm.data.splits`."""
+
+    shuffle = "shuffle"
+    question = "question"
+    near = "near"
+    fact = "fact"
+    phrasing = "phrasing"
+    phrasing_and_fact = "phrasing_and_fact"
+
+
+class BadLines(Enum):
+    """What becomes of lines that cannot be read as a pair."""
+
+    error = "error"
+    skip = "skip"
+
+
+class TooLong(Enum):
+    """What becomes of pairs with more tokens than a row or the model takes."""
+
+    error = "error"
+    drop = "drop"
+    truncate_question = "truncate_question"
+
+
 @dataclass
 class DataConfig:
-    """Where the pairs come from and how they become batches."""
+    """Where the pairs come from, how they are split, and how they become batches."""
 
     builtin: str | None = None
-    """Name of a set of pairs shipped with qa_lm, in `qa_lm/data/builtin/`; null to read `path`."""
-    path: str | None = None
-    """File of pairs: .jsonl with a {"question", "answer"} object per line, or .csv with those columns."""
+    """Name of a set of pairs shipped with qa_lm, in `qa_lm/data/builtin/`."""
+    path: Any = None
+    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .parquet, each also with .gz."""
+    hub: str | None = None
+    """Name of a Hugging Face data set, or a local folder of one; needs the package `datasets`."""
+    hub_subset: str | None = None
+    """The hub data set's configuration, where it has several."""
+    hub_split: str = "train"
+    """The hub data set's split to read."""
+    validation_path: Any = None
+    """Files like `path` whose pairs are held out; then `split` is not used."""
+    test_path: Any = None
+    """Files like `path` whose pairs are only asked at the end."""
+    question: str | None = None
+    """Column of the question; null recognises question, prompt, instruction, Q."""
+    answer: str | None = None
+    """Column of the answer; null recognises answer, answers, completion, output, A. Of a list the first is trained."""
+    group: str | None = None
+    """Column that names the fact a pair states, if several state it in other words; null recognises group."""
+    columns: list[str] | None = None
+    """Columns of CSV and TSV files without a header line."""
+    encoding: str = "utf-8"
+    """Encoding of text files."""
+    bad_lines: BadLines = BadLines.error
+    """What becomes of lines that are no pair: `error` ends the run, `skip` leaves them out and counts them."""
+    split: SplitKind = SplitKind.question
+    """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing` or `phrasing_and_fact`."""
     split_seed: int = 42
-    """Seed of the shuffle (`random.Random`) before the split into training and validation."""
+    """Seed of the split."""
     train_fraction: float = 0.8
-    """Share of the shuffled pairs that is trained, from the front; the rest is validation."""
+    """Share that is trained: of the pairs, or of the facts where whole facts are held out."""
+    held_out_phrasings: int = 1
+    """Phrasings held out of each trained fact, where the split holds out phrasings."""
+    too_long: TooLong = TooLong.error
+    """What becomes of pairs longer than a row or `model.context`: `error`, `drop` or `truncate_question` (at the front;
+    the answer and its EOS are never cut)."""
+    packing: bool = False
+    """Whether rows hold several whole pairs, side by side and unseen by one another."""
+    row_tokens: int = 256
+    """Positions of a packed row."""
     batch_size: int = 1
-    """Pairs per step."""
+    """Rows per step; without packing a row is one pair."""
     shuffle: bool = False
     """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
     train_on: TrainOn = TrainOn.all
     """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
+    cache: str | None = None
+    """Folder where prepared data is kept; null for the user's cache folder; `off` to keep nothing."""
 
 
 @dataclass
@@ -71,9 +132,9 @@ class TokenizerConfig:
     """How text becomes ids."""
 
     kind: str = "gpt2"
-    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs) or `folder` (see `path`)."""
+    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs), `folder` or `hub`."""
     path: str | None = None
-    """For `folder`: a folder with tokenizer.json."""
+    """For `folder`: a folder with tokenizer.json. For `hub`: a model's name on the Hugging Face hub."""
     vocab_size: int | None = None
     """For `bpe`: the most entries the vocabulary may have, at least 257 (every byte and EOS)."""
 

@@ -1,10 +1,10 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
-from qa_lm.config import Mode, OptimizerConfig, TrainConfig
+from qa_lm.config import DataConfig, Mode, OptimizerConfig, TrainConfig
 from qa_lm.errors import UserError
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max}
-TOKENIZER_KINDS = ("gpt2", "bpe", "folder")
+TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
 
 
 def check_values(config: TrainConfig) -> None:
@@ -23,10 +23,7 @@ def check_values(config: TrainConfig) -> None:
         config.monitor_mode.value,
         f"must be {better.value} for {config.monitor}",
     )
-    one_source = (data.builtin is None) != (data.path is None)
-    if not one_source:
-        raise UserError("data.path: name the file of pairs: data=file data.path=pairs.jsonl")
-    _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    _check_data(data)
     for key, value in {
         "data.batch_size": data.batch_size,
         "model.hidden_size": model.hidden_size,
@@ -53,10 +50,10 @@ def check_values(config: TrainConfig) -> None:
         f"must be one of {', '.join(TOKENIZER_KINDS)}",
     )
     _require(
-        tokenizer.kind != "folder" or tokenizer.path is not None,
+        tokenizer.kind not in ("folder", "hub") or tokenizer.path is not None,
         "tokenizer.path",
         None,
-        "give the folder that holds tokenizer.json",
+        "give the folder that holds tokenizer.json, or the name on the hub",
     )
     if tokenizer.kind == "bpe":
         _require(
@@ -72,6 +69,20 @@ def check_values(config: TrainConfig) -> None:
         config.early_stopping.min_delta,
         "must be 0 or more",
     )
+
+
+def _check_data(data: DataConfig) -> None:
+    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
+        raise UserError("data.path: name the file of pairs: data=file data.path=pairs.jsonl", "data.path")
+    for name in ("path", "validation_path", "test_path"):
+        value = getattr(data, name)
+        names = value if isinstance(value, list) else [value]
+        text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
+        _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
+    _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    _require(data.split_seed >= 0, "data.split_seed", data.split_seed, "must be 0 or more")
+    _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
+    _require(data.row_tokens >= 2, "data.row_tokens", data.row_tokens, "must be at least 2 tokens")
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:

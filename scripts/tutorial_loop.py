@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
-from qa_lm.data.pairs import builtin_pairs
+from qa_lm.data.pairs import builtin_path
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
 
     tokenizer = load_gpt2_tokenizer()
-    pairs = list(builtin_pairs("tutorial"))
+    pairs = [json.loads(line) for line in builtin_path("tutorial").read_text().splitlines()]
     random.seed(42)
     random.shuffle(pairs)
     train, validation = pairs[:8], pairs[8:]
@@ -47,13 +47,13 @@ def main() -> None:
         train_loss = 0.0
         for pair in train:
             optimizer.zero_grad()
-            loss = pair_loss(*pair)
+            loss = pair_loss(**pair)
             loss.backward()
             optimizer.step()
             train_loss += loss.item() / len(train)
         model.eval()
         with torch.no_grad():
-            val_loss = sum(pair_loss(*pair).item() for pair in validation) / len(validation)
+            val_loss = sum(pair_loss(**pair).item() for pair in validation) / len(validation)
         epochs.append({"train_loss": train_loss, "val_loss": val_loss})
     print(json.dumps({"seconds": time.perf_counter() - start, "epochs": epochs}))
 

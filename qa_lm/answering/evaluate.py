@@ -1,5 +1,6 @@
 """Ask a model the questions of pairs and compare its answers with the true ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -12,7 +13,10 @@ from qa_lm.data.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class EvaluatedPair:
-    """A pair, what the model answered, and whether that is the answer token for token, EOS included."""
+    """A pair, what the model answered, and whether that is the answer token for token, EOS included.
+
+    An answer that is another of the pair's accepted ones, letter for letter, is a match too.
+    """
 
     question: str
     answer: str
@@ -20,6 +24,8 @@ class EvaluatedPair:
     exact_match: bool
     stopped: bool
     split: str
+    held_out: str = ""
+    """Why the pair is held out, where pairs have groups."""
 
 
 def evaluate_pairs(
@@ -29,6 +35,7 @@ def evaluate_pairs(
     pairs: list[Pair],
     examples: list[Example],
     split: str,
+    held_out: Sequence[str] | None,
     batch_size: int,
     max_new_tokens: int,
 ) -> list[EvaluatedPair]:
@@ -41,23 +48,29 @@ def evaluate_pairs(
         pairs: what is asked.
         examples: the pairs encoded, in the same order.
         split: name of the pairs' split, for the record.
+        held_out: why each pair is held out, for the record.
         batch_size: questions at once.
         max_new_tokens: longest answer; raised to the longest true one, so that no right answer is cut.
     """
     longest = max((len(example.answer_ids) for example in examples), default=1)
     prompts = [example.ids[: example.prompt_tokens] for example in examples]
     answers = generate(model, prompts, tokenizer.eos_id, max(max_new_tokens, longest), batch_size)
-    return [
-        EvaluatedPair(
-            question=pair.question,
-            answer=pair.answer,
-            generated=template.answer_from(tokenizer.decode(answer.ids)),
-            exact_match=answer.stopped and [*answer.ids, tokenizer.eos_id] == example.answer_ids,
-            stopped=answer.stopped,
-            split=split,
+    evaluated = []
+    for number, (pair, example, answer) in enumerate(zip(pairs, examples, answers, strict=True)):
+        generated = template.answer_from(tokenizer.decode(answer.ids))
+        exact = [*answer.ids, tokenizer.eos_id] == example.answer_ids or generated in pair.other_answers
+        evaluated.append(
+            EvaluatedPair(
+                question=pair.question,
+                answer=pair.answer,
+                generated=generated,
+                exact_match=answer.stopped and exact,
+                stopped=answer.stopped,
+                split=split,
+                held_out=held_out[number] if held_out else "",
+            )
         )
-        for pair, example, answer in zip(pairs, examples, answers, strict=True)
-    ]
+    return evaluated
 
 
 def exact_match(evaluated: list[EvaluatedPair]) -> float | None:

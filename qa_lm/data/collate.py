@@ -1,35 +1,60 @@
-"""Examples to a batch of padded rows."""
+"""Rows of examples to a batch of tensors."""
 
-from collections.abc import Sequence
-
+import numpy as np
 import torch
 
 from qa_lm.batch import UNTRAINED, Batch
-from qa_lm.data.encoding import Example
+from qa_lm.data.batching import Row
+from qa_lm.data.store import EncodedPairs
 
 
-def collate(examples: Sequence[Example], train_on_question: bool) -> Batch:
-    """One example per row, inputs and targets shifted by one, padded on the right to the longest.
+class Collate:
+    """Builds batches: inputs and targets shifted by one, whole examples side by side in their row, then padding.
 
     Args:
-        examples: what goes into the batch, at least one.
+        examples: the encoded pairs that rows speak of.
         train_on_question: whether the question's own tokens carry loss too; the answer's and EOS always do.
+        row_tokens: length of every row; None for that of the batch's longest.
     """
-    rows, time = len(examples), max(len(example.ids) for example in examples) - 1
-    inputs = torch.zeros(rows, time, dtype=torch.int64)  # (rows, time)
-    targets = torch.full((rows, time), UNTRAINED)
-    pair = torch.full((rows, time), -1)
-    in_answer = torch.zeros(rows, time, dtype=torch.bool)
-    for row, (ids, prompt_tokens) in enumerate(examples):
-        length = len(ids) - 1
-        encoded = torch.tensor(ids)
-        # The prompt's last token is the one that predicts the answer's first.
-        answer_start = prompt_tokens - 1
-        trained_from = 0 if train_on_question else answer_start
-        inputs[row, :length] = encoded[:-1]
-        targets[row, trained_from:length] = encoded[1 + trained_from :]
-        pair[row, :length] = row
-        in_answer[row, answer_start:length] = True
-    positions = torch.arange(time).expand(rows, time).contiguous()
-    tokens = sum(len(example.ids) - 1 for example in examples)
-    return Batch(inputs, targets, positions, pair, in_answer, pairs=rows, tokens=tokens)
+
+    def __init__(self, examples: EncodedPairs, train_on_question: bool, row_tokens: int | None = None) -> None:
+        self.examples, self.train_on_question, self.row_tokens = examples, train_on_question, row_tokens
+
+    def __call__(self, rows: list[Row]) -> Batch:
+        """The batch of these rows, at least one; one gather for all of them, because a Python loop over examples
+        would cost more than Lightning does."""
+        sizes = [len(row) for row in rows]
+        begins, lengths, prompts = self.examples.spans(np.concatenate(rows))  # (pairs,)
+        pairs, tokens = len(lengths), int(lengths.sum())
+        row_of = np.repeat(np.arange(len(rows)), sizes)
+        used = np.bincount(row_of, weights=lengths, minlength=len(rows)).astype(np.int64)
+        time = self.row_tokens or int(used.max())
+
+        before = np.cumsum(lengths) - lengths  # tokens of the batch before each pair
+        row_before = (np.cumsum(used) - used)[row_of]
+        pair = np.repeat(np.arange(pairs), lengths)  # (tokens,)
+        position = np.arange(tokens) - before[pair]
+        source = begins[pair] + position
+        place = (row_of * time + before - row_before)[pair] + position
+        in_answer = position >= prompts[pair] - 1  # the prompt's last token predicts the answer's first
+        trained = in_answer | self.train_on_question
+
+        ids = self.examples.ids
+        following = np.where(trained, ids[source + 1].astype(np.int64), UNTRAINED)
+        # Padding counts on behind a row's only pair; in a packed row it stays at 0, below any model's last position.
+        padding = np.zeros(time, np.int64) if self.row_tokens else np.arange(time)
+        shape = (len(rows), time)
+        return Batch(
+            inputs=_laid(np.zeros(shape, np.int64), place, ids[source]),
+            targets=_laid(np.full(shape, UNTRAINED), place, following),
+            positions=_laid(np.tile(padding, (len(rows), 1)), place, position),
+            pair=_laid(np.full(shape, -1), place, pair),
+            in_answer=_laid(np.zeros(shape, bool), place, in_answer),
+            pairs=pairs,
+            tokens=tokens,
+        )
+
+
+def _laid(empty: np.ndarray, place: np.ndarray, values: np.ndarray) -> torch.Tensor:
+    empty.ravel()[place] = values
+    return torch.from_numpy(empty)

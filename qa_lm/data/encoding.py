@@ -11,6 +11,7 @@ equals encoding the joined string, because its pre-tokenizer always cuts before 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -80,30 +81,11 @@ def encode_prompts(questions: list[str], tokenizer: TextTokenizer, template: Pro
     return tokenizer.encode([template.prompt_text(question) for question in questions])
 
 
-def encode_pairs(pairs: list[Pair], tokenizer: TextTokenizer, template: PromptTemplate, context: int) -> list[Example]:
-    """The examples of the pairs, in order, EOS included.
-
-    Args:
-        pairs: what to encode.
-        tokenizer: text to ids.
-        template: how question and answer are written.
-        context: the most tokens the model sees at once.
-
-    Raises:
-        UserError: a pair is longer than the context allows (an example of n ids has n - 1 inputs).
-    """
+def encode_pairs(pairs: Sequence[Pair], tokenizer: TextTokenizer, template: PromptTemplate) -> list[Example]:
+    """The examples of the pairs, in order, EOS included."""
     prompts = encode_prompts([pair.question for pair in pairs], tokenizer, template)
     answers = tokenizer.encode([template.answer_text(pair.answer) for pair in pairs])
-    examples = [
-        Example(prompt + answer + [tokenizer.eos_id], len(prompt))
+    return [
+        Example([*prompt, *answer, tokenizer.eos_id], len(prompt))
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    too_long = [pair for pair, example in zip(pairs, examples, strict=True) if len(example.ids) - 1 > context]
-    if too_long:
-        longest = max(len(example.ids) for example in examples) - 1
-        raise UserError(
-            f"{len(too_long)} of {len(pairs)} pairs have more tokens than model.context={context}, "
-            f"the first one: {too_long[0].question[:60]!r}\n"
-            f"Set model.context={longest} or more, or shorten them."
-        )
-    return examples

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from qa_lm.data.cache import cache_folder
 from qa_lm.errors import UserError
 
 EOS_TOKEN = "<|endoftext|>"
@@ -32,13 +33,6 @@ ENTRIES = 50257
 RANKS_PACKAGE = "mlx-whisper==0.4.3"
 RANKS_FILE = "mlx_whisper/assets/gpt2.tiktoken"
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
-
-
-def cache_folder() -> Path:
-    """Where the project keeps what it can make again: `$QA_LM_CACHE`, else the user's cache folder + `qa_lm`."""
-    if folder := os.environ.get("QA_LM_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qa_lm"
 
 
 def load_gpt2_tokenizer() -> Tokenizer:

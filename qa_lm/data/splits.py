@@ -1,24 +1,179 @@
-"""Which pairs are trained and which are held out."""
+"""Which pairs are trained and which are held out.
+
+But for the tutorial's shuffle, a split is a function of the seed and of what the pairs say: the order of the file, its
+format and its repeats change nothing. Pairs are gathered into units that stay together, a unit gets a number from the
+seed and its content, and the units with the smallest numbers are trained, up to the wanted share of the pairs.
+
+| kind             | unit                                                                              |
+|------------------|-----------------------------------------------------------------------------------|
+| shuffle          | a pair, in the order of `random.Random(seed).shuffle` (the tutorial's)             |
+| question         | pairs of one normalised question                                                   |
+| near             | pairs of near-duplicate questions                                                  |
+| fact             | pairs of one group: whole facts are held out                                       |
+| phrasing         | pairs of one group; of each, some questions are held out and the rest is trained   |
+| phrasing_and_fact| both: some facts are held out whole, and of the trained ones some phrasings        |
+"""
 
 import random
 from typing import NamedTuple
 
-from qa_lm.data.pairs import Pair
+import numpy as np
+
+from qa_lm.errors import UserError
+
+SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
+KINDS = ("", "unseen phrasing of a trained fact", "unseen fact")
 
 
 class Split(NamedTuple):
-    """The two sides of a split, each in its shuffled order."""
+    """Places of pairs in the table, int32, each side in an order of its own."""
 
-    train: list[Pair]
-    validation: list[Pair]
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    held_out: np.ndarray
+    """Why each validation pair is held out, an index of `KINDS`, int8."""
 
 
-def shuffled_split(pairs: list[Pair], train_fraction: float, seed: int) -> Split:
+def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
     """Shuffle as `random.seed(seed); random.shuffle(pairs)` does, then cut: the first share is trained.
 
     Each side has at least one pair.
     """
-    order = list(pairs)
+    order = list(range(count))
     random.Random(seed).shuffle(order)
-    cut = min(max(int(train_fraction * len(order)), 1), len(order) - 1)
-    return Split(order[:cut], order[cut:])
+    cut = min(max(int(train_fraction * count), 1), count - 1)
+    return _split(np.array(order[:cut], np.int32), np.array(order[cut:], np.int32))
+
+
+def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, seed: int, what: str) -> Split:
+    """Whole units to one side or the other.
+
+    Args:
+        units: a key of the unit that each pair belongs to, (pairs,) uint64.
+        tiebreak: a key of the pair itself, which orders the pairs of a unit, (pairs,) uint64.
+        train_fraction: share of the pairs that is trained, as nearly as whole units allow.
+        seed: another seed, another split.
+        what: name of a unit, for errors.
+
+    Raises:
+        UserError: all pairs are one unit.
+    """
+    order = _drawn_order(units, tiebreak, seed)
+    borders = np.flatnonzero(np.diff(units[order])) + 1  # where a unit ends and the next begins
+    if not len(borders):
+        raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
+    cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])
+    return _split(order[:cut], order[cut:])
+
+
+def group_split(
+    groups: np.ndarray,
+    questions: np.ndarray,
+    tiebreak: np.ndarray,
+    train_fraction: float,
+    seed: int,
+    held_out_phrasings: int,
+    hold_out_facts: bool,
+) -> Split:
+    """Hold out phrasings of trained facts, whole facts, or both.
+
+    Args:
+        groups: a key of the fact that each pair states, (pairs,) uint64; 0 for none, which is always trained.
+        questions: key of the normalised question, (pairs,) uint64; pairs of a fact that ask the same are one phrasing.
+        tiebreak: key of the pair itself.
+        train_fraction: share of the facts that is trained, if facts are held out.
+        seed: another seed, another split.
+        held_out_phrasings: phrasings held out of each trained fact that has more of them; 0 for none.
+        hold_out_facts: whether facts are held out whole.
+
+    Raises:
+        UserError: no pair has a group, or nothing is left to hold out.
+    """
+    if not groups.any():
+        raise UserError("data.split: no pair has a group; name its column by data.group=...", "data.split")
+    why = np.zeros(len(groups), np.int8)
+    if hold_out_facts:
+        facts = np.unique(groups[groups != 0])
+        facts = facts[np.argsort(_drawn(facts, seed))]
+        kept = min(max(round(train_fraction * len(facts)), 1), len(facts) - 1)
+        why[np.isin(groups, facts[kept:])] = UNSEEN_FACT
+    if held_out_phrasings:
+        _hold_out_phrasings(why, groups, questions, seed, held_out_phrasings)
+    if not why.any():
+        raise UserError(
+            f"data.split: no fact has more than {max(held_out_phrasings, 1)} phrasings, so none is held out",
+            "data.split",
+        )
+    order = _drawn_order(tiebreak, tiebreak, seed)
+    validation = order[why[order] != SEEN]
+    return _split(order[why[order] == SEEN], validation)._replace(held_out=why[validation])
+
+
+def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarray, seed: int, number: int) -> None:
+    """Mark, in `why`, the first `number` phrasings of each trained fact in the order that the seed draws."""
+    trained = np.flatnonzero((groups != 0) & (why == SEEN))
+    # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
+    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)
+    order = trained[np.lexsort((questions[trained], drawn, groups[trained]))]
+    fact_begins = np.diff(groups[order], prepend=groups[order[:1]] ^ np.uint64(1)) != 0
+    phrasing_begins = fact_begins | (np.diff(questions[order], prepend=questions[order[:1]]) != 0)
+    fact = np.cumsum(fact_begins) - 1
+    phrasing = np.cumsum(phrasing_begins)
+    rank = phrasing - phrasing[np.flatnonzero(fact_begins)][fact]  # of the phrasing in its fact, from 0
+    phrasings = np.zeros(fact[-1] + 1, np.int64) if len(fact) else np.zeros(0, np.int64)
+    np.maximum.at(phrasings, fact, rank + 1)
+    why[order[(rank < number) & (phrasings[fact] > number)]] = UNSEEN_PHRASING
+
+
+def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tiebreak: np.ndarray, seed: int) -> Split:
+    """Sides that files name, each in an order drawn from the seed and the pairs' content."""
+
+    def drawn(side: np.ndarray) -> np.ndarray:
+        return side[_drawn_order(tiebreak[side], tiebreak[side], seed)]
+
+    return Split(drawn(train), drawn(validation), drawn(test), np.zeros(len(validation), np.int8))
+
+
+def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
+    """How many held-out pairs ask, but for case, spaces and final punctuation, what a trained pair asks.
+
+    Args:
+        split: the sides.
+        normalised: key of each pair's normalised question.
+    """
+    trained = np.sort(normalised[split.train])
+
+    def count(side: np.ndarray) -> int:
+        keys = normalised[side]
+        found = np.searchsorted(trained, keys)
+        return int((trained[np.minimum(found, len(trained) - 1)] == keys).sum())
+
+    return {"validation": count(split.validation), "test": count(split.test)}
+
+
+def _drawn_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> np.ndarray:
+    """Pairs by the number that is drawn for their unit, then by the one that is drawn for the pair itself, int32."""
+    drawn = _drawn(units, seed)
+    order = np.argsort(drawn).astype(np.int32)
+    drawn = drawn[order]
+    tied = np.zeros(len(order), bool)  # most units are one pair: only the others need the second key
+    tied[1:] = drawn[1:] == drawn[:-1]
+    tied[:-1] |= tied[1:]
+    members = order[tied]
+    order[tied] = members[np.lexsort((_drawn(tiebreak[members], seed), drawn[tied]))]
+    return order
+
+
+def _split(train: np.ndarray, validation: np.ndarray) -> Split:
+    return Split(train, validation, np.zeros(0, np.int32), np.zeros(len(validation), np.int8))
+
+
+def _drawn(keys: np.ndarray, seed: int) -> np.ndarray:
+    """A number for each key, as good as random and the same wherever it is computed: SplitMix64's finaliser
+    (Steele, Lea and Flood, 2014) of key and seed."""
+    with np.errstate(over="ignore"):
+        mixed = keys.astype(np.uint64) + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))

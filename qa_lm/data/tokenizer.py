@@ -1,19 +1,24 @@
 """Text to token ids and back.
 
-- Three kinds: GPT-2's vocabulary, a byte-level BPE trained on the training pairs, and a folder with tokenizer.json.
+- Four kinds: GPT-2's vocabulary, a byte-level BPE trained on the training pairs, a folder with tokenizer.json, and a
+  name on the Hugging Face hub.
 - Text that looks like a special token is text: a pair may speak of `<|endoftext|>` and no EOS appears in it.
 - The ids come from the `tokenizers` library alone, which loads in 0.03 s; transformers, which takes seconds, is
   needed only to write the folder that `AutoTokenizer` reads.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from qa_lm.data.gpt2_vocabulary import EOS_TOKEN, load_gpt2_tokenizer
 from qa_lm.errors import UserError
+
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
 class TextTokenizer:
@@ -37,6 +42,16 @@ class TextTokenizer:
     def decode(self, ids: list[int]) -> str:
         """The text of the ids; special tokens are left out."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides the ids, in hexadecimal."""
+        return hashlib.sha256(f"{self.eos_token}\n{self._tokenizer.to_str()}".encode()).hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write the two files that `load_tokenizer` reads."""
+        self._tokenizer.save(str(folder / FILE))
+        (folder / CONFIG).write_text(json.dumps({"eos_token": self.eos_token}), encoding="utf-8")
 
     def save(self, folder: Path, context: int) -> None:
         """Write the files that `AutoTokenizer.from_pretrained(folder)` needs.
@@ -87,23 +102,60 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     """The tokenizer of a transformers folder.
 
     Raises:
-        UserError: the folder has no readable tokenizer.json, or names no EOS token.
+        UserError: the folder has no readable tokenizer.json, names no EOS token, or loses text.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / FILE))
     except Exception as error:  # the library raises bare Exception for every bad file
         raise UserError(f"{folder}: no usable tokenizer.json: {error}") from None
     eos_token = _eos_token(folder)
     if tokenizer.token_to_id(eos_token) is None:
         raise UserError(f"{folder}: the EOS token {eos_token!r} is not in tokenizer.json")
-    return TextTokenizer(tokenizer, eos_token)
+    # An answer is cut and padded by ours alone, so what the file says of it is not wanted.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    loaded = TextTokenizer(tokenizer, eos_token)
+    _check_round_trip(loaded, folder)
+    return loaded
+
+
+def hub_tokenizer(name: str) -> TextTokenizer:
+    """The tokenizer of a model on the Hugging Face hub, or in its cache on this machine.
+
+    Raises:
+        UserError: it cannot be had, or is unusable; see `load_tokenizer`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        files = [Path(hf_hub_download(name, file, etag_timeout=5)) for file in (FILE, CONFIG)]
+    except Exception as error:  # errors of many libraries: no network, no such name, no permission
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"tokenizer.path={name}: cannot be had from the Hugging Face hub: {reason}\n"
+            "Give a folder that holds tokenizer.json instead: tokenizer=folder tokenizer.path=FOLDER",
+            "tokenizer.path",
+        ) from None
+    return load_tokenizer(files[0].parent)
+
+
+def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
+    """Refuse a tokenizer that changes plain text: what a model is asked would not be what was written."""
+    text = "What is 2 + 2?"
+    (ids,) = tokenizer.encode([text])
+    if not ids or tokenizer.decode(ids).strip() != text:
+        raise UserError(f"{folder}: this tokenizer reads {text!r} as {tokenizer.decode(ids)!r}; choose another")
 
 
 def _eos_token(folder: Path) -> str:
-    path = folder / "tokenizer_config.json"
+    path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         token = config["eos_token"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: names no eos_token ({type(error).__name__}: {error})") from None
-    return token["content"] if isinstance(token, dict) else token
+    if isinstance(token, dict):
+        token = token.get("content")
+    if not isinstance(token, str):
+        raise UserError(f"{path}: eos_token is no text")
+    return token

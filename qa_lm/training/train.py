@@ -11,11 +11,11 @@ import lightning.pytorch as pl
 from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs, exact_match
 from qa_lm.config import LossWeighting, TrainConfig, TrainOn, Weights, resolved_yaml
 from qa_lm.config_values import check_values
+from qa_lm.data.batching import PackedRows
+from qa_lm.data.checks import summary
 from qa_lm.data.datamodule import PairsDataModule
-from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.pairs import Pair, builtin_pairs, fingerprint, read_pairs
-from qa_lm.data.splits import Split, shuffled_split
-from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, load_tokenizer, train_bpe
+from qa_lm.data.splits import KINDS
+from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
 from qa_lm.modeling.module import CausalLMModule
@@ -25,6 +25,8 @@ from qa_lm.training.environment import describe_environment
 from qa_lm.training.export import export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
+from qa_lm.training.prepare import PreparedData, prepare
+from qa_lm.training.split_file import write_split
 from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 
@@ -47,10 +49,7 @@ class TrainingResult:
 class _Parts:
     """What a run is made of, before training."""
 
-    pairs: list[Pair]
-    split: Split
-    tokenizer: TextTokenizer
-    template: PromptTemplate
+    prepared: PreparedData
     data: PairsDataModule
     module: CausalLMModule
 
@@ -79,13 +78,16 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
 
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
-    environment = describe_environment(fingerprint(parts.pairs), config.seed)
+    prepared = parts.prepared
+    environment = describe_environment(prepared.table.fingerprint, config.seed)
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
+    run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
+    write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
 
     _fit(loop, parts)
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
-    export_model(parts.module.model, parts.tokenizer, parts.template, folder / run_folder.MODEL)
+    export_model(parts.module.model, prepared.tokenizer, prepared.template, folder / run_folder.MODEL)
     answers = _answers(config, parts)
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
     metrics = _metrics(config, parts, loop, answers, time.perf_counter() - started)
@@ -106,53 +108,42 @@ def _fit(loop: Loop, parts: _Parts) -> None:
 
 def _parts(config: TrainConfig) -> _Parts:
     data = config.data
-    if data.builtin is not None:
-        name, pairs = data.builtin, builtin_pairs(data.builtin)
-    else:
-        assert data.path is not None
-        name, pairs = data.path, read_pairs(Path(data.path))
-    split = shuffled_split(pairs, data.train_fraction, data.split_seed)
-    template = PromptTemplate()
-    tokenizer = _tokenizer(config, split, template)
+    prepared = prepare(data, config.tokenizer, config.model.context)
     datamodule = PairsDataModule(
-        split=split,
-        tokenizer=tokenizer,
-        template=template,
-        context=config.model.context,
+        examples=prepared.examples,
+        split=prepared.split,
         batch_size=data.batch_size,
         shuffle=data.shuffle,
         seed=config.seed,
         train_on_question=data.train_on is TrainOn.all,
+        row_tokens=data.row_tokens if data.packing else None,
     )
-    module = _module(config, tokenizer)
-    _announce(config, name, split, tokenizer, module)
-    return _Parts(pairs, split, tokenizer, template, datamodule, module)
+    module = _module(config, prepared.tokenizer)
+    _announce(config, prepared, datamodule, module)
+    return _Parts(prepared, datamodule, module)
 
 
-def _announce(config: TrainConfig, name: str, split: Split, tokenizer: TextTokenizer, module: CausalLMModule) -> None:
-    train_pairs, held_out = len(split.train), len(split.validation)
+def _announce(config: TrainConfig, prepared: PreparedData, data: PairsDataModule, module: CausalLMModule) -> None:
+    counts = prepared.report.counts
+    test = f", {counts['test']:,} to test" if counts["test"] else ""
+    print(
+        f"data: {prepared.name}, {counts['pairs']:,} pairs, "
+        f"{counts['train']:,} to train and {counts['validation']:,} to validate{test}"
+    )
+    for name, columns in prepared.report.sources.items():
+        if columns != "question = question, answer = answer":
+            print(f"columns of {name}: {columns}")
+    print(f"tokenizer: {config.tokenizer.kind}, {len(prepared.tokenizer):,} entries")
+    for line in summary(prepared.report):
+        print(line)
+    if isinstance(data.train_rows, PackedRows):
+        rows = f"{len(data.train_rows):,} rows of {config.data.row_tokens} tokens"
+        print(f"packing: {rows}, {data.train_rows.fill:.1%} full")
     size = parameter_count(module.model) / 1e6
-    print(f"data: {name}, {train_pairs + held_out:,} pairs, {train_pairs:,} to train and {held_out:,} to validate")
-    print(f"tokenizer: {config.tokenizer.kind}, {len(tokenizer):,} entries")
     print(
         f"model: {config.model.architecture} from scratch, {size:,.1f} million parameters, seed {config.seed}",
         flush=True,
     )
-
-
-def _tokenizer(config: TrainConfig, split: Split, template: PromptTemplate) -> TextTokenizer:
-    if config.tokenizer.kind == "gpt2":
-        return gpt2_tokenizer()
-    if config.tokenizer.kind == "folder":
-        assert config.tokenizer.path is not None
-        return load_tokenizer(Path(config.tokenizer.path))
-    assert config.tokenizer.vocab_size is not None
-    texts = (
-        text
-        for pair in split.train
-        for text in (template.prompt_text(pair.question), template.answer_text(pair.answer))
-    )
-    return train_bpe(texts, config.tokenizer.vocab_size)
 
 
 def _module(config: TrainConfig, tokenizer: TextTokenizer) -> CausalLMModule:
@@ -180,19 +171,19 @@ def _module(config: TrainConfig, tokenizer: TextTokenizer) -> CausalLMModule:
 
 
 def _answers(config: TrainConfig, parts: _Parts) -> list[EvaluatedPair]:
-    evaluation = config.evaluation
-    answers = []
-    for name, pairs, examples in (
-        ("train", parts.split.train, parts.data.train_examples),
-        ("validation", parts.split.validation, parts.data.validation_examples),
-    ):
+    evaluation, prepared = config.evaluation, parts.prepared
+    split, answers = prepared.split, []
+    reasons = {"validation": [KINDS[kind] for kind in split.held_out[: evaluation.max_pairs]]}
+    for name, side in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        asked = side[: evaluation.max_pairs]
         answers += evaluate_pairs(
             parts.module.model,
-            parts.tokenizer,
-            parts.template,
-            pairs[: evaluation.max_pairs],
-            examples[: evaluation.max_pairs],
+            prepared.tokenizer,
+            prepared.template,
+            prepared.table.pairs(asked),
+            prepared.examples.examples(asked),
             split=name,
+            held_out=reasons.get(name),
             batch_size=evaluation.batch_size,
             max_new_tokens=evaluation.max_new_tokens,
         )
@@ -219,8 +210,14 @@ def _metrics(
         "steps": loop.trainer.global_step,
         "recall": exact_match([answer for answer in answers if answer.split == "train"]),
         "val_exact_match": exact_match([answer for answer in answers if answer.split == "validation"]),
-        "pairs_trained": len(parts.split.train),
-        "pairs_validation": len(parts.split.validation),
+        "test_exact_match": exact_match([answer for answer in answers if answer.split == "test"]),
+        "exact_match_by_reason": {
+            reason: exact_match([answer for answer in answers if answer.held_out == reason])
+            for reason in KINDS
+            if any(answer.held_out == reason for answer in answers)
+        },
+        "pairs_trained": len(parts.prepared.split.train),
+        "pairs_validation": len(parts.prepared.split.validation),
         "parameters": parameter_count(parts.module.model),
         "seed": config.seed,
         "seconds": seconds,

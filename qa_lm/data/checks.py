@@ -1,0 +1,161 @@
+"""What a file of pairs holds, what is wrong with it, and what can be learnt from it at best.
+
+Everything is found from the numbers about each pair, so it costs seconds at millions of pairs.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qa_lm.data.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
+from qa_lm.data.splits import KINDS, Split, leaks
+from qa_lm.data.store import EncodedPairs
+from qa_lm.data.table import PairTable
+
+PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+
+
+@dataclass
+class DataReport:
+    """The content of data_report.json."""
+
+    sources: dict[str, str]
+    """Every file or data set, with the columns that were read as question, answer and group."""
+    counts: dict[str, int]
+    bad_lines: dict[str, Any]
+    """count; listed: the first ones with their places. They were left out (`data.bad_lines=skip`)."""
+    lengths: dict[str, dict[str, int]]
+    """Percentiles, in characters and in tokens, of questions, answers and whole examples (inputs of the model)."""
+    repeats: dict[str, Any]
+    """Pairs that stand in the files more than once: count of the surplus ones; listed."""
+    contradictions: dict[str, Any]
+    """Questions with different answers: questions; pairs; listed with their places; the best that can be learnt."""
+    repeated_questions: dict[str, int]
+    """Held-out pairs whose question is trained too, but for case, spaces and final punctuation."""
+    too_long: dict[str, Any]
+    """Pairs longer than the limit in tokens: count; limit; what happens to them; listed."""
+    eos_trained: float
+    """Share of the examples whose last target is the EOS."""
+    tokens: dict[str, float]
+    """Means: per example, per answer with its EOS, and per epoch in all."""
+    held_out: dict[str, int] = field(default_factory=dict)
+    """Validation pairs by why they are held out, where pairs have groups."""
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def percentiles(values: np.ndarray) -> dict[str, int]:
+    """The values below which a share of all lie, by their names: p0 is the least, p100 the greatest.
+
+    Args:
+        values: whole numbers from 0, which are counted and not sorted.
+    """
+    if not len(values):
+        return {}
+    below = np.cumsum(np.bincount(values))
+    ranks = np.maximum(np.ceil(np.array(PERCENTILES) / 100 * len(values)), 1)
+    return {f"p{p}": int(value) for p, value in zip(PERCENTILES, np.searchsorted(below, ranks), strict=True)}
+
+
+def describe(
+    table: PairTable,
+    split: Split,
+    examples: EncodedPairs,
+    eos_id: int,
+    sources: dict[str, str],
+    bad_lines: dict[str, Any],
+    too_long: dict[str, Any],
+) -> DataReport:
+    """The report of the pairs of a run.
+
+    Args:
+        table: all pairs.
+        split: which are trained and which held out; pairs that were dropped are in none.
+        examples: the pairs encoded.
+        eos_id: the id that must end every example.
+        sources: what was read as what.
+        bad_lines: what could not be read.
+        too_long: what `length_limit` found.
+    """
+    used = np.sort(np.concatenate([split.train, split.validation, split.test]))
+    lengths, prompts, answers = examples.lengths(used), examples.prompt_lengths(used), examples.answer_lengths(used)
+    found = find_repeats(table, used)
+    report = DataReport(
+        sources=sources,
+        counts={
+            "pairs": len(table),
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "questions": found.questions,
+            "groups": _different(table.numbers("group_key")),
+        },
+        bad_lines=bad_lines,
+        lengths={
+            "question_characters": percentiles(table.numbers("question_characters")),
+            "answer_characters": percentiles(table.numbers("answer_characters")),
+            "prompt_tokens": percentiles(prompts),
+            "answer_tokens": percentiles(answers),
+            "example_tokens": percentiles(lengths),
+        },
+        repeats=repeats_in_words(table, found),
+        contradictions=contradictions_in_words(table, found, int(answers.sum()), int(lengths.sum())),
+        repeated_questions=leaks(split, table.numbers("normalised_key")),
+        too_long=too_long,
+        eos_trained=float(examples.ends_with(eos_id, used).mean()),
+        tokens={
+            "per_example": float(lengths.mean()),
+            "per_answer": float(answers.mean()),
+            "per_epoch": float(examples.lengths(split.train).sum()),
+        },
+        held_out={KINDS[kind]: int((split.held_out == kind).sum()) for kind in range(1, len(KINDS))}
+        if split.held_out.any()
+        else {},
+    )
+    report.warnings = _warnings(report)
+    return report
+
+
+def _different(keys: np.ndarray) -> int:
+    """How many different keys there are, 0 not counted."""
+    return sum(len(np.unique(keys[part][keys[part] != 0])) for part in slices(keys)) if keys.any() else 0
+
+
+def _warnings(report: DataReport) -> list[str]:
+    found = []
+    if count := report.bad_lines["count"]:
+        found.append(f"{count:,} bad lines were left out, the first: {report.bad_lines['listed'][0]}")
+    if count := report.repeats["count"]:
+        found.append(f"{_pairs(count)} repeat an earlier one, the first: {report.repeats['listed'][0]}")
+    contradictions = report.contradictions
+    if contradictions["questions"]:
+        first = contradictions["listed"][0]
+        found.append(
+            f"{contradictions['questions']:,} questions have different answers, so no model can answer more than "
+            f"{contradictions['best_recall']:.2%} of the pairs, the first: {first['question'][:60]!r} at "
+            + ", ".join(first["places"][:3])
+        )
+    for side, count in report.repeated_questions.items():
+        if count:
+            found.append(f"{_pairs(count)} of {side} ask what a trained pair asks: what they score is no proof")
+    if count := report.too_long["count"]:
+        found.append(f"{_pairs(count)} are longer than {report.too_long['limit']} tokens: {report.too_long['effect']}")
+    return found
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} pair" if count == 1 else f"{count:,} pairs"
+
+
+def summary(report: DataReport) -> list[str]:
+    """The report in a few lines."""
+    tokens, longest = report.tokens, report.lengths["example_tokens"]["p100"]
+    counted = (
+        f"tokens: {tokens['per_example']:.1f} per pair, {tokens['per_answer']:.1f} of them its answer with EOS; "
+        f"longest pair {longest:,}"
+    )
+    return [counted, *(f"warning: {warning}" for warning in report.warnings)]

@@ -1,0 +1,45 @@
+"""What is wrong with files of pairs: every bad line counted, the first ones kept with their places."""
+
+from dataclasses import dataclass, field
+
+from qa_lm.errors import UserError
+
+LISTED = 20
+"""Bad lines that are listed; all are counted."""
+
+
+class BadLine(Exception):
+    """A record that cannot be a pair, or, if `fatal`, a place after which the file cannot be read.
+
+    Args:
+        line: line of the file from 1, or the row of a Parquet file.
+        reason: what is wrong and what to do.
+        fatal: whether reading of the file ends here.
+    """
+
+    def __init__(self, line: int, reason: str, fatal: bool = False) -> None:
+        super().__init__(reason)
+        self.line, self.reason, self.fatal = line, reason, fatal
+
+
+@dataclass
+class Problems:
+    """Bad lines of all files."""
+
+    count: int = 0
+    listed: list[str] = field(default_factory=list)
+    fatal: bool = False
+
+    def add(self, file: str, bad: BadLine) -> None:
+        """Count one, and keep it while there are few."""
+        self.count += 1
+        self.fatal |= bad.fatal
+        if len(self.listed) < LISTED:
+            self.listed.append(f"{file}:{bad.line}: {bad.reason}")
+
+    def error(self) -> UserError:
+        """All of them as one error: the only one as it is, several as a list under their number."""
+        if self.count == 1:
+            return UserError(self.listed[0])
+        more = "" if self.count <= LISTED else f", the first {LISTED}"
+        return UserError("\n".join([f"{self.count:,} bad lines{more}:", *self.listed]))

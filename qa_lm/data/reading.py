@@ -1,0 +1,124 @@
+"""From files to pairs with their places: the one way in, whatever the format."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qa_lm.data.columns import ColumnNames, Columns, choose_columns, pair_from
+from qa_lm.data.files import check_encoding, data_suffix, find_files
+from qa_lm.data.formats import SUFFIXES, Found, read_records
+from qa_lm.data.hub import read_hub
+from qa_lm.data.pairs import Pair
+from qa_lm.data.problems import BadLine, Problems
+from qa_lm.errors import UserError
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    """Names of the columns; None for each that is to be recognised."""
+    header: tuple[str, ...] | None = None
+    """Columns of CSV and TSV files without a header line."""
+    encoding: str = "utf-8"
+    skip_bad_lines: bool = False
+    """Whether bad lines are left out and counted, instead of ending the run."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of pairs, or a data set of the hub."""
+
+    name: str
+    """What is shown: the file's name as the user gave it."""
+    path: Path | None = None
+    subset: str | None = None
+    split: str = "train"
+
+    def records(self, reading: Reading) -> Iterator[Found]:
+        """The records and bad lines, in order."""
+        if self.path is None:
+            return read_hub(self.name, self.subset, self.split)
+        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header)
+
+    @property
+    def has_fixed_columns(self) -> bool:
+        """Whether all records have the same columns, so that one record without the wanted ones means none has them."""
+        return self.path is None or data_suffix(self.path) not in (".jsonl", ".json")
+
+    def content_key(self) -> str | None:
+        """sha256 of the file's bytes; None where there is no file to look at.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        if self.path is None:
+            return None
+        digest = hashlib.sha256(data_suffix(self.path).encode())
+        try:
+            with self.path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        return digest.hexdigest()
+
+
+def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
+    """The sources that file names and globs stand for.
+
+    Raises:
+        UserError: see `find_files`.
+    """
+    return [Source(str(path), path) for path in find_files(patterns, SUFFIXES, setting)]
+
+
+@dataclass
+class PairReader:
+    """Reads sources one after the other; `problems` and `columns` fill while `pairs` is run through."""
+
+    sources: Sequence[Source]
+    reading: Reading
+    problems: Problems = field(default_factory=Problems)
+    columns: dict[str, str] = field(default_factory=dict)
+    """What was read as what, by source."""
+
+    def pairs(self) -> Iterator[tuple[int, int, Pair]]:
+        """(number of the source, line, pair), in order.
+
+        Raises:
+            UserError: a source cannot be opened or has other columns; or, at the end, any line was bad.
+        """
+        check_encoding(self.reading.encoding)
+        for number, source in enumerate(self.sources):
+            for line, pair in self._pairs_of(source):
+                yield number, line, pair
+        if self.problems.count and (self.problems.fatal or not self.reading.skip_bad_lines):
+            raise self.problems.error()
+
+    def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
+        columns: Columns | None = None
+        for found in source.records(self.reading):
+            if isinstance(found, BadLine):
+                self.problems.add(source.name, found)
+                continue
+            line, record = found
+            try:
+                if columns is None:
+                    columns = choose_columns(record, self.reading.columns)
+                    self.columns[source.name] = str(columns)
+            except ValueError as error:
+                self.problems.add(source.name, BadLine(line, str(error), fatal=source.has_fixed_columns))
+                if source.has_fixed_columns:
+                    return
+                continue
+            try:
+                pair = pair_from(record, columns)
+            except ValueError as error:
+                self.problems.add(source.name, BadLine(line, str(error)))
+            else:
+                yield line, pair

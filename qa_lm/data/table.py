@@ -1,0 +1,142 @@
+"""All pairs of a run on disk: the texts in an Arrow file, and numbers about them in memory-mapped columns.
+
+The numbers hold keys of 64 bits, so that repeats, contradictions and splits are found by sorting; memory never holds
+the texts.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from qa_lm.data.cache import read_meta
+from qa_lm.data.pairs import Pair, normalised_question, text_key
+
+TEXTS = "pairs.arrow"
+BATCH = 4096
+"""Pairs per record batch: what is read at once."""
+SCHEMA = pa.schema(
+    {"question": pa.string(), "answer": pa.string(), "other_answers": pa.list_(pa.string()), "group": pa.string()}
+)
+COLUMNS = {
+    "source": np.int32,
+    "line": np.int64,
+    "question_key": np.uint64,
+    "normalised_key": np.uint64,
+    "answer_key": np.uint64,
+    "group_key": np.uint64,
+    "question_characters": np.int32,
+    "answer_characters": np.int32,
+}
+"""Numbers about each pair, and their types; each is a file of its own, of raw numbers."""
+
+
+def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[str, Any]:
+    """Write the pairs as they come, a batch at a time.
+
+    Args:
+        folder: where the files are put.
+        pairs: (number of the source, line, pair).
+
+    Returns:
+        count: the number of pairs; fingerprint: sha256 of the texts in their order.
+    """
+    digest, count = hashlib.sha256(), 0
+    with ExitStack() as files:
+        texts = files.enter_context(pa.OSFile(str(folder / TEXTS), "wb"))
+        writer = files.enter_context(pa.ipc.new_file(texts, SCHEMA))
+        columns = [files.enter_context((folder / f"{name}.bin").open("wb")) for name in COLUMNS]
+        batch: list[Pair] = []
+        numbers: list[tuple[int, ...]] = []
+
+        def flush() -> None:
+            if batch:
+                arrays = [pa.array(column, field.type) for column, field in zip(_turned(batch), SCHEMA, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+                for file, column, kind in zip(columns, _turned(numbers), COLUMNS.values(), strict=True):
+                    file.write(np.array(column, kind).tobytes())
+                batch.clear()
+                numbers.clear()
+
+        for source, line, pair in pairs:
+            digest.update(json.dumps(pair, ensure_ascii=True).encode() + b"\n")
+            batch.append(pair)
+            numbers.append((source, line, *_numbers(pair)))
+            count += 1
+            if len(batch) == BATCH:
+                flush()
+        flush()
+    return {"count": count, "fingerprint": digest.hexdigest()}
+
+
+def _turned(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    return zip(*rows, strict=True)
+
+
+def _numbers(pair: Pair) -> tuple[int, ...]:
+    return (
+        text_key(pair.question),
+        text_key(normalised_question(pair.question)),
+        text_key(pair.answer),
+        0 if pair.group is None else text_key(pair.group),
+        len(pair.question),
+        len(pair.answer),
+    )
+
+
+class PairTable:
+    """The pairs of a folder that `write_table` filled.
+
+    Args:
+        folder: the folder.
+        sources: names of the sources, as its `source` column numbers them.
+    """
+
+    def __init__(self, folder: Path, sources: Sequence[str]) -> None:
+        self.folder, self.sources = folder, list(sources)
+        meta = read_meta(folder)
+        self.count: int = meta["count"]
+        self.fingerprint: str = meta["fingerprint"]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A column of numbers, (pairs,), memory-mapped."""
+        if not self.count:  # an empty file cannot be mapped
+            return np.zeros(0, COLUMNS[column])
+        return np.memmap(self.folder / f"{column}.bin", COLUMNS[column], "r")
+
+    def pairs(self, indices: Sequence[int] | np.ndarray) -> list[Pair]:
+        """The pairs at these places, in this order."""
+        found: dict[int, Pair] = {}
+        for index in sorted(map(int, indices)):
+            number, row = divmod(index, BATCH)
+            found[index] = _pair(*(column[row].as_py() for column in self._mapped.get_batch(number).columns))
+        return [found[int(index)] for index in indices]
+
+    def batches(self) -> Iterator[list[Pair]]:
+        """All pairs in order, a batch at a time; what was read is let go of."""
+        with pa.OSFile(str(self.folder / TEXTS), "rb") as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                columns = (column.to_pylist() for column in reader.get_batch(number).columns)
+                yield [_pair(*row) for row in zip(*columns, strict=True)]
+
+    def place(self, index: int) -> str:
+        """`file:line` of a pair."""
+        return f"{self.sources[self.numbers('source')[index]]}:{self.numbers('line')[index]}"
+
+    @cached_property
+    def _mapped(self) -> Any:
+        return pa.ipc.open_file(pa.memory_map(str(self.folder / TEXTS)))
+
+
+def _pair(question: str, answer: str, other_answers: list[str], group: str | None) -> Pair:
+    return Pair(question, answer, tuple(other_answers), group)

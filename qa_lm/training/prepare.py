@@ -1,0 +1,218 @@
+"""From the configuration to encoded pairs: read, split, tokenize, encode, check. What can be kept is kept."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
+from qa_lm.data.checks import DataReport, describe
+from qa_lm.data.columns import ColumnNames
+from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.limits import within_limit
+from qa_lm.data.pairs import builtin_path
+from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.splits import Split, given_split, group_split, shuffled_split, unit_split
+from qa_lm.data.store import EncodedPairs, write_store
+from qa_lm.data.table import PairTable, write_table
+from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
+from qa_lm.errors import UserError
+
+NEAR_GROUPS = "groups.npy"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Pairs ready to be trained."""
+
+    name: str
+    """What to call them."""
+    table: PairTable
+    split: Split
+    tokenizer: TextTokenizer
+    template: PromptTemplate
+    examples: EncodedPairs
+    report: DataReport
+    temporary: "tempfile.TemporaryDirectory[str]"
+    """Holds what is not kept; gone with this object."""
+
+
+def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int) -> PreparedData:
+    """Pairs as the configuration wants them, from the cache where they are there.
+
+    Args:
+        data: files, split, row size.
+        tokenizer: text to ids.
+        context: the most tokens that the model sees at once.
+
+    Raises:
+        UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
+    # YAML reads a bare `off` as false.
+    if data.cache is not None and data.cache.lower() in ("off", "false"):
+        root = Path(temporary.name)
+    else:
+        root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    sides = _sides(data)
+    # What the hub holds is kept by its own library, which knows when it has changed.
+    table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, _reading(data))
+    split = _split(data, table, [len(side) for side in sides], root)
+    template = PromptTemplate()
+    chosen = _tokenizer(tokenizer, table, split, template, root)
+    limit = min(context, data.row_tokens) if data.packing else context
+    examples = EncodedPairs(_store(root, table, chosen, template), limit)
+    setting = "data.row_tokens" if data.packing and data.row_tokens < context else "model.context"
+    split, too_long = within_limit(split, examples, table, data.too_long.value, setting)
+    columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
+    report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
+    if report.eos_trained < 1:
+        raise UserError(
+            f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
+            "delete the cache folder and report this"
+        )
+    return PreparedData(_name(data), table, split, chosen, template, examples, report, temporary)
+
+
+def _name(data: DataConfig) -> str:
+    source = data.builtin or data.hub or data.path
+    return ", ".join(source) if isinstance(source, list) else str(source)
+
+
+def _reading(data: DataConfig) -> Reading:
+    return Reading(
+        ColumnNames(data.question, data.answer, data.group),
+        None if data.columns is None else tuple(data.columns),
+        data.encoding,
+        data.bad_lines is BadLines.skip,
+    )
+
+
+def _sides(data: DataConfig) -> list[list[Source]]:
+    """Sources to train (or to split), to validate, to test."""
+    if data.builtin is not None:
+        main = [Source(data.builtin, builtin_path(data.builtin))]
+    elif data.hub is not None:
+        main = [Source(data.hub, None, data.hub_subset, data.hub_split)]
+    else:
+        main = file_sources(data.path, "data.path")
+    validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
+    test = file_sources(data.test_path, "data.test_path") if data.test_path else []
+    return [main, validation, test]
+
+
+def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
+    sources = [source for side in sides for source in side]
+    contents = [source.content_key() for source in sources]
+
+    def make(folder: Path) -> dict[str, Any]:
+        reader = PairReader(sources, reading)
+        written = write_table(folder, reader.pairs())
+        bad_lines = {"count": reader.problems.count, "listed": reader.problems.listed}
+        return written | {"columns": reader.columns, "bad_lines": bad_lines}
+
+    names = [source.name for source in sources]
+    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
+    folder = made_folder(root / "pairs", key, make)
+    table = PairTable(folder, names)
+    if len(table) < 2:
+        raise UserError(
+            f"{', '.join(names)}: {'1 pair' if len(table) else 'no pairs'}; "
+            "at least two are needed, one to train and one to validate"
+        )
+    return table, read_meta(folder)
+
+
+def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -> Split:
+    """The sides of the split; a side that files are given for is those files."""
+    side = np.searchsorted(np.cumsum(sources), table.numbers("source"), side="right")
+    pairs, validation, test = (np.flatnonzero(side == number).astype(np.int32) for number in range(3))
+    tiebreak = table.numbers("answer_key") ^ (table.numbers("question_key") << np.uint64(1))
+    if sources[1]:
+        split = given_split(pairs, validation, test, tiebreak, data.split_seed)
+    else:
+        split = _drawn_split(data, table, pairs, tiebreak[pairs], root)
+        split = split._replace(train=pairs[split.train], validation=pairs[split.validation], test=test)
+    for name, side in (("data.path", split.train), ("data.validation_path", split.validation)):
+        if not len(side):
+            raise UserError(f"{name}: holds no pairs", name)
+    return split
+
+
+def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak: np.ndarray, root: Path) -> Split:
+    if len(pairs) < 2:
+        raise UserError("data.path: at least two pairs are needed, one to train and one to validate", "data.path")
+    kind, seed, fraction = data.split, data.split_seed, data.train_fraction
+    if kind is SplitKind.shuffle:
+        return shuffled_split(len(pairs), fraction, seed)
+    normalised = table.numbers("normalised_key")[pairs]
+    if kind is SplitKind.question:
+        return unit_split(normalised, tiebreak, fraction, seed, "question")
+    if kind is SplitKind.near:
+        return unit_split(_near_units(table, normalised, pairs, root), tiebreak, fraction, seed, "near-duplicate group")
+    return group_split(
+        table.numbers("group_key")[pairs],
+        normalised,
+        tiebreak,
+        fraction,
+        seed,
+        0 if kind is SplitKind.fact else data.held_out_phrasings,
+        kind is not SplitKind.phrasing,
+    )
+
+
+def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, root: Path) -> np.ndarray:
+    """A key per pair, equal for near ones: the smallest key of a question of their group."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        from qa_lm.data.near import near_groups  # scipy and datasketch take a second
+
+        np.save(folder / NEAR_GROUPS, near_groups(pair.question for batch in table.batches() for pair in batch))
+        return {}
+
+    folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
+    groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
+    smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, groups, normalised)
+    return smallest[groups]
+
+
+def _tokenizer(
+    config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
+) -> TextTokenizer:
+    if config.kind == "gpt2":
+        return gpt2_tokenizer()
+    if config.kind in ("folder", "hub"):
+        assert config.path is not None
+        return load_tokenizer(Path(config.path)) if config.kind == "folder" else hub_tokenizer(config.path)
+    assert config.vocab_size is not None
+    vocab_size = config.vocab_size
+    trained = np.zeros(len(table), bool)
+    trained[split.train] = True
+
+    def texts() -> Iterator[str]:
+        at = 0
+        for batch in table.batches():
+            for pair, wanted in zip(batch, trained[at : at + len(batch)], strict=True):
+                if wanted:
+                    yield template.prompt_text(pair.question)
+                    yield template.answer_text(pair.answer)
+            at += len(batch)
+
+    def make(folder: Path) -> dict[str, Any]:
+        train_bpe(texts(), vocab_size).write(folder)
+        return {}
+
+    train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
+    key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
+    return load_tokenizer(made_folder(root / "bpe", key, make))
+
+
+def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:
+    key = key_of(kind="encoded", pairs=table.fingerprint, tokenizer=tokenizer.fingerprint, template=asdict(template))
+    return made_folder(root / "encoded", key, lambda folder: write_store(folder, table.batches(), tokenizer, template))

@@ -1,0 +1,36 @@
+"""split.csv: on which side each pair of a run stands, by its place in the files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from qa_lm.data.splits import KINDS, Split
+from qa_lm.data.table import PairTable
+
+SIDES = ("not used", "train", "validation", "test")
+
+
+def write_split(path: Path, table: PairTable, split: Split) -> None:
+    """A line per pair in the files' order: file, line, split, held_out. The file appears whole.
+
+    Args:
+        path: where to.
+        table: all pairs.
+        split: their sides; a pair on none was too long and dropped.
+    """
+    side, reason = np.zeros(len(table), np.int8), np.zeros(len(table), np.int8)
+    for number, places in enumerate(split[:3], start=1):
+        side[places] = number
+    reason[split.validation] = split.held_out
+    columns = {
+        "file": pa.DictionaryArray.from_arrays(table.numbers("source"), table.sources).cast(pa.string()),
+        "line": pa.array(table.numbers("line")),
+        "split": pa.DictionaryArray.from_arrays(side, list(SIDES)).cast(pa.string()),
+        "held_out": pa.DictionaryArray.from_arrays(reason, list(KINDS)).cast(pa.string()),
+    }
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    pa.csv.write_csv(pa.table(columns), beside)
+    os.replace(beside, path)
