@@ -14,7 +14,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qa_lm.config import nearest_key, schema_keys, unknown_key
+from qa_lm.config_composition import nearest_key, schema_keys, unknown_key
 from qa_lm.errors import UserError
 
 DEFAULTS_ENTRY = re.compile(r"(override |optional )*/?\w[\w/]*(@[\w.:]+)?")

@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from qa_lm.config import register_schema, typed_config
+from qa_lm.config_composition import register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_values import check_values
 

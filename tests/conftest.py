@@ -3,20 +3,63 @@
 import os
 import subprocess
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import pytest
 import torch
 
-from qa_lm.config import DataConfig, ModelConfig, TokenizerConfig, TrainConfig
+from qa_lm.config import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig
+from qa_lm.data.cache import cache_folder, made_folder
 from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
+from qa_lm.data.pairs import Pair, builtin_path
+from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.store import EncodedPairs, write_store
+from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train
 
 ROOT = Path(__file__).parent.parent
+
+# Tests prepare data in a cache of their own, with the user's copy of GPT-2's vocabulary.
+load_gpt2_tokenizer()
+_CACHE = tempfile.TemporaryDirectory(prefix="qa_lm.tests.")
+(Path(_CACHE.name) / "gpt2").symlink_to(cache_folder() / "gpt2")
+os.environ["QA_LM_CACHE"] = _CACHE.name
+SHARED_DATA = ROOT.parent / "shared" / "data"
+"""Real files of pairs; a clone may lack them."""
+
+
+def read(path: Path | str, **how: object) -> list[Pair]:
+    """All pairs of a file or glob."""
+    return [pair for _, _, pair in PairReader(file_sources(str(path), "data.path"), Reading(**how)).pairs()]  # type: ignore[arg-type]
+
+
+def builtin(name: str) -> list[Pair]:
+    """The pairs shipped under this name."""
+    return [pair for _, _, pair in PairReader([Source(name, builtin_path(name))], Reading()).pairs()]
+
+
+def encoded(
+    pairs: list[Pair], tokenizer: TextTokenizer, template: PromptTemplate, root: Path, limit: int = 256
+) -> EncodedPairs:
+    """A store of these pairs."""
+    return EncodedPairs(
+        made_folder(root, f"encoded-{uuid.uuid4()}", lambda folder: write_store(folder, [pairs], tokenizer, template)),
+        limit,
+    )
+
+
+def table_of(pairs: list[Pair], root: Path) -> PairTable:
+    """A table of these pairs, from lines 1, 2, ... of "pairs"."""
+    placed = ((0, line, pair) for line, pair in enumerate(pairs, start=1))
+    return PairTable(made_folder(root, f"pairs-{uuid.uuid4()}", lambda folder: write_table(folder, placed)), ["pairs"])
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +75,7 @@ def template() -> PromptTemplate:
 def small_config(**changes: object) -> TrainConfig:
     """Ten pairs, a BPE of its own and a model of 0.1 million parameters: a run of about a second."""
     config = TrainConfig(
-        data=DataConfig(builtin="tutorial"),
+        data=DataConfig(builtin="tutorial", split=SplitKind.shuffle),
         tokenizer=TokenizerConfig(kind="bpe", vocab_size=300),
         model=ModelConfig(hidden_size=64, layers=2, heads=2),
         trainer={"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0},

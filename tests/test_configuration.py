@@ -11,7 +11,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from qa_lm.config import TrainConfig, register_schema, schema_keys, typed_config
+from qa_lm.config import TrainConfig
+from qa_lm.config_composition import register_schema, schema_keys, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_values import check_values
 from qa_lm.errors import UserError
@@ -22,7 +23,12 @@ from tests.conftest import ROOT
 CONF = ROOT / "conf"
 FILES = sorted(file.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml"))
 # What a choice needs beside itself.
-COMPANIONS = {"data/file.yaml": ["data.path=x.jsonl"], "tokenizer/folder.yaml": ["tokenizer.path=x"]}
+COMPANIONS = {
+    "data/file.yaml": ["data.path=x.jsonl"],
+    "data/hub.yaml": ["data.hub=x"],
+    "tokenizer/folder.yaml": ["tokenizer.path=x"],
+    "tokenizer/hub.yaml": ["tokenizer.path=x"],
+}
 
 
 def load(overrides: list[str], conf: Path = CONF) -> TrainConfig:

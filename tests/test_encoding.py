@@ -3,11 +3,11 @@
 import pytest
 
 from qa_lm.batch import UNTRAINED
-from qa_lm.data.collate import collate
+from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import PromptTemplate, encode_pairs, encode_prompts
-from qa_lm.data.pairs import Pair, builtin_pairs
+from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import train_bpe
-from qa_lm.errors import UserError
+from tests.conftest import builtin, encoded
 
 EOS = 50256
 # "What is the capital of France?" and " The capital of France is Paris." in GPT-2's vocabulary.
@@ -15,27 +15,29 @@ QUESTION = [2061, 318, 262, 3139, 286, 4881, 30]
 ANSWER = [383, 3139, 286, 4881, 318, 6342, 13]
 
 
-def test_the_first_pair_of_the_tutorial_has_exactly_these_ids(gpt2, template):
-    (example,) = encode_pairs(builtin_pairs("tutorial")[:1], gpt2, template, 256)
+def test_the_first_pair_of_the_tutorial_has_exactly_these_ids(gpt2, template, tmp_path):
+    (example,) = encode_pairs(builtin("tutorial")[:1], gpt2, template)
     assert example.ids == [*QUESTION, *ANSWER, EOS]
-    batch = collate([example], train_on_question=True)
+    examples = encoded(builtin("tutorial")[:1], gpt2, template, tmp_path)
+    batch = Collate(examples, train_on_question=True)([[0]])
     assert batch.inputs.tolist() == [[*QUESTION, *ANSWER]]
     assert batch.targets.tolist() == [[*QUESTION[1:], *ANSWER, EOS]]
-    answer_only = collate([example], train_on_question=False)
+    answer_only = Collate(examples, train_on_question=False)([[0]])
     assert answer_only.targets.tolist() == [[UNTRAINED] * 6 + ANSWER + [EOS]]
     assert batch.in_answer.tolist() == [[False] * 6 + [True] * 8]
 
 
 def test_apart_equals_joined_for_the_tutorials_pairs(gpt2, template):
-    pairs = builtin_pairs("tutorial")
+    pairs = builtin("tutorial")
     joined = gpt2.encode([f"{pair.question} {pair.answer}" for pair in pairs])
-    assert [example.ids for example in encode_pairs(pairs, gpt2, template, 256)] == [[*ids, EOS] for ids in joined]
+    assert [example.ids for example in encode_pairs(pairs, gpt2, template)] == [[*ids, EOS] for ids in joined]
 
 
 @pytest.mark.parametrize("train_on_question", [True, False])
-def test_rows_of_different_lengths(gpt2, template, train_on_question):
-    examples = encode_pairs(builtin_pairs("tutorial"), gpt2, template, 256)
-    batch = collate(examples, train_on_question)
+def test_rows_of_different_lengths(gpt2, template, train_on_question, tmp_path):
+    examples = encode_pairs(builtin("tutorial"), gpt2, template)
+    store = encoded(builtin("tutorial"), gpt2, template, tmp_path)
+    batch = Collate(store, train_on_question)([[row] for row in range(10)])
     assert batch.pairs == 10
     assert batch.tokens == sum(len(example.ids) - 1 for example in examples)
     for row, example in enumerate(examples):
@@ -51,30 +53,20 @@ def test_rows_of_different_lengths(gpt2, template, train_on_question):
 
 
 def test_the_prompt_has_the_same_ids_in_training_and_when_asked(gpt2, template):
-    pairs = builtin_pairs("tutorial")
+    pairs = builtin("tutorial")
     asked = encode_prompts([pair.question for pair in pairs], gpt2, template)
-    examples = encode_pairs(pairs, gpt2, template, 256)
+    examples = encode_pairs(pairs, gpt2, template)
     assert asked == [example.ids[: example.prompt_tokens] for example in examples]
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bpe"])
 def test_a_special_token_in_the_text_is_text(gpt2, template, kind):
     pair = Pair("What is <|endoftext|>?", "It is <|endoftext|>, as text.")
-    tokenizer = gpt2 if kind == "gpt2" else train_bpe(pair, 300)
-    (example,) = encode_pairs([pair], tokenizer, template, 256)
+    tokenizer = gpt2 if kind == "gpt2" else train_bpe(pair[:2], 300)
+    (example,) = encode_pairs([pair], tokenizer, template)
     assert example.ids.count(tokenizer.eos_id) == 1
     assert example.ids[-1] == tokenizer.eos_id
     assert tokenizer.decode(example.ids) == f"{pair.question} {pair.answer}"
-
-
-def test_a_pair_longer_than_the_context_is_refused_with_the_size_to_set(gpt2, template):
-    pair = Pair("Why?", "word " * 300)
-    length = len(gpt2.encode(["Why?"])[0] + gpt2.encode([" " + pair.answer])[0])
-    with pytest.raises(
-        UserError, match=f"1 of 1 pairs .*model.context=256, the first one: 'Why.'\nSet model.context={length}"
-    ):
-        encode_pairs([pair], gpt2, template, 256)
-    assert encode_pairs([pair], gpt2, template, length)
 
 
 def test_braces_in_a_question_are_text_and_the_template_survives_its_file(tmp_path):

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 
 from qa_lm.answering.evaluate import evaluate_pairs, exact_match
 from qa_lm.answering.generate import Sampling, generate
-from qa_lm.data.collate import collate
+from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import encode_pairs
-from qa_lm.data.pairs import builtin_pairs
 from qa_lm.errors import UserError
 from qa_lm.modeling import loss as loss_module
 from qa_lm.modeling.causal_lm import build_causal_lm, head, hidden_states
 from qa_lm.modeling.loss import batch_loss
+from tests.conftest import builtin, encoded
 
 ARCHITECTURES = {"gpt2": {}, "llama": {"intermediate_size": 64}, "qwen3": {"intermediate_size": 64, "head_dim": 16}}
 
@@ -24,8 +24,9 @@ def build(architecture="gpt2", vocab_size=50257, **changes):
 
 
 @pytest.fixture(scope="module")
-def batch(gpt2, template):
-    return collate(encode_pairs(builtin_pairs("tutorial"), gpt2, template, 64), train_on_question=True)
+def batch(gpt2, template, tmp_path_factory):
+    examples = encoded(builtin("tutorial"), gpt2, template, tmp_path_factory.mktemp("store"))
+    return Collate(examples, train_on_question=True)([[row] for row in range(10)])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -78,8 +79,8 @@ def test_chunks_change_nothing(batch, monkeypatch):
 
 def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch):
     """On a model that knows some of the pairs and not others."""
-    pairs = builtin_pairs("tutorial")
-    examples = encode_pairs(pairs, gpt2, template, 64)
+    pairs = builtin("tutorial")
+    examples = encode_pairs(pairs, gpt2, template)
     model = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     seen = set()
@@ -88,7 +89,7 @@ def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch)
         known = int(sums.exact)
         if known not in seen:
             seen.add(known)
-            answers = evaluate_pairs(model, gpt2, template, pairs, examples, "train", 4, 1)
+            answers = evaluate_pairs(model, gpt2, template, pairs, examples, "train", None, 4, 1)
             assert exact_match(answers) == known / 10
         optimizer.zero_grad()
         (sums.loss / sums.weight).backward()

@@ -11,13 +11,14 @@ from qa_lm.errors import UserError
 
 LISTED = 20
 EFFECTS = {
+    "report": "training refuses them unless data.too_long is drop or truncate_question",
     "drop": "they are left out",
     "truncate_question": "their questions lose tokens at the front, their answers none",
 }
 
 
 def within_limit(
-    split: Split, examples: EncodedPairs, table: PairTable, policy: str, settings: str
+    split: Split, examples: EncodedPairs, limit: int, table: PairTable, policy: str, setting: str
 ) -> tuple[Split, dict[str, Any]]:
     """The split without what cannot be trained, and what was found.
 
@@ -26,33 +27,33 @@ def within_limit(
 
     Args:
         split: places of pairs.
-        examples: the pairs encoded, with their limit.
+        examples: the pairs encoded.
+        limit: most inputs of an example.
         table: all pairs.
-        policy: "error", "drop" or "truncate_question".
-        settings: the settings that make the limit, for errors.
+        policy: "error", "drop", "truncate_question" or, to find them and do nothing, "report".
+        setting: the setting that makes the limit, for errors.
 
     Raises:
         UserError: by policy, or because nothing is left on a side.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
-    long = used[examples.full_lengths(used) > examples.limit]
+    full = examples.full_lengths(used)
+    long = used[full > limit]
     found = {
         "count": len(long),
-        "limit": examples.limit,
+        "limit": limit,
         "policy": policy,
         "effect": EFFECTS.get(policy, ""),
         "listed": [table.place(index) for index in long[:LISTED].tolist()],
     }
     if policy == "error":
-        _refuse(long, examples, table, f"Set {settings} to {_longest(examples, long):,} or more, or data.too_long")
+        _refuse(long, limit, table, f"Set {setting}={int(full.max())} or more, or data.too_long=drop|truncate_question")
     elif policy == "truncate_question":
+        too_long_answers = long[examples.answer_lengths(long) > limit]
         _refuse(
-            long[examples.answer_lengths(long) > examples.limit],
-            examples,
-            table,
-            "Even without their questions. Set data.too_long=drop",
+            too_long_answers, limit, table, "Their answers alone are too long. Set data.too_long=drop, or more room"
         )
-    elif len(long):
+    elif policy == "drop" and len(long):
         split = _without(split, long)
     return split, found
 
@@ -65,13 +66,9 @@ def _without(split: Split, dropped: np.ndarray) -> Split:
     return Split(train, validation, test, split.held_out[~np.isin(split.validation, dropped)])
 
 
-def _refuse(long: np.ndarray, examples: EncodedPairs, table: PairTable, advice: str) -> None:
+def _refuse(long: np.ndarray, limit: int, table: PairTable, advice: str) -> None:
     if len(long):
         raise UserError(
-            f"{len(long):,} of {len(table):,} pairs have more than {examples.limit:,} tokens, the first one at "
+            f"{len(long):,} of {len(table):,} pairs have more than {limit:,} tokens, the first one at "
             f"{table.place(long[0])}: {table.pairs(long[:1])[0].question[:60]!r}\n{advice}"
         )
-
-
-def _longest(examples: EncodedPairs, long: np.ndarray) -> int:
-    return int(examples.full_lengths(long).max()) if len(long) else 0

@@ -23,6 +23,7 @@ from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError
 
+NO_LIMIT = 2**31 - 1
 NEAR_GROUPS = "groups.npy"
 
 
@@ -42,13 +43,14 @@ class PreparedData:
     """Holds what is not kept; gone with this object."""
 
 
-def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int) -> PreparedData:
+def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int, check_only: bool = False) -> PreparedData:
     """Pairs as the configuration wants them, from the cache where they are there.
 
     Args:
         data: files, split, row size.
         tokenizer: text to ids.
         context: the most tokens that the model sees at once.
+        check_only: whether pairs that are too long are only reported.
 
     Raises:
         UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
@@ -66,9 +68,10 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int) -> Prepa
     template = PromptTemplate()
     chosen = _tokenizer(tokenizer, table, split, template, root)
     limit = min(context, data.row_tokens) if data.packing else context
-    examples = EncodedPairs(_store(root, table, chosen, template), limit)
-    setting = "data.row_tokens" if data.packing and data.row_tokens < context else "model.context"
-    split, too_long = within_limit(split, examples, table, data.too_long.value, setting)
+    setting = "data.row_tokens" if limit < context else "model.context"
+    examples = EncodedPairs(_store(root, table, chosen, template), NO_LIMIT if check_only else limit)
+    policy = "report" if check_only else data.too_long.value
+    split, too_long = within_limit(split, examples, limit, table, policy, setting)
     columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
     report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
     if report.eos_trained < 1:

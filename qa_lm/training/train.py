@@ -9,7 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 
 from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs, exact_match
-from qa_lm.config import LossWeighting, TrainConfig, TrainOn, Weights, resolved_yaml
+from qa_lm.config import LossWeighting, TrainConfig, TrainOn, Weights
+from qa_lm.config_composition import resolved_yaml
 from qa_lm.config_values import check_values
 from qa_lm.data.batching import PackedRows
 from qa_lm.data.checks import summary

@@ -1,0 +1,98 @@
+"""From composed YAML to the objects of the schema, and the schema's keys.
+
+Hydra composes the files of `conf/` onto the schema (`register_schema`, before `hydra.main` runs); `typed_config` turns
+the result into plain objects.
+"""
+
+import difflib
+from dataclasses import fields, is_dataclass
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from qa_lm.config import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.errors import UserError
+
+
+def register_schema() -> None:
+    """Put the schema where Hydra's defaults lists find it."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(group="data", name="data_schema", node=DataConfig)
+    store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
+    store.store(group="model", name="model_schema", node=ModelConfig)
+    store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
+    # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
+    store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
+
+
+def typed_config(composed: DictConfig) -> TrainConfig:
+    """The composed configuration as plain objects; `check_values` has still to look at the values.
+
+    Raises:
+        UserError: a key that the schema does not have (`+key=value` adds one behind Hydra's back), or one that is
+            missing; the message begins with the key.
+    """
+    _check_keys(composed, TrainConfig, "")
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise UserError(f"{missing[0]} has no value; give one: {missing[0]}=...", missing[0])
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def schema_keys() -> list[str]:
+    """Every key of the schema, dotted: `seed`, `optimizer`, `optimizer.lr`, ..."""
+    return _dotted(TrainConfig, "")
+
+
+def _dotted(schema: type, prefix: str) -> list[str]:
+    keys = []
+    for each in fields(schema):
+        keys.append(prefix + each.name)
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            keys += _dotted(each.type, f"{prefix}{each.name}.")
+    return keys
+
+
+def nearest_key(key: str) -> str | None:
+    """The schema's key that a mistyped one most likely means: a close name at its own level, or else at another."""
+    parent, _, leaf = key.rpartition(".")
+    siblings: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for known in reversed(schema_keys()):
+        known_parent, _, known_leaf = known.rpartition(".")
+        (siblings if known_parent == parent else others)[known_leaf] = known
+    for candidates, cutoff in ((siblings, 0.6), (others, 0.75)):
+        if close := difflib.get_close_matches(leaf, candidates, 1, cutoff):
+            return candidates[close[0]]
+    if close := difflib.get_close_matches(key, ["hydra"], 1):
+        return close[0]
+    parents = [known for known in schema_keys() if "." not in known]
+    close = difflib.get_close_matches(parent, parents, 1) if parent not in parents else []
+    return f"{close[0]}.{leaf}" if close and f"{close[0]}.{leaf}" in schema_keys() else None
+
+
+def unknown_key(key: str) -> UserError:
+    """The error for a key that the schema does not have."""
+    nearest = nearest_key(key)
+    return UserError(f"{key}: no such setting" + (f"; did you mean {nearest}?" if nearest else ""), key)
+
+
+def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
+    known = {each.name: each for each in fields(schema)}
+    for name in composed:
+        if name not in known:
+            raise unknown_key(f"{prefix}{name!s}")
+    for name, each in known.items():
+        if name not in composed:
+            raise UserError(f"{prefix}{name}: must not be deleted; give it a value", f"{prefix}{name}")
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            _check_keys(composed[name], each.type, f"{prefix}{name}.")
+
+
+def resolved_yaml(config: TrainConfig) -> str:
+    """The configuration as YAML text, with no interpolation left."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)

@@ -1,0 +1,346 @@
+"""Files of pairs: what is read from each format, and what is said of a bad one."""
+
+import csv
+import gzip
+import json
+import string
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qa_lm.data.columns import ColumnNames
+from qa_lm.data.formats import SUFFIXES
+from qa_lm.data.pairs import Pair, builtin_path, normalised_question, text_key
+from qa_lm.data.problems import LISTED
+from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.errors import UserError
+from tests.conftest import SHARED_DATA, builtin, read, table_of
+
+GOOD = '{"question": "a?", "answer": "b"}\n'
+PAIRS = [Pair("a?", "two\nlines"), Pair("b, c?", 'say "no";\t\u2028\x85 x'), Pair("누구?", "🙂 e\u0301", ("other",))]
+
+
+def write(folder: Path, content: str | bytes, name: str = "pairs.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def as_file(pairs: list[Pair], path: Path) -> Path:
+    """Write the pairs in the format that the name asks for, by the libraries that everyone uses."""
+    records = [
+        {"question": p.question, "answer": [p.answer, *p.other_answers] if p.other_answers else p.answer} for p in pairs
+    ]
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix == ".parquet":
+        listed = [{"question": p.question, "answer": [p.answer, *p.other_answers]} for p in pairs]
+        pa.parquet.write_table(pa.Table.from_pylist(listed), path.with_suffix(".tmp"))
+        content = path.with_suffix(".tmp").read_bytes()
+    elif suffix in (".csv", ".tsv"):
+        with path.with_suffix(".tmp").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter="," if suffix == ".csv" else "\t")
+            writer.writerows([["question", "answer"], *([p.question, p.answer] for p in pairs)])
+        content = path.with_suffix(".tmp").read_bytes()
+    elif suffix == ".json":
+        content = json.dumps(records, ensure_ascii=False, indent=1).encode()
+    else:
+        content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("zipped", ["", ".gz"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_the_same_pairs(tmp_path, suffix, zipped):
+    pairs = PAIRS if suffix not in (".csv", ".tsv") else PAIRS[:2]  # a CSV field holds no list
+    assert read(as_file(pairs, tmp_path / f"pairs{suffix}{zipped}")) == pairs
+
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str.strip)
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5), st.sampled_from(SUFFIXES))
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back_equal(tmp_path_factory, texts_of_pairs, suffix):
+    pairs = [Pair(*both) for both in texts_of_pairs]
+    folder = tmp_path_factory.mktemp("any")
+    assert read(as_file(pairs, folder / f"pairs{suffix}")) == pairs
+
+
+def test_jsonl_with_a_byte_order_mark_crlf_and_line_separators(tmp_path):
+    content = '\ufeff{"question": "a?", "answer": "b\u2028c\x85d", "id": 3}\r\n\n{"question": "x", "answer": "🙂"}'
+    assert read(write(tmp_path, content)) == [Pair("a?", "b\u2028c\x85d"), Pair("x", "🙂")]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_csv_with_a_byte_order_mark_quoted_line_ends_and_semicolons(tmp_path, ending):
+    rows = ["id;answer;question", '1;"two\nlines";a?', "", '2;"say ""no""";"b; c?"']
+    path = write(tmp_path, "\ufeff" + ending.join(rows), "pairs.csv")
+    assert read(path) == [Pair("a?", "two\nlines"), Pair("b; c?", 'say "no"')]
+
+
+def test_csv_without_a_header_line(tmp_path):
+    path = write(tmp_path, "1,b,a?\n2,d,c?\n", "pairs.csv")
+    assert read(path, header=("id", "answer", "question")) == [Pair("a?", "b"), Pair("c?", "d")]
+
+
+def test_squad_nesting_and_its_unanswerable_questions(tmp_path):
+    answers = [{"text": "Paris", "answer_start": 0}, {"text": "paris"}, {"text": "Paris"}]
+    questions = [{"question": "Capital?", "id": 1, "answers": answers}, {"question": "Why?", "answers": []}]
+    content = {"version": "2", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": questions}]}]}
+    path = write(tmp_path, json.dumps(content), "squad.json")
+    assert read(path, skip_bad_lines=True) == [Pair("Capital?", "Paris", ("paris",))]
+    with pytest.raises(UserError, match="the question 'Why\\?' has no answer"):
+        read(path)
+
+
+def test_json_lines_under_the_name_json_and_one_object(tmp_path):
+    assert read(write(tmp_path, GOOD + GOOD, "a.json")) == [Pair("a?", "b")] * 2
+    assert read(write(tmp_path, GOOD, "b.json")) == [Pair("a?", "b")]
+    assert read(write(tmp_path, '{\n"data": [\n' + GOOD + "]}", "c.json")) == [Pair("a?", "b")]
+
+
+def test_a_long_json_list_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("qa_lm.data.json_stream.BLOCK", 7)
+    content = json.dumps([{"question": f"q{i}", "answer": "a\n[{" * i + "x"} for i in range(50)], indent=2)
+    assert len(read(write(tmp_path, content, "a.json"))) == 50
+    records = ['{"question": "a", "answer": "b"}', '\n{"question": "c",\n"answer": "d"}', GOOD.replace('"b"', "12")]
+    path = write(tmp_path, "[" + ",\n".join(records) + "]", "a.json")
+    with pytest.raises(UserError, match=r"a.json:5: the answer must be text, found 12"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        ({"prompt": "a?", "completion": "b"}, "question = prompt, answer = completion"),
+        ({"instruction": "a?", "output": "b"}, "question = instruction, answer = output"),
+        ({"Q": "a?", "A": "b"}, "question = Q, answer = A"),
+        ({"Question": "a?", "Answer": "b", "prompt": "x"}, "question = Question, answer = Answer"),
+        ({"question": "a?", "answers": {"text": ["b"], "answer_start": [1]}}, "question = question, answer = answers"),
+        ({"question": "a?", "answer": "b", "group": 3}, "question = question, answer = answer, group = group"),
+    ],
+)
+def test_columns_are_recognised_and_shown(tmp_path, record, shown):
+    reader = PairReader(file_sources(str(write(tmp_path, json.dumps(record))), "data.path"), Reading())
+    ((_, line, pair),) = reader.pairs()
+    assert (line, pair[:2]) == (1, ("a?", "b"))
+    assert list(reader.columns.values()) == [shown]
+
+
+def test_columns_by_name_and_an_instructions_input(tmp_path):
+    record = {"instruction": "Add.", "input": "2 and 2", "output": "4", "ask": "2+2?", "fact": "sum"}
+    path = write(tmp_path, json.dumps(record))
+    assert read(path) == [Pair("Add.\n2 and 2", "4")]
+    assert read(path, columns=ColumnNames("ask", "output", "fact")) == [Pair("2+2?", "4", (), "sum")]
+    with pytest.raises(UserError, match=r"pairs.jsonl:1: no column asked \(data.question\); found instruction, input"):
+        read(path, columns=ColumnNames("asked"))
+
+
+def test_several_files_and_globs(tmp_path):
+    for name in ("b.jsonl", "a.csv"):
+        as_file(PAIRS[:1], tmp_path / name)
+    sources = file_sources([str(tmp_path / "*.jsonl"), str(tmp_path / "a.csv")], "data.path")
+    assert [Path(source.name).name for source in sources] == ["b.jsonl", "a.csv"]
+    assert [place[:2] for place in PairReader(sources, Reading()).pairs()] == [(0, 1), (1, 2)]
+    write(tmp_path, GOOD, "a[1].jsonl")
+    assert read(tmp_path / "a[1].jsonl") == [Pair("a?", "b")]  # a file of that very name is no glob
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD + "{oops}\n", ":2: not JSON: Expecting property name"),
+        (GOOD + "\n[1]\n", ":3: expected .* found list"),
+        (GOOD + '{"question": "a?"}\n', ":2: no answer; found the keys question"),
+        (GOOD + '{"question": " ", "answer": "b"}\n', ":2: the question is empty"),
+        (GOOD + '{"question": "a", "answer": ""}\n', ":2: the answer is empty"),
+        (GOOD + '{"question": "a", "answer": 3}\n', ":2: the answer must be text, found 3"),
+        (GOOD + '{"question": "a", "answer": []}\n', ":2: the list of answers is empty"),
+        (GOOD + '{"question": "a", "answer": ["b", null]}\n', ":2: the answer must be text, found null"),
+        (GOOD + '{"question": "a", "answer": "\\ud800"}\n', ":2: the answer holds half of a surrogate"),
+        (GOOD + "[" * 100_000 + "\n", ":2: not JSON"),
+        (GOOD + '{"question": ' + "9" * 5000 + ', "answer": "b"}\n', ":2: not JSON: Exceeds the limit"),
+        (GOOD.encode() + b'{"question": "\xff", "answer": "b"}\n', ":2: not UTF-8: byte 48 of the file is 0xff"),
+        ('{"frage": "a", "antwort": "b"}', ":1: no column for the question and answer; found frage, antwort"),
+    ],
+)
+def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(write(tmp_path, content))
+    assert "pairs.jsonl:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("frage,x\na,b\n", ":2: no column for the question and answer; found frage, x. Name it"),
+        ("question,question\na,b\n", ":1: a column is named twice"),
+        (
+            'question,answer\na,"two\nlines"\nb,c,d\n',
+            ":4: 3 fields where there are 2 columns; quote a text that holds ','",
+        ),
+        ("question,answer\na,b\nc,\n", ":3: the answer is empty"),
+        ('question,answer\na,b\nc,"open\n', ":3: not CSV"),
+        (b"question,answer\na,b\nc\xe9,d\n", ":3: not UTF-8: byte 21 of the file is 0xe9"),
+    ],
+)
+def test_bad_csv_is_named_by_file_and_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(write(tmp_path, content, "pairs.csv"))
+
+
+def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
+    path = write(tmp_path, (GOOD + "{oops}\n") * 30)
+    with pytest.raises(UserError) as error:
+        read(path)
+    first, *lines = str(error.value).splitlines()
+    assert first == "30 bad lines, the first 20:"
+    assert len(lines) == LISTED
+    assert [line.split(":")[1] for line in lines] == [str(2 * number) for number in range(1, 21)]
+    assert len(read(path, skip_bad_lines=True)) == 30
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "utf-16", "utf-16-le", "cp1252", "utf-8"])
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv"])
+def test_another_encoding_is_refused_with_its_place_or_read_by_name(tmp_path, encoding, name):
+    text = (
+        "question,answer\na,b\n" + "café?,x\n" * 10_000
+        if name.endswith("csv")
+        else GOOD + GOOD.replace("a?", "café?") * 10_000
+    )
+    if encoding == "cp949":
+        text = text.replace("café", "누구")
+    path = write(tmp_path, text.encode(encoding), name)
+    pairs = read(path, encoding=encoding)
+    assert len(pairs) == 10_001
+    assert pairs[1].question == ("누구?" if encoding == "cp949" else "café?")
+    if encoding in ("cp949", "cp1252"):
+        line, byte = (
+            (3 if name.endswith("csv") else 2),
+            text.encode(encoding).index("누é"["p1252" in encoding].encode(encoding)),
+        )
+        with pytest.raises(UserError, match=rf"{name}:{line}: not UTF-8: byte {byte} of the file"):
+            read(path)
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 16])
+def test_the_place_of_a_bad_byte_does_not_depend_on_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("qa_lm.data.files.BLOCK", block)
+    content = "question,answer\n누구,x\ny,é\n".encode() + b"\xea\xb5,z\n"
+    with pytest.raises(UserError, match=rf":4: not UTF-8: byte {content.index(bytes([0xEA, 0xB5, 0x2C]))} of"):
+        read(write(tmp_path, content, "pairs.csv"))
+
+
+def test_what_is_no_file_of_pairs(tmp_path):
+    with pytest.raises(UserError, match=r"none.jsonl: cannot be read: No such file"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match=r"pairs.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet"):
+        read(write(tmp_path, GOOD, "pairs.txt"))
+    with pytest.raises(UserError, match="is a folder; name its files"):
+        read(tmp_path)
+    with pytest.raises(UserError, match="no file matches"):
+        read(tmp_path / "*.csv")
+    with pytest.raises(UserError, match="data.encoding=utf-9: no such encoding"):
+        read(write(tmp_path, GOOD), encoding="utf-9")
+    with pytest.raises(UserError, match="not a whole gzip file"):
+        read(write(tmp_path, gzip.compress(GOOD.encode() * 99)[:-9], "cut.jsonl.gz"))
+    with pytest.raises(UserError, match="not a whole gzip file"):
+        read(write(tmp_path, GOOD, "none.jsonl.gz"))
+    with pytest.raises(UserError, match="pairs.parquet:1: not Parquet"):
+        read(write(tmp_path, GOOD, "pairs.parquet"))
+    with pytest.raises(UserError, match="named twice in data.path"):
+        file_sources([str(tmp_path / "pairs.jsonl")] * 2, "data.path")
+    with pytest.raises(UserError, match="no such pairs; there is capitals, tutorial"):
+        builtin_path("../tutorial")
+
+
+def test_a_hub_data_set_from_a_local_folder_and_without_a_network(tmp_path):
+    from qa_lm.data.hub import read_hub
+
+    as_file(PAIRS[:2], tmp_path / "train.jsonl")
+    records = [(line, dict(record)) for line, record in read_hub(str(tmp_path), None, "train")]  # type: ignore[misc, arg-type]
+    assert records == [
+        (1, {"question": "a?", "answer": "two\nlines"}),
+        (2, {"question": "b, c?", "answer": PAIRS[1].answer}),
+    ]
+    with pytest.raises(UserError, match=r"data.hub=no-such-set: cannot be loaded: .*\n.*network"):
+        list(read_hub("no-such-set", None, "train"))
+
+
+def test_without_the_package_datasets_the_error_says_what_to_install(monkeypatch):
+    from qa_lm.data.hub import read_hub
+
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match="pip install datasets"):
+        list(read_hub("squad", None, "train"))
+
+
+def test_the_table_gives_back_pairs_places_and_keys(tmp_path):
+    pairs = [*PAIRS, *(Pair(f"q{i}", "a", (), "g" if i % 2 else None) for i in range(10_000))]
+    table = table_of(pairs, tmp_path)
+    assert [pair for batch in table.batches() for pair in batch] == pairs
+    assert table.pairs([10_002, 0, 5000, 0]) == [pairs[10_002], pairs[0], pairs[5000], pairs[0]]
+    assert table.place(4999) == "pairs:5000"
+    assert table.numbers("question_key")[2] == text_key("누구?")
+    assert (table.numbers("group_key")[3:5] == [0, text_key("g")]).all()
+
+
+def test_fingerprint_tells_texts_and_their_borders_apart(tmp_path):
+    kinds = ([Pair("ab", "c")], [Pair("a", "bc")], [Pair("ab", "c")] * 2, [Pair("ab", "c", ("d",))])
+    assert len({table_of(pairs, tmp_path).fingerprint for pairs in kinds}) == 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("What is  it?", " what\tis it", True),
+        ("\uff21\uff22?", "ab!", True),
+        ("Straße", "STRASSE?!", True),
+        ("cafe\u0301", "café.", True),
+        ("누구세요\uff1f", "누구세요", True),
+        ("What is 2 + 2", "What is 2 - 2", False),
+        ("C++", "C", False),
+        ("???", "!!!", False),
+    ],
+)
+def test_when_two_questions_are_the_same(one, other, same):
+    assert (normalised_question(one) == normalised_question(other)) is same
+
+
+def test_the_shipped_capitals():
+    pairs = builtin("capitals")
+    groups = {pair.group for pair in pairs}
+    assert len(groups) >= 190
+    assert len({pair.question for pair in pairs}) == len(pairs) >= 6 * len(groups)
+    by_group = {group: [pair for pair in pairs if pair.group == group] for group in groups}
+    assert min(map(len, by_group.values())) >= 6
+    assert {len({pair.answer for pair in of_one}) for of_one in by_group.values()} == {1}
+    tutorial = {pair[:2] for pair in builtin("tutorial") if "capital" in pair.question}
+    assert len(tutorial) == 3
+    assert tutorial <= {pair[:2] for pair in pairs}
+    printable = set(string.printable)
+    assert all(pair.question.strip() == pair.question and set("\t\n\r").isdisjoint(pair.question) for pair in pairs)
+    assert printable > set("".join(pair.question for pair in pairs if pair.group == "France"))
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of real pairs is not beside this clone")
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *(("nq_open_dev", 3610), ("webquestions", 5810), ("korean_chatbot", 11_823)),
+        *(("gsm8k_train", 7473), ("gsm8k_test", 1319), ("tldr_en", 32_135)),
+    ],
+)
+def test_real_files(name, count):
+    pairs = read(SHARED_DATA / f"{name}.jsonl.gz")
+    assert len(pairs) == count
+    if name.startswith("gsm8k"):
+        assert all("\n" in pair.answer for pair in pairs[:100])
+    if name == "gsm8k_train":
+        assert sum(text.count("\u2028") for pair in pairs for text in pair[:2]) == 2

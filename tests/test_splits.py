@@ -1,0 +1,190 @@
+"""Splits: nothing leaks, nothing depends on the order of the file, and the tutorial's is the tutorial's."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qa_lm.config import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.near import near_groups
+from qa_lm.data.pairs import text_key
+from qa_lm.data.splits import UNSEEN_FACT, UNSEEN_PHRASING, group_split, leaks, shuffled_split, unit_split
+from qa_lm.errors import UserError
+from qa_lm.training.prepare import prepare
+from tests.conftest import builtin
+
+GPT2 = TokenizerConfig("gpt2")
+
+
+def keys(texts: list[str]) -> np.ndarray:
+    return np.array([text_key(text) for text in texts], np.uint64)
+
+
+def test_the_shuffle_is_the_tutorials():
+    pairs = builtin("tutorial")
+    expected = list(pairs)
+    random.seed(42)
+    random.shuffle(expected)
+    split = shuffled_split(len(pairs), 0.8, 42)
+    assert [pairs[index] for side in split[:2] for index in side] == expected
+    assert {pairs[index].question for index in split.validation} == {
+        "What is the capital of France?",
+        "What is the capital of Germany?",
+    }
+
+
+@pytest.mark.parametrize(("count", "fraction", "train"), [(2, 0.8, 1), (2, 0.1, 1), (3, 0.99, 2), (10, 0.8, 8)])
+def test_both_sides_of_a_split_have_a_pair(count, fraction, train):
+    for split in (
+        shuffled_split(count, fraction, 0),
+        unit_split(keys(list("abcdefghij"[:count])), keys(list("klmnopqrst"[:count])), fraction, 0, "question"),
+    ):
+        assert (len(split.train), len(split.validation)) == (train, count - train)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), min_size=2, max_size=60),
+    st.integers(0, 2**31),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_split_by_units_never_parts_one_and_does_not_know_the_files_order(drawn, seed, shuffler):
+    def sides(rows):
+        units, pairs = keys([str(unit) for unit, _ in rows]), keys([f"{unit} {answer}" for unit, answer in rows])
+        split = unit_split(units, pairs, 0.8, seed, "question")
+        assert sorted([*split.train, *split.validation]) == list(range(len(rows)))
+        return [[rows[index] for index in side] for side in split[:2]]
+
+    if len({unit for unit, _ in drawn}) == 1:
+        with pytest.raises(UserError, match="all have one question"):
+            sides(drawn)
+        return
+    train, validation = sides(drawn)
+    assert {unit for unit, _ in train}.isdisjoint(unit for unit, _ in validation)
+    assert train
+    assert validation
+    other = list(drawn)
+    shuffler.shuffle(other)
+    assert sides(other) == [train, validation]
+
+
+def test_another_seed_is_another_split_and_the_share_is_kept():
+    units = keys([str(i) for i in range(1000)])
+    one, other = (unit_split(units, units, 0.8, seed, "question") for seed in (0, 1))
+    assert len(one.train) == len(other.train) == 800
+    assert 60 < len(np.setdiff1d(one.validation, other.validation)) < 200
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), min_size=3, max_size=60),
+    st.integers(1, 2),
+    st.booleans(),
+    st.integers(0, 99),
+)
+@settings(max_examples=300, deadline=None)
+def test_held_out_phrasings_are_of_trained_facts_and_held_out_facts_of_none(rows, number, facts, seed):
+    groups = np.array([0 if fact == 0 else text_key(str(fact)) for fact, _ in rows], np.uint64)
+    questions = keys([f"{fact} {wording}" for fact, wording in rows])
+    try:
+        split = group_split(groups, questions, questions, 0.8, seed, number, facts)
+    except UserError as error:
+        assert "no pair has a group" in str(error) or "is held out" in str(error)  # noqa: PT017
+        return
+    assert sorted([*split.train, *split.validation]) == list(range(len(rows)))
+    trained = {rows[index][0] for index in split.train}
+    trained_questions = {rows[index] for index in split.train}
+    phrasings: dict[int, set[tuple[int, int]]] = {}
+    for index, why in zip(split.validation, split.held_out, strict=True):
+        fact, wording = rows[index]
+        assert fact != 0
+        assert (fact in trained) == (why == UNSEEN_PHRASING)
+        assert (fact, wording) not in trained_questions
+        if why == UNSEEN_PHRASING:
+            phrasings.setdefault(fact, set()).add((fact, wording))
+    assert all(len(held_out) == number for held_out in phrasings.values())
+    for fact in trained - {0}:
+        total = len({row for row in rows if row[0] == fact})
+        assert (fact in phrasings) is (total > number)
+    if not facts:
+        assert (split.held_out == UNSEEN_PHRASING).all()
+    elif len(set(groups.tolist()) - {0}) > 1:
+        assert (split.held_out == UNSEEN_FACT).any()
+
+
+def test_every_wording_is_held_out_somewhere_and_trained_elsewhere():
+    rows = [(f"fact {fact}", f"wording {wording}") for fact in range(60) for wording in range(6)]
+    groups, questions = keys([fact for fact, _ in rows]), keys([f"{w} of {f}" for f, w in rows])
+    split = group_split(groups, questions, questions, 0.8, 0, 1, False)
+    for side in split[:2]:
+        assert {rows[index][1] for index in side} == {f"wording {wording}" for wording in range(6)}
+
+
+def test_near_duplicates_form_groups():
+    questions = [
+        "who sang the national anthem at the super bowl",
+        "How far is it to the moon?",
+        "how far is it to the moon",
+    ]
+    questions += ["Who sang the national anthem in the super bowl?", "What is the capital of France?", "x", "y", "X?"]
+    groups = near_groups(questions)
+    assert groups[0] == groups[3]
+    assert groups[1] == groups[2]
+    assert groups[5] == groups[7]
+    assert len(set(groups.tolist())) == 5
+    assert len(near_groups([])) == 0
+
+
+def jsonl(folder, name, pairs):
+    path = folder / name
+    path.write_text("".join(f'{{"question": "{question}", "answer": "{answer}"}}\n' for question, answer in pairs))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [SplitKind.question, SplitKind.near])
+def test_a_file_in_another_order_and_format_trains_the_same_pairs_in_the_same_order(tmp_path, kind):
+    words = random.Random(1)
+    pairs = [(f"What is {words.randbytes(6).hex()} to {words.randbytes(6).hex()}?", str(i)) for i in range(300)]
+    pairs += [(question.lower(), "again") for question, _ in pairs[:20]]
+    shuffled = list(pairs)
+    random.Random(0).shuffle(shuffled)
+    orders = []
+    for name, each in (("one.jsonl", pairs), ("two.jsonl", shuffled)):
+        prepared = prepare(DataConfig(path=jsonl(tmp_path, name, each), split=kind), GPT2, 256)
+        orders.append([prepared.table.pairs(side) for side in prepared.split[:2]])
+        assert prepared.report.repeated_questions == {"validation": 0, "test": 0}
+    assert orders[0] == orders[1]
+
+
+def test_files_for_validation_and_test_with_their_leaks_counted(tmp_path):
+    train = jsonl(tmp_path, "train.jsonl", [(f"q{i}?", str(i)) for i in range(20)])
+    validation = jsonl(tmp_path, "validation.jsonl", [("Q3", "3"), ("new?", "x"), ("q4", "5")])
+    test = jsonl(tmp_path, "test.jsonl", [("other?", "x"), ("q5?", "5")])
+    prepared = prepare(DataConfig(path=train, validation_path=validation, test_path=test), GPT2, 256)
+    assert [len(side) for side in prepared.split[:3]] == [20, 3, 2]
+    assert prepared.report.repeated_questions == {"validation": 2, "test": 1}
+    assert "2 pairs of validation ask what a trained pair asks: what they score is no proof" in prepared.report.warnings
+    only_test = prepare(DataConfig(path=train, test_path=test), GPT2, 256)
+    assert [len(side) for side in only_test.split[:3]] == [16, 4, 2]
+    with pytest.raises(UserError, match="named twice|holds no pairs"):
+        prepare(DataConfig(path=train, validation_path=jsonl(tmp_path, "empty.jsonl", [])), GPT2, 256)
+
+
+def test_the_tutorials_shuffle_leaks_where_questions_repeat(tmp_path):
+    path = jsonl(tmp_path, "twice.jsonl", [(f"q{i}?", str(i)) for i in range(20)] * 2)
+    prepared = prepare(DataConfig(path=path, split=SplitKind.shuffle), GPT2, 256)
+    assert prepared.report.repeated_questions["validation"] > 0
+    assert leaks(prepared.split, prepared.table.numbers("normalised_key")) == prepared.report.repeated_questions
+
+
+def test_capitals_hold_out_phrasings_and_facts():
+    data = DataConfig(builtin="capitals", split=SplitKind.phrasing_and_fact, train_fraction=0.9)
+    prepared = prepare(data, GPT2, 256)
+    held_out = prepared.report.held_out
+    trained = {pair.group for pair in prepared.table.pairs(prepared.split.train)}
+    assert held_out["unseen phrasing of a trained fact"] == len(trained)
+    assert held_out["unseen fact"] >= 6 * 19
+    assert len(trained) + held_out["unseen fact"] // 7 == prepared.report.counts["groups"]
+    with pytest.raises(UserError, match="no pair has a group"):
+        prepare(DataConfig(builtin="tutorial", split=SplitKind.fact), GPT2, 256)
