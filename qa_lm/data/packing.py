@@ -4,10 +4,10 @@
     row 1   [ pair 8 .................... | pair 22 ....... | pair 5 .... ]
     position  0 1 2 3 ...         0 1 2 ...      0 1 2 ...
 
-An example never sees another: its positions begin at 0, and attention is cut where positions do (LOG.md has the test's
-figures). Rows are filled best fit (Johnson 1973): each example goes where it leaves the least room. Examples of more
-than an eighth of a row go first, the longest first; the short ones that fill the gaps come in random order, so that a
-row is a mix and not all of one length.
+An example never sees another: its positions begin at 0, and attention is cut where positions do. Rows are filled best
+fit (Johnson 1973): each example goes where it leaves the least room. Examples of more than an eighth of a row go first,
+the longest first; the short ones that fill the gaps come in random order, so that a row is a mix and not all of one
+length. Where this leaves more than 2% of the positions empty, fewer or none come in random order.
 
 What fits depends on lengths alone. So the rows are worked out once, as a plan of lengths; an epoch then only draws,
 for every place of the plan, one of the examples of its length. Every epoch has other rows, the same number of them,
@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-LONG = 1 / 8
-"""Examples longer than this share of a row are placed first."""
+LONG = (1 / 8, 1 / 16, 0)
+"""Examples longer than this share of a row are placed first; the next share is tried if the rows are not full."""
+FULL = 0.98
+"""Share of the positions that must hold a token for the rows to count as full."""
 
 
 class RowPlan(NamedTuple):
@@ -51,10 +53,19 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
         seed: draws the order in which short examples come.
     """
     assert not len(lengths) or int(lengths.max()) <= row_tokens, "an example is longer than a row"
-    coming = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
-    is_long = coming > row_tokens * LONG
-    coming = np.concatenate([np.sort(coming[is_long])[::-1], coming[~is_long]])
-    rows = _best_fit(coming, row_tokens)
+    shuffled = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
+    best: tuple[int, np.ndarray, np.ndarray] | None = None
+    for long in LONG:
+        is_long = shuffled > row_tokens * long
+        coming = np.concatenate([np.sort(shuffled[is_long])[::-1], shuffled[~is_long]])
+        rows = _best_fit(coming, row_tokens)
+        count = int(rows.max(initial=-1)) + 1
+        if best is None or count < best[0]:
+            best = count, rows, coming
+        if lengths.sum() >= FULL * count * row_tokens:
+            break
+    assert best is not None
+    _, rows, coming = best
     begins = np.concatenate([[0], np.cumsum(np.bincount(rows))]) if len(rows) else np.zeros(1, np.int64)
     row_after_row = coming[np.argsort(rows, kind="stable")]
     examples = np.argsort(lengths, kind="stable").astype(np.int32)

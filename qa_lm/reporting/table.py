@@ -43,11 +43,14 @@ def _summary(trained: list[dict[str, Any]], held_out: list[dict[str, Any]], metr
     ]
     if trained:
         lines.append(f"Recall: {_count(trained)} trained questions are answered exactly.")
+    reasons = sorted({answer["held_out"] for answer in held_out if answer["held_out"]}, reverse=True)
+    for reason in reasons:
+        asked = [answer for answer in held_out if answer["held_out"] == reason]
+        lines.append(f"Held out, {reason}: {_count(asked)} questions are answered exactly.")
+    if held_out and not reasons:
+        lines.append(f"Held out: {_count(held_out)} questions that were never trained are answered exactly.")
     if held_out:
-        lines.append(
-            f"Held out: {_count(held_out)} questions that were never trained are answered exactly. "
-            "An answer to these is a guess, however sure it sounds."
-        )
+        lines.append("An answer to what was never trained is a guess, however sure it sounds.")
     return [line for text in lines for line in textwrap.wrap(text, 120)]
 
 

@@ -104,7 +104,10 @@ class ConsoleReport(Callback):
             f"train loss {row['train_loss']:.4f}",
         ]
         if row["val_loss"] is not None:
-            words += [f"val loss {row['val_loss']:.4f}", self._verdict()]
+            words.append(f"val loss {row['val_loss']:.4f}")
+            if self.best.monitor == "val/exact_match":
+                words.append(f"exact match {row['val_exact_match']:.1%}")
+            words.append(self._verdict())
         say(trainer, "   ".join(words))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
