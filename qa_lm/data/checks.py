@@ -128,7 +128,8 @@ def _different(keys: np.ndarray) -> int:
 def _warnings(report: DataReport) -> list[str]:
     found = []
     if count := report.bad_lines["count"]:
-        found.append(f"{count:,} bad lines were left out, the first: {report.bad_lines['listed'][0]}")
+        lines = "1 bad line was" if count == 1 else f"{count:,} bad lines were"
+        found.append(f"{lines} left out, the first: {report.bad_lines['listed'][0]}")
     if count := report.repeats["count"]:
         found.append(f"{_pairs(count)} repeat an earlier one, the first: {report.repeats['listed'][0]}")
     contradictions = report.contradictions

@@ -1,5 +1,6 @@
 """Which columns hold the question, the answer and the group; from a record to a pair."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def choose_columns(found: Iterable[str], wanted: ColumnNames) -> Columns:
         ValueError: a wanted column is not there, or none is recognised; the message is for the user.
     """
     names = list(found)
-    shown = ", ".join(names) or "nothing"
+    shown = _listed(names)
     for setting, name in zip(("data.question", "data.answer", "data.group"), wanted, strict=True):
         if name is not None and name not in names:
             raise ValueError(f"no column {name} ({setting}); found {shown}")
@@ -76,7 +77,7 @@ def pair_from(record: Mapping[str, object], columns: Columns) -> Pair:
     """
     for column in (columns.question, columns.answer):
         if column not in record:
-            raise ValueError(f"no {column}; found the keys {', '.join(map(str, record)) or '(none)'}")
+            raise ValueError(f"no {column}; found the keys {_listed(record)}")
     question = _text(record[columns.question], "question")
     if columns.question_more and (more := record.get(columns.question_more)):
         question = f"{question}\n{_text(more, columns.question_more)}"
@@ -111,6 +112,12 @@ def _text(value: object, name: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"the {name} holds half of a surrogate pair, which is no character") from None
     return value
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for a message: the first dozen, each cut."""
+    some = [name if len(name) <= 40 else f"{name[:37]}..." for name in map(str, itertools.islice(names, 13))]
+    return ", ".join([*some[:12], "..."] if len(some) > 12 else some) or "nothing"
 
 
 def _shown(value: object) -> str:

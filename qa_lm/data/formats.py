@@ -43,16 +43,17 @@ def read_records(path: Path, suffix: str, encoding: str, header: Sequence[str] |
         UserError: the file cannot be opened.
     """
     try:
-        if suffix == ".parquet":
-            yield from _parquet(path)
-        elif suffix == ".jsonl":
-            yield from _jsonl(path, encoding)
-        elif suffix == ".json":
-            yield from _json(path, encoding)
-        else:
-            yield from _separated(path, "," if suffix == ".csv" else TAB, encoding, header)
-    except UnicodeError:
-        yield undecodable(path, encoding)
+        try:
+            if suffix == ".parquet":
+                yield from _parquet(path)
+            elif suffix == ".jsonl":
+                yield from _jsonl(path, encoding)
+            elif suffix == ".json":
+                yield from _json(path, encoding)
+            else:
+                yield from _separated(path, "," if suffix == ".csv" else TAB, encoding, header)
+        except UnicodeError:
+            raise undecodable(path, encoding) from None
     except BadLine as bad:
         yield bad
 

@@ -6,6 +6,8 @@ from qa_lm.errors import UserError
 
 LISTED = 20
 """Bad lines that are listed; all are counted."""
+LONGEST = 500
+"""Characters of a reason that are shown."""
 
 
 class BadLine(Exception):
@@ -35,7 +37,8 @@ class Problems:
         self.count += 1
         self.fatal |= bad.fatal
         if len(self.listed) < LISTED:
-            self.listed.append(f"{file}:{bad.line}: {bad.reason}")
+            reason = " ".join(bad.reason.split())  # one line, whatever the file holds
+            self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")
 
     def error(self) -> UserError:
         """All of them as one error: the only one as it is, several as a list under their number."""
