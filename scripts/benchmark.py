@@ -1,9 +1,11 @@
-"""Measure, side by side in one run: `python scripts/benchmark.py tutorial`.
+"""Measure, side by side in one run: `python scripts/benchmark.py tutorial|data`.
 
 Each part prints a table and writes JSON (`--output`). The sides take turns, and medians are reported, because a machine
 is never quite idle; quote the ratios.
 
 tutorial: the default run against the loop by hand (scripts/tutorial_loop.py), seconds for ten epochs of GPT-2 small.
+data: a file to the first batch of packed rows, the first time and from the store; with --peers PYTHON also by Hugging
+    Face datasets and TRL; with --generated also the memory that files of 625,000 and 5 million pairs take.
 """
 
 import argparse
@@ -17,20 +19,33 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmark_data import compare, print_table
+
 SCRIPTS = Path(__file__).resolve().parent
 
 
 def main() -> int:
     """Run a part; print and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["tutorial"], help="what to measure")
+    parser.add_argument("part", choices=["tutorial", "data"], help="what to measure")
+    parser.add_argument("--files", nargs="+", metavar="FILE", help="data: files of pairs")
+    parser.add_argument("--row-tokens", type=int, default=256, help="data: length of a row (default 256)")
+    parser.add_argument("--peers", metavar="PYTHON", help="data: the Python of an environment with trl and datasets")
+    parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default 3)")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    report = {"machine": _machine(), "part": options.part, "sides": _tutorial(options.rounds)}
-    _print_table(report["sides"])
+    if options.part == "data" and not options.files:
+        parser.error("data needs --files")
+    report: dict[str, Any] = {"machine": _machine(), "part": options.part}
+    if options.part == "data":
+        report["sides"] = compare(options.files, options.row_tokens, options.rounds, options.peers, options.generated)
+        print_table(report["sides"])
+    else:
+        report["sides"] = _tutorial(options.rounds)
+        _print_table(report["sides"])
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")
     return 0

@@ -29,7 +29,9 @@ def run(composed: DictConfig) -> float:
     try:
         return _train(composed, folder)
     except KeyboardInterrupt:
-        print(f"interrupted; what was trained so far is in {folder}/checkpoints", file=sys.stderr)
+        kept = (folder / "checkpoints").is_dir()
+        what = f"what was trained so far is in {folder}/checkpoints" if kept else "nothing was trained yet"
+        print(f"interrupted; {what}", file=sys.stderr)
         raise
     except Exception as error:
         # Hydra would print a line of its own about an exception that it sees.

@@ -195,9 +195,15 @@ def test_a_worker_process_opens_the_store_again(bpe, template, tmp_path):
     assert max(len(example.ids) for example in copy.examples(np.arange(12))) == 8
 
 
-def test_the_capitals_fill_their_rows(bpe, template, tmp_path):
-    lengths = encoded(builtin("capitals"), bpe, template, tmp_path).lengths(np.arange(len(builtin("capitals"))))
-    assert PackedRows(np.arange(len(lengths)), lengths, True, 0, 256).fill >= 0.98
+@pytest.mark.parametrize("kind", ["gpt2", "bpe"])
+@pytest.mark.parametrize("count", [1050, 1358])
+def test_the_capitals_fill_their_rows(gpt2, template, tmp_path, kind, count):
+    """All of them, and as many as the experiment trains, with its vocabulary too."""
+    pairs = builtin("capitals")
+    tokenizer = gpt2 if kind == "gpt2" else train_bpe([text for pair in pairs for text in pair[:2]], 1500)
+    lengths = encoded(pairs, tokenizer, template, tmp_path).lengths(np.arange(count))
+    for seed in range(10):
+        assert PackedRows(np.arange(count), lengths, True, seed, 256).fill >= 0.98
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of real pairs is not beside this clone")

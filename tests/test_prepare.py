@@ -141,8 +141,10 @@ made_folder(Path({str(root)!r}) / "encoded", "key", make)
 """
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == -9
     assert not (root / "encoded" / "key").exists()
+    assert len(list((root / "encoded").glob(".key.*/ids.bin"))) == 1
     made = made_folder(root / "encoded", "key", lambda folder: {"whole": (folder / "a").write_text("a")})
     assert cache.read_meta(made)["whole"] == 1
+    assert not list((root / "encoded").glob(".key.*/ids.bin"))
 
 
 def test_cache_off_and_elsewhere(path, tmp_path, monkeypatch):
@@ -167,7 +169,8 @@ def test_cache_off_and_elsewhere(path, tmp_path, monkeypatch):
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=20), st.integers(2, 60))
 @settings(max_examples=100, deadline=None)
 def test_a_store_gives_back_what_was_encoded_and_cuts_only_questions(tmp_path_factory, gpt2, template, texts, limit):
-    clean = [Pair(*(text.encode("utf-8", "ignore").decode() or "x" for text in both)) for both in texts]
+    sound = [[text.encode("utf-8", "ignore").decode() or "x" for text in both] for both in texts]
+    clean = [Pair(question, answer) for question, answer in sound]
     whole = encoded(clean, gpt2, template, tmp_path_factory.mktemp("store"), 10_000)
     cut = EncodedPairs(whole.folder, limit)
     for index, pair in enumerate(clean):
@@ -386,3 +389,11 @@ def test_a_tokenizer_that_changes_text_is_refused(tmp_path, gpt2):
     data = prepare(DataConfig(builtin="tutorial"), folder, 256)
     # The file's own truncation is not obeyed.
     assert data.report.lengths == prepare(DataConfig(builtin="tutorial"), GPT2, 256).report.lengths
+
+
+def test_a_hub_data_set_is_prepared_like_a_file(path, tmp_path):
+    data = prepare(DataConfig(hub=str(path.parent), cache=str(tmp_path / "cache")), GPT2, 256)
+    assert len(data.table) == 50
+    assert data.table.place(3) == f"{path.parent}:4"
+    same = prepared(path, tmp_path / "cache")
+    assert data.examples.folder == same.examples.folder  # the same texts have one store

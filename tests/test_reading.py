@@ -264,7 +264,7 @@ def test_a_hub_data_set_from_a_local_folder_and_without_a_network(tmp_path):
     from qa_lm.data.hub import read_hub
 
     as_file(PAIRS[:2], tmp_path / "train.jsonl")
-    records = [(line, dict(record)) for line, record in read_hub(str(tmp_path), None, "train")]  # type: ignore[misc, arg-type]
+    records = [(line, dict(record)) for line, record in read_hub(str(tmp_path), None, "train")]  # type: ignore[misc]
     assert records == [
         (1, {"question": "a?", "answer": "two\nlines"}),
         (2, {"question": "b, c?", "answer": PAIRS[1].answer}),

@@ -68,6 +68,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.is_dir():  # by a process that was killed: the lock is ours
+            shutil.rmtree(left, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         meta = make(beside)

@@ -5,9 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
@@ -23,6 +24,7 @@ from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError
 
+T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
 NEAR_GROUPS = "groups.npy"
 
@@ -82,6 +84,11 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int, check_on
     return PreparedData(_name(data), table, split, chosen, template, examples, report, temporary)
 
 
+def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
+    """The items, with their count on a terminal once it takes longer than a moment."""
+    return iter(tqdm(items, doing, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
+
+
 def _name(data: DataConfig) -> str:
     source = data.builtin or data.hub or data.path
     return ", ".join(source) if isinstance(source, list) else str(source)
@@ -115,7 +122,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        written = write_table(folder, reader.pairs())
+        written = write_table(folder, _shown(reader.pairs(), "reading", "pair"))
         bad_lines = {"count": reader.problems.count, "listed": reader.problems.listed}
         return written | {"columns": reader.columns, "bad_lines": bad_lines}
 
@@ -218,4 +225,8 @@ def _tokenizer(
 
 def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:
     key = key_of(kind="encoded", pairs=table.fingerprint, tokenizer=tokenizer.fingerprint, template=asdict(template))
-    return made_folder(root / "encoded", key, lambda folder: write_store(folder, table.batches(), tokenizer, template))
+    return made_folder(
+        root / "encoded",
+        key,
+        lambda folder: write_store(folder, _shown(table.batches(), "encoding", "batch"), tokenizer, template),
+    )

@@ -215,7 +215,7 @@ def _metrics(
         "exact_match_by_reason": {
             reason: exact_match([answer for answer in answers if answer.held_out == reason])
             for reason in KINDS
-            if any(answer.held_out == reason for answer in answers)
+            if reason and any(answer.held_out == reason for answer in answers)
         },
         "pairs_trained": len(parts.prepared.split.train),
         "pairs_validation": len(parts.prepared.split.validation),

@@ -1,0 +1,163 @@
+"""From a file to the first batch, for `benchmark.py data`: seconds, peak memory, fill of rows.
+
+usage of the measured process: python scripts/benchmark_data.py PATHS ROW_TOKENS CACHE   (PATHS is JSON)
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+GENERATED = (625_000, 5_000_000)
+"""Pairs of the generated files, whose memory is compared."""
+EPOCHS = 3
+
+
+def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, generated: bool) -> dict[str, Any]:
+    """All sides, taking turns: ours the first time, ours from the store, the peer.
+
+    Args:
+        paths: files of pairs.
+        row_tokens: length of a row.
+        rounds: how often each side runs.
+        peers: the Python of an environment with trl and datasets; None to leave the peer out.
+        generated: whether to measure memory on files of `GENERATED` pairs too.
+    """
+    sides: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for number in range(rounds):
+            for name in ("ours, first time", "ours, from the store"):
+                found = _child([sys.executable, __file__, json.dumps(paths), str(row_tokens), str(work / str(number))])
+                sides.setdefault(name, []).append(found)
+            if peers:
+                script = str(Path(__file__).with_name("peer_trl_packing.py"))
+                for path in paths:
+                    found = _child([peers, script, path, str(_gpt2_folder(work)), str(row_tokens)])
+                    sides.setdefault(f"datasets + TRL, {Path(path).name}", []).append(found)
+        for count in GENERATED if generated else ():
+            file = _generate(work, count)
+            found = _child(
+                [sys.executable, __file__, json.dumps([str(file)]), str(row_tokens), str(work / "generated")]
+            )
+            sides[f"ours, {count:,} generated"] = [found]
+            file.unlink()
+    return sides
+
+
+def print_table(sides: dict[str, list[dict[str, Any]]]) -> None:
+    """Medians of each side."""
+    columns = {"first batch, s": "seconds", "peak, MiB": "peak_mib", "above imports": "above_imports_mib"}
+    columns |= {"fill": "fill", "rows": "rows", "next epoch, s": "next_epoch_seconds", "batch, ms": "batch_ms"}
+    print(f"{'side':<44}" + "".join(f"{name:>16}" for name in columns))
+    for name, runs in sides.items():
+        cells = []
+        for key in columns.values():
+            values = sorted(run[key] for run in runs if key in run)
+            cells.append(f"{values[len(values) // 2]:>16,.4g}" if values else f"{'':>16}")
+        print(f"{name:<44}" + "".join(cells))
+
+
+def _child(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(found, file=sys.stderr, flush=True)
+    return found
+
+
+def _gpt2_folder(work: Path) -> Path:
+    from qa_lm.data.tokenizer import gpt2_tokenizer
+
+    folder = work / "gpt2"
+    if not folder.exists():
+        folder.mkdir()
+        gpt2_tokenizer().save(folder, 1024)
+    return folder
+
+
+def _generate(work: Path, count: int) -> Path:
+    path, dice = work / f"{count}.jsonl", random.Random(0)
+    with path.open("w") as file:
+        for number in range(count):
+            answer = f"The code is {dice.randrange(10**6)}."
+            file.write(f'{{"question": "What is the code of item {number}?", "answer": "{answer}"}}\n')
+    return path
+
+
+class _PeakMemory(threading.Thread):
+    """The most memory of this process that no file backs, in MiB: pages of the store can be dropped at any time."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Look every 20 ms."""
+        while not self.ended.wait(0.02):
+            self.peak = max(self.peak, memory("RssAnon"))
+
+
+def memory(name: str) -> int:
+    """A figure of /proc/self/status in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _measure(paths: list[str], row_tokens: int, cache: str) -> dict[str, Any]:
+    """What training does before its first step, imports apart, and what it does between epochs."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import qa_lm.training.train  # noqa: F401  # all that training imports
+    from qa_lm.config import DataConfig, TokenizerConfig
+    from qa_lm.data.batching import PackedRows
+    from qa_lm.data.datamodule import PairsDataModule
+    from qa_lm.training.prepare import prepare
+
+    before = memory("RssAnon")
+    watch = _PeakMemory()
+    watch.start()
+    start = time.perf_counter()
+    data = DataConfig(path=paths, cache=cache, packing=True, row_tokens=row_tokens)
+    prepared = prepare(data, TokenizerConfig("gpt2"), row_tokens)
+    module = PairsDataModule(prepared.examples, prepared.split, 8, True, 0, True, row_tokens)
+    batches = iter(module.train_dataloader())
+    next(batches)
+    seconds = time.perf_counter() - start
+    rows = module.train_rows
+    assert isinstance(rows, PackedRows)
+
+    start, count = time.perf_counter(), 0
+    for _ in zip(batches, range(500), strict=False):
+        count += 1
+    batch_ms = (time.perf_counter() - start) / max(count, 1) * 1000
+    start = time.perf_counter()
+    for epoch in range(1, 1 + EPOCHS):
+        rows.set_epoch(epoch)
+        next(iter(rows))
+    next_epoch = (time.perf_counter() - start) / EPOCHS
+    watch.ended.set()
+    return {
+        "seconds": seconds,
+        "pairs": len(prepared.table),
+        "peak_mib": memory("VmHWM"),
+        "peak_anonymous_mib": watch.peak,
+        "above_imports_mib": watch.peak - before,
+        "rows": len(rows),
+        "fill": rows.fill,
+        "batch_ms": batch_ms,
+        "next_epoch_seconds": next_epoch,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
