@@ -206,6 +206,14 @@ def test_the_capitals_fill_their_rows(gpt2, template, tmp_path, kind, count):
         assert PackedRows(np.arange(count), lengths, True, seed, 256).fill >= 0.98
 
 
+@pytest.mark.parametrize(("most", "row_tokens"), [(40, 128), (60, 256), (400, 1024)])
+def test_rows_of_a_thousand_are_full_to_the_last_one(most, row_tokens):
+    """No more rows than tokens need, but for the last and one in a hundred."""
+    for seed in range(20):
+        lengths = np.random.default_rng(seed).integers(5, most, 1000).astype(np.int32)
+        assert plan_rows(lengths, row_tokens, seed).rows <= np.ceil(lengths.sum() / row_tokens * 1.01)
+
+
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of real pairs is not beside this clone")
 @pytest.mark.parametrize(
     ("name", "row_tokens"),

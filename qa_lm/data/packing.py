@@ -4,24 +4,30 @@
     row 1   [ pair 8 .................... | pair 22 ....... | pair 5 .... ]
     position  0 1 2 3 ...         0 1 2 ...      0 1 2 ...
 
-An example never sees another: its positions begin at 0, and attention is cut where positions do. Rows are filled best
-fit (Johnson 1973): each example goes where it leaves the least room. Examples of more than an eighth of a row go first,
-the longest first; the short ones that fill the gaps come in random order, so that a row is a mix and not all of one
-length. Where this leaves more than 2% of the positions empty, fewer or none come in random order.
+An example never sees another: its positions begin at 0, and attention is cut where positions do.
+
+Rows are filled one by one, best fit. A row begins with the longest example that is left, if there is one of more than an
+eighth of a row, or with short ones in random order, so that a row is a mix and not all of one length. The room that then
+remains is given to the set of examples that fills it best, found by dynamic programming over the lengths that are left
+(a subset sum; Gupta and Ho 1999 call it minimum bin slack).
 
 What fits depends on lengths alone. So the rows are worked out once, as a plan of lengths; an epoch then only draws,
 for every place of the plan, one of the examples of its length. Every epoch has other rows, the same number of them,
 and no epoch waits for packing.
 """
 
+from array import array
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
 
-LONG = (1 / 8, 1 / 16, 0)
-"""Examples longer than this share of a row are placed first; the next share is tried if the rows are not full."""
-FULL = 0.98
-"""Share of the positions that must hold a token for the rows to count as full."""
+LONG = 1 / 8
+"""Examples longer than this share of a row begin one each, the longest first."""
+ROOM = 1 / 4
+"""Share of a row that is left to the best set, where the row begins with short examples."""
+STEPS = 512
+"""Steps of the search for the best set of one row: lengths that never sum to the room must not take for ever."""
 
 
 class RowPlan(NamedTuple):
@@ -54,20 +60,9 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
     """
     assert not len(lengths) or int(lengths.max()) <= row_tokens, "an example is longer than a row"
     shuffled = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
-    best: tuple[int, np.ndarray, np.ndarray] | None = None
-    for long in LONG:
-        is_long = shuffled > row_tokens * long
-        coming = np.concatenate([np.sort(shuffled[is_long])[::-1], shuffled[~is_long]])
-        rows = _best_fit(coming, row_tokens)
-        count = int(rows.max(initial=-1)) + 1
-        if best is None or count < best[0]:
-            best = count, rows, coming
-        if lengths.sum() >= FULL * count * row_tokens:
-            break
-    assert best is not None
-    _, rows, coming = best
-    begins = np.concatenate([[0], np.cumsum(np.bincount(rows))]) if len(rows) else np.zeros(1, np.int64)
-    row_after_row = coming[np.argsort(rows, kind="stable")]
+    is_long = shuffled > row_tokens * LONG
+    coming = np.concatenate([np.sort(shuffled[is_long])[::-1], shuffled[~is_long]])
+    row_after_row, begins = _fill_rows(coming, row_tokens)
     examples = np.argsort(lengths, kind="stable").astype(np.int32)
     return RowPlan(
         begins,
@@ -78,27 +73,65 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
     )
 
 
-def _best_fit(coming: np.ndarray, row_tokens: int) -> np.ndarray:
-    """The row of each length, int32."""
-    rows = np.empty(len(coming), np.int32)
-    with_room: list[list[int]] = [[] for _ in range(row_tokens + 1)]  # rows by their free positions
-    which = 0  # bit f is set when a row with f free positions is there
-    opened = 0
-    for number, length in enumerate(coming.tolist()):
-        fitting = which >> length
-        if fitting:
-            free = length + (fitting & -fitting).bit_length() - 1  # the least room that is enough
-            row = with_room[free].pop()
-            if not with_room[free]:
-                which ^= 1 << free
-        else:
-            row, free, opened = opened, row_tokens, opened + 1
-        rows[number] = row
-        left = free - length
-        if left:
-            with_room[left].append(row)
-            which |= 1 << left
-    return rows
+def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths row after row, and where each row begins (rows + 1,).
+
+    Args:
+        coming: lengths in the order in which they begin rows: the long ones, then the short ones.
+        row_tokens: positions of a row.
+    """
+    left = np.bincount(coming).tolist()  # by length
+    taken = [0] * len(left)  # of those that still stand in `coming`, by length
+    lengths = np.unique(coming).tolist()
+    filled, begins = array("i"), array("q", [0])
+    room = row_tokens
+    for length in coming.tolist():
+        if taken[length]:
+            taken[length] -= 1
+            continue
+        left[length] -= 1
+        filled.append(length)
+        room -= length
+        if room > row_tokens * ROOM and length <= row_tokens * LONG:
+            continue
+        for other in _best_set(room, lengths, left):
+            left[other] -= 1
+            taken[other] += 1
+            filled.append(other)
+        begins.append(len(filled))
+        room = row_tokens
+        if len(begins) % 1024 == 0:
+            lengths = [each for each in lengths if left[each]]
+    if begins[-1] < len(filled):
+        begins.append(len(filled))
+    return np.array(filled, np.int32), np.array(begins, np.int64)
+
+
+def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
+    """Lengths that fill the room as far as can be, the search going from the longest to the shortest.
+
+    Args:
+        room: free positions.
+        lengths: all lengths, ascending.
+        left: how many examples of each length there are.
+    """
+    sums, within = 1, (1 << room + 1) - 1  # bit s is set when some set of lengths sums to s
+    steps: list[tuple[int, int]] = []  # a length, and the sums before it was added
+    for length in reversed(lengths[: bisect_right(lengths, room)]):
+        for _ in range(min(left[length], room // length)):
+            more = (sums | sums << length) & within
+            if more == sums:
+                break
+            steps.append((length, sums))
+            sums = more
+        if sums >> room or len(steps) > STEPS:
+            break
+    total, chosen = sums.bit_length() - 1, []
+    for length, before in reversed(steps):
+        if not before >> total & 1:  # the total was reached by this length
+            chosen.append(length)
+            total -= length
+    return chosen
 
 
 def draw_rows(plan: RowPlan, generator: np.random.Generator | None) -> np.ndarray:
