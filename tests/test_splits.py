@@ -1,5 +1,6 @@
 """Splits: nothing leaks, nothing depends on the order of the file, and the tutorial's is the tutorial's."""
 
+import itertools
 import random
 
 import numpy as np
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.config import DataConfig, SplitKind, TokenizerConfig
-from qa_lm.data.near import near_groups
-from qa_lm.data.pairs import text_key
+from qa_lm.data.near import NEAR, near_groups
+from qa_lm.data.pairs import normalised_question, text_key
 from qa_lm.data.splits import UNSEEN_FACT, UNSEEN_PHRASING, group_split, leaks, shuffled_split, unit_split
 from qa_lm.errors import UserError
 from qa_lm.training.prepare import prepare
@@ -121,6 +122,10 @@ def test_every_wording_is_held_out_somewhere_and_trained_elsewhere():
         assert {rows[index][1] for index in side} == {f"wording {wording}" for wording in range(6)}
 
 
+def near(questions: list[str]) -> np.ndarray:
+    return near_groups(questions, keys([normalised_question(question) for question in questions]))
+
+
 def test_near_duplicates_form_groups():
     questions = [
         "who sang the national anthem at the super bowl",
@@ -128,12 +133,57 @@ def test_near_duplicates_form_groups():
         "how far is it to the moon",
     ]
     questions += ["Who sang the national anthem in the super bowl?", "What is the capital of France?", "x", "y", "X?"]
-    groups = near_groups(questions)
+    groups = near(questions)
     assert groups[0] == groups[3]
     assert groups[1] == groups[2]
     assert groups[5] == groups[7]
     assert len(set(groups.tolist())) == 5
-    assert len(near_groups([])) == 0
+    assert len(near([])) == 0
+
+
+def as_sets(questions: list[str], groups: np.ndarray) -> set[frozenset[str]]:
+    return {
+        frozenset(question for question, other in zip(questions, groups, strict=True) if other == group)
+        for group in set(groups.tolist())
+    }
+
+
+def chains_of(questions: list[str]) -> set[frozenset[str]]:
+    """Groups by comparing all with all."""
+    pieces = {}
+    for question in questions:
+        text = normalised_question(question)
+        pieces[question] = {text[i : i + 4] for i in range(max(1, len(text) - 3))}
+    groups = [{question} for question in pieces]
+    for one, other in itertools.combinations(pieces, 2):
+        if len(pieces[one] & pieces[other]) >= NEAR * len(pieces[one] | pieces[other]):
+            joined = [group for group in groups if one in group or other in group]
+            groups = [group for group in groups if group not in joined] + [set().union(*joined)]
+    return {frozenset(group) for group in groups}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_groups_are_those_of_comparing_all_in_whatever_order(seed):
+    dice = random.Random(seed)
+    words = ["moon", "river", "anthem", "capital", "invented", "highest", "mountain", "author"]
+    questions = [" ".join(dice.choices(words, k=dice.randrange(3, 9))) for _ in range(120)]
+    questions += [question.replace("moon", "moons", 1) for question in questions[:60]]
+    expected = chains_of(questions)
+    assert 5 < sum(len(group) > 1 for group in expected) < len(expected)
+    assert as_sets(questions, near(questions)) == expected
+    dice.shuffle(questions)
+    assert as_sets(questions, near(questions)) == expected
+
+
+def test_near_groups_of_thousands_alike_do_not_depend_on_the_order():
+    """Where not all can be compared, what is compared is a function of the set."""
+    dice = random.Random(0)
+    towns = ["".join(dice.choices("abcdefgh", k=dice.randrange(3, 12))) for _ in range(3000)]
+    questions = [f"How many people live in {town}?" for town in towns]
+    expected = as_sets(questions, near(questions))
+    assert 100 < max(map(len, expected)) < 2900
+    dice.shuffle(questions)
+    assert as_sets(questions, near(questions)) == expected
 
 
 def jsonl(folder, name, pairs):

@@ -1,65 +1,113 @@
-"""Near-duplicate questions: MinHash signatures, banded, and joined into groups.
+"""Near-duplicate questions: MinHash finds candidates, their exact overlap decides, and chains of near ones are groups.
 
 Two questions are near when the sets of their four-letter pieces share at least `NEAR` of all pieces (Jaccard).
-MinHash (Broder 1997) estimates that share from the part of the signature that is equal; bands of it find the
-candidates without comparing all pairs. Signatures come from datasketch, groups from scipy.
+MinHash (Broder 1997) with bands finds candidates without comparing all pairs; its signatures come from datasketch,
+exact overlaps and groups from scipy. The groups are a function of the set of questions, not of their order.
 """
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from datasketch import MinHash
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from qa_lm.data.pairs import normalised_question
 
 NEAR = 0.75
 PIECE = 4
-PERMUTATIONS = 96
-BANDS = 16
-"""Bands of 6 values: a pair at 0.75 is missed with probability 0.04, one at 0.9 with 1e-5."""
+BANDS, BAND = 24, 5
+"""Bands and values in each: two questions at 0.75 are no candidates with probability 0.002, at 0.9 with 1e-9."""
 CHUNK = 20_000
+"""Questions, or candidates, handled at once."""
 
 
-def near_groups(questions: Iterable[str]) -> np.ndarray:
-    """A number for each question, equal for those that a chain of near ones joins, (questions,) int32."""
-    signatures = np.concatenate([np.zeros((0, PERMUTATIONS), np.uint32), *_signatures(questions)])
-    count = len(signatures)
-    left, right = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for band in np.split(signatures, BANDS, axis=1):
-        first, second = _neighbours(band)
-        near = (signatures[first] == signatures[second]).mean(1) >= NEAR
-        left.append(first[near])
-        right.append(second[near])
+def near_groups(questions: Iterable[str], keys: np.ndarray) -> np.ndarray:
+    """A number for each question, equal for those that a chain of near ones joins, (questions,) int32.
+
+    Takes about 400 bytes of memory for each different question.
+
+    Args:
+        questions: the texts.
+        keys: a key of each normalised question, (questions,) uint64.
+    """
+    different, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    bands, pieces = _described(questions, first)
+    sizes = np.diff(pieces.indptr)
+    left, right = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    for number in range(BANDS):
+        one, other = _candidates(bands[:, number], bands[:, (number + 1) % BANDS])
+        for begin in range(0, len(one), CHUNK):
+            a, b = one[begin : begin + CHUNK], other[begin : begin + CHUNK]
+            shared = (pieces[a] * pieces[b]).sum(axis=1)
+            near = shared >= NEAR * (sizes[a] + sizes[b] - shared)
+            left.append(a[near])
+            right.append(b[near])
     rows, columns = np.concatenate(left), np.concatenate(right)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(different), len(different)))
+    return connected_components(graph, directed=False)[1][which]
 
 
-def _signatures(questions: Iterable[str]) -> Iterator[np.ndarray]:
-    chunk: list[list[bytes]] = []
-    for question in questions:
-        text = normalised_question(question)
-        chunk.append([text[i : i + PIECE].encode() for i in range(max(1, len(text) - PIECE + 1))])
-        if len(chunk) == CHUNK:
-            yield _hashed(chunk)
-            chunk = []
-    if chunk:
-        yield _hashed(chunk)
+def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
+    """Band keys (wanted, BANDS) uint64 and pieces, a row of ones per question, in the order of `wanted`."""
+    is_wanted = set(wanted.tolist())
+    bands, pieces, sizes = [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.int32)], [0]
+    chunk: list[np.ndarray] = []
+
+    def flush() -> None:
+        signatures = [each.hashvalues for each in MinHash.bulk(chunk, num_perm=BANDS * BAND, hashfunc=int)]
+        if chunk:
+            bands.append(_band_keys(np.stack(signatures).astype(np.uint64)))
+            pieces.extend(chunk)
+            sizes.extend(map(len, chunk))
+        chunk.clear()
+
+    for place, question in enumerate(questions):
+        if place in is_wanted:
+            chunk.append(_pieces(normalised_question(question)))
+            if len(chunk) == CHUNK:
+                flush()
+    flush()
+    ids = np.concatenate(pieces)
+    rows = csr_array((np.ones(len(ids), np.int32), ids, np.cumsum(sizes)), shape=(len(sizes) - 1, 1 << 30))
+    in_order = np.argsort(np.argsort(wanted))  # they came in the order of the texts
+    return np.concatenate(bands)[in_order], rows[in_order]
 
 
-def _hashed(pieces: list[list[bytes]]) -> np.ndarray:
-    return np.stack([each.hashvalues for each in MinHash.bulk(pieces, num_perm=PERMUTATIONS)]).astype(np.uint32)
+def _pieces(text: str) -> np.ndarray:
+    """Hashes of the different pieces, ascending, int32 from 0."""
+    found = {_piece_hash(text[i : i + PIECE]) for i in range(max(1, len(text) - PIECE + 1))}
+    return np.array(sorted(found), np.int32)
 
 
-def _neighbours(band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of questions equal in a band: each with the next one, and with the first, of those that are equal."""
-    rows = np.ascontiguousarray(band).view(np.dtype((np.void, band.dtype.itemsize * band.shape[1]))).ravel()
-    _, bucket = np.unique(rows, return_inverse=True)
-    order = np.argsort(bucket, kind="stable")
-    same = bucket[order][1:] == bucket[order][:-1]
+@lru_cache(maxsize=1 << 20)
+def _piece_hash(piece: str) -> int:
+    return int.from_bytes(hashlib.blake2b(piece.encode(), digest_size=4).digest(), "little") >> 2
+
+
+def _band_keys(signatures: np.ndarray) -> np.ndarray:
+    """One number for each band of a signature; unequal bands share one by accident about once in 1e19."""
+    banded = signatures.reshape(len(signatures), BANDS, BAND)
+    keys = np.zeros(banded.shape[:2], np.uint64)
+    with np.errstate(over="ignore"):
+        for value in range(BAND):
+            keys = (keys ^ banded[:, :, value]) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(29)
+    return keys
+
+
+def _candidates(band: np.ndarray, next_band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of questions equal in a band, int32: of those that are equal each with the next one and with the first.
+
+    Those equal in the next band too stand side by side, because where thousands are equal not all can be compared.
+    """
+    order = np.lexsort((next_band, band)).astype(np.int32)
+    same = band[order][1:] == band[order][:-1]
     begins = np.flatnonzero(np.concatenate([[True], ~same]))
     first = order[np.repeat(begins, np.diff(np.append(begins, len(order))))]
     after = np.flatnonzero(same) + 1
-    return np.concatenate([order[after - 1], first[after]]), np.concatenate([order[after], order[after]])
+    before, later = order[after - 1], order[after]
+    further = before != first[after]
+    return np.concatenate([before, first[after][further]]), np.concatenate([later, later[further]])

@@ -6,10 +6,10 @@
 
 An example never sees another: its positions begin at 0, and attention is cut where positions do.
 
-Rows are filled one by one, best fit. A row begins with the longest example that is left, if there is one of more than an
-eighth of a row, or with short ones in random order, so that a row is a mix and not all of one length. The room that then
-remains is given to the set of examples that fills it best, found by dynamic programming over the lengths that are left
-(a subset sum; Gupta and Ho 1999 call it minimum bin slack).
+Rows are filled one by one, best fit. A row begins with the longest example that is left, if there is one of more than
+an eighth of a row, or with short ones in random order, so that a row is a mix and not all of one length. The room that
+then remains is given to the set of examples that fills it best, found by dynamic programming over the lengths that are
+left (a subset sum; Gupta and Ho 1999 call it minimum bin slack).
 
 What fits depends on lengths alone. So the rows are worked out once, as a plan of lengths; an epoch then only draws,
 for every place of the plan, one of the examples of its length. Every epoch has other rows, the same number of them,

@@ -182,7 +182,8 @@ def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, roo
     def make(folder: Path) -> dict[str, Any]:
         from qa_lm.data.near import near_groups  # scipy and datasketch take a second
 
-        np.save(folder / NEAR_GROUPS, near_groups(pair.question for batch in table.batches() for pair in batch))
+        questions = (pair.question for batch in _shown(table.batches(), "comparing", "batch") for pair in batch)
+        np.save(folder / NEAR_GROUPS, near_groups(questions, table.numbers("normalised_key")))
         return {}
 
     folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
