@@ -1,7 +1,5 @@
 """The one exception that means: the user can mend this."""
 
-from pathlib import Path
-
 
 class UserError(ValueError):
     """A mistake in what the user gave: a key, a value, a file.
@@ -19,6 +17,7 @@ class UserError(ValueError):
         self.key = key
 
 
-def located(path: Path | str, line: int, message: str) -> UserError:
-    """An error at a line of a file, in the `file:line: message` form that editors can follow."""
-    return UserError(f"{path}:{line}: {message}")
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, at most 200 characters; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -74,3 +74,31 @@ def test_a_folder_without_a_tokenizer_is_an_error(tmp_path, content):
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=r"no usable tokenizer.json"):
         load_tokenizer(tmp_path)
+
+
+def test_a_folder_of_older_files_is_converted(tmp_path, gpt2):
+    gpt2._tokenizer.model.save(str(tmp_path))
+    assert {file.name for file in tmp_path.iterdir()} == {"vocab.json", "merges.txt"}
+    with pytest.raises(UserError, match=r"no usable tokenizer.json"):  # nothing says what they are
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    loaded = load_tokenizer(tmp_path)
+    assert (len(loaded), loaded.eos_id) == (50257, 50256)
+    text = "What is <|endoftext|>? 누구 🙂"
+    assert loaded.encode([text]) == gpt2.encode([text])
+    (tmp_path / "vocab.json").unlink()
+    with pytest.raises(UserError, match="transformers cannot make one|reads 'What is 2") as error:
+        load_tokenizer(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_eos_is_found_where_older_folders_name_it(tmp_path, gpt2):
+    gpt2.write(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": null}')
+    with pytest.raises(UserError, match="tokenizer_config.json: names no eos_token"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|endoftext|>"}}')
+    assert load_tokenizer(tmp_path).eos_id == 50256
+    (tmp_path / "special_tokens_map.json").write_text('{"eos_token": "</s>"}')
+    with pytest.raises(UserError, match="'</s>' is not in the vocabulary"):
+        load_tokenizer(tmp_path)

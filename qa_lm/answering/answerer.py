@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from qa_lm.answering.generate import GREEDY, Sampling, generate
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer, load_tokenizer
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Answerer:
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         except Exception as error:  # damaged files raise errors of many libraries
-            raise UserError(f"{folder}: the model cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+            raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
         return cls(model, tokenizer, template)
 
     def answer(self, questions: list[str], max_new_tokens: int, sampling: Sampling = GREEDY) -> list[Answer]:

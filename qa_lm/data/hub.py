@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.data.formats import Found
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 
 def read_hub(name: str, subset: str | None, split: str) -> Iterator[Found]:
@@ -29,7 +29,6 @@ def read_hub(name: str, subset: str | None, split: str) -> Iterator[Found]:
     try:
         loaded: Any = datasets.load_dataset(name, subset, split=split)
     except Exception as error:  # errors of many libraries: no network, no such name, code that would have to be run
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         hint = "" if Path(name).is_dir() else "\nIs there a network? A file that was downloaded is read by data.path="
-        raise UserError(f"data.hub={name}: cannot be loaded: {reason}{hint}", "data.hub") from None
+        raise UserError(f"data.hub={name}: cannot be loaded: {first_line(error)}{hint}", "data.hub") from None
     yield from enumerate(loaded, start=1)

@@ -42,9 +42,8 @@ def write_store(
             sizes = np.array([len(example.ids) for example in examples], np.int64)
             ids = np.fromiter(chain.from_iterable(example.ids for example in examples), dtype, int(sizes.sum()))
             prompts = np.array([example.prompt_tokens for example in examples], np.int32)
-            for file, column in zip(
-                files, (ids, end + np.cumsum(sizes), (sizes - 1).astype(np.int32), prompts), strict=True
-            ):
+            columns: list[np.ndarray] = [ids, end + np.cumsum(sizes), (sizes - 1).astype(np.int32), prompts]
+            for file, column in zip(files, columns, strict=True):
                 file.write(column.tobytes())
             end += len(ids)
     return {"dtype": dtype.name}

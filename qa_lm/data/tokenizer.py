@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from qa_lm.data.gpt2_vocabulary import EOS_TOKEN, load_gpt2_tokenizer
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -99,18 +100,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a transformers folder.
+    """The tokenizer of a transformers folder: tokenizer.json, or older files that transformers can turn into one.
 
     Raises:
-        UserError: the folder has no readable tokenizer.json, names no EOS token, or loses text.
+        UserError: the folder has no readable tokenizer, names no EOS token, or loses text.
     """
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / FILE))
-    except Exception as error:  # the library raises bare Exception for every bad file
-        raise UserError(f"{folder}: no usable tokenizer.json: {error}") from None
-    eos_token = _eos_token(folder)
+    older = not (folder / FILE).exists() and any((folder / name).exists() for name in (CONFIG, "config.json"))
+    tokenizer, eos_token = _converted(folder) if older else (_from_file(folder), _eos_token(folder))
     if tokenizer.token_to_id(eos_token) is None:
-        raise UserError(f"{folder}: the EOS token {eos_token!r} is not in tokenizer.json")
+        raise UserError(f"{folder}: the EOS token {eos_token!r} is not in the vocabulary")
     # An answer is cut and padded by ours alone, so what the file says of it is not wanted.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -125,18 +123,36 @@ def hub_tokenizer(name: str) -> TextTokenizer:
     Raises:
         UserError: it cannot be had, or is unusable; see `load_tokenizer`.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import snapshot_download
 
     try:
-        files = [Path(hf_hub_download(name, file, etag_timeout=5)) for file in (FILE, CONFIG)]
+        # Vocabularies and settings, no weights.
+        folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"], etag_timeout=5)
     except Exception as error:  # errors of many libraries: no network, no such name, no permission
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"tokenizer.path={name}: cannot be had from the Hugging Face hub: {reason}\n"
+            f"tokenizer.path={name}: cannot be had from the Hugging Face hub: {first_line(error)}\n"
             "Give a folder that holds tokenizer.json instead: tokenizer=folder tokenizer.path=FOLDER",
             "tokenizer.path",
         ) from None
-    return load_tokenizer(files[0].parent)
+    return load_tokenizer(Path(folder))
+
+
+def _from_file(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / FILE))
+    except Exception as error:  # the library raises bare Exception for every bad file
+        raise UserError(f"{folder}: no usable tokenizer.json: {first_line(error)}") from None
+
+
+def _converted(folder: Path) -> tuple[Tokenizer, str]:
+    """What transformers makes of vocab.json and merges.txt, vocab.txt, tokenizer.model, ..., and its EOS token."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return loaded.backend_tokenizer, str(loaded.eos_token)
+    except Exception as error:  # errors of many libraries
+        raise UserError(f"{folder}: no tokenizer.json, and transformers cannot make one: {first_line(error)}") from None
 
 
 def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
@@ -148,14 +164,18 @@ def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
 
 
 def _eos_token(folder: Path) -> str:
-    path = folder / CONFIG
+    """The EOS token that tokenizer_config.json names, or else special_tokens_map.json, where older folders have it."""
+    tokens = [_json(folder / name).get("eos_token") for name in (CONFIG, "special_tokens_map.json")]
+    for token in tokens:
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str):
+            return text
+    raise UserError(f"{folder / CONFIG}: names no eos_token, the token that ends an answer")
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        token = config["eos_token"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: names no eos_token ({type(error).__name__}: {error})") from None
-    if isinstance(token, dict):
-        token = token.get("content")
-    if not isinstance(token, str):
-        raise UserError(f"{path}: eos_token is no text")
-    return token
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

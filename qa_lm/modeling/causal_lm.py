@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 # What different architectures call their dropout probabilities.
 DROPOUT_NAMES = (
@@ -77,7 +77,7 @@ def build_causal_lm(
     try:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise UserError(f"model: transformers cannot build this {architecture}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
     _check_plain_head(model, architecture)
     return model
 

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from qa_lm.config import TrainConfig
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training import run_folder
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RunningLossBar
@@ -65,7 +65,7 @@ def build_loop(config: TrainConfig, folder: Path) -> Loop:
     try:
         trainer = pl.Trainer(callbacks=[*callbacks, best, last], plugins=[DirectCheckpointIO()], **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"trainer: {first_line(error)}") from None
     return Loop(trainer, record, early_stopping, best)
 
 
