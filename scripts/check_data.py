@@ -1,7 +1,7 @@
 """Check files of pairs without training: `python scripts/check_data.py FILE... [--strict] [--output report.json]`.
 
-Prints what the files hold and what is wrong with them. Exit code 0 if they can be trained, 2 if not; with --strict
-warnings count as errors.
+Prints what the files hold and what is wrong with them; of files with bad lines also what the sound ones hold. Exit code
+0 if they can be trained, 2 if not; with --strict warnings count as errors.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.problems import Problems
 from qa_lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         _show(report)
         if options.output:
             _write(options.output, report)
+        if count := report.bad_lines["count"]:
+            raise Problems(count, report.bad_lines["listed"]).error()
         if options.strict and report.warnings:
-            raise UserError(f"--strict: {len(report.warnings)} of the above are warnings")
+            raise UserError(f"--strict: warnings above: {len(report.warnings)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -69,7 +72,7 @@ def _report(options: argparse.Namespace) -> "DataReport":
         group=options.group,
         columns=options.columns,
         encoding=options.encoding,
-        bad_lines=BadLines.error,
+        bad_lines=BadLines.skip,  # what is sound is reported too; then they are the error
         split=SplitKind(options.split),
         split_seed=options.seed,
         cache=options.cache,

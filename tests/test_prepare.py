@@ -225,7 +225,7 @@ def test_too_long_pairs_are_dropped(tmp_path):
     data = prepare(DataConfig(path=str(long_pairs(tmp_path)), too_long=TooLong.drop), GPT2, 64)
     assert len(data.split.train) + len(data.split.validation) == 30
     assert data.report.too_long["count"] == 5
-    assert any("5 pairs are longer than 64 tokens: they are left out" in warning for warning in data.report.warnings)
+    assert any("pairs longer than 64 tokens: 5; they are left out" in warning for warning in data.report.warnings)
     assert len(data.split.held_out) == len(data.split.validation)
 
 
@@ -310,13 +310,18 @@ def test_an_example_without_its_eos_stops_the_run(path, tmp_path, monkeypatch):
 
 
 def test_bad_lines_are_left_out_only_when_asked(path, tmp_path):
-    path.write_text(path.read_text() + "{oops\n")
-    with pytest.raises(UserError, match=r"pairs.jsonl:51: not JSON"):
+    path.write_text(path.read_text() + '{oops\n{"question": "a", "answer": " "}\n{"question": "", "answer": "b"}\n[\n')
+    with pytest.raises(UserError, match=r"^4 bad lines:\n.*pairs.jsonl:51: not JSON"):
         prepared(path, tmp_path / "cache")
     for _ in range(2):  # the second time from the cache
         report = prepared(path, tmp_path / "cache", bad_lines=BadLines.skip).report
-        assert report.bad_lines["count"] == 1
-        assert report.warnings[0].startswith(f"1 bad line was left out, the first: {path}:51: not JSON")
+        assert report.bad_lines["count"] == 4
+        assert report.bad_lines["kinds"] == {"not JSON": 2, "the answer is empty": 1, "the question is empty": 1}
+        assert report.warnings[0].startswith("bad lines left out: 4 (not JSON 2, the answer is empty 1, ")
+        assert f"; the first: {path}:51: not JSON" in report.warnings[0]
+    path.write_text("{oops\n")
+    with pytest.raises(UserError, match=r"pairs.jsonl: no pairs; .*\nbad lines left out: 1; the first: .*:1: not JSON"):
+        prepared(path, tmp_path / "cache", bad_lines=BadLines.skip)
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of real pairs is not beside this clone")

@@ -95,7 +95,7 @@ def test_squad_nesting_and_its_unanswerable_questions(tmp_path):
     content = {"version": "2", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": questions}]}]}
     path = write(tmp_path, json.dumps(content), "squad.json")
     assert read(path, skip_bad_lines=True) == [Pair("Capital?", "Paris", ("paris",))]
-    with pytest.raises(UserError, match="the question 'Why\\?' has no answer"):
+    with pytest.raises(UserError, match="no answer: the question is 'Why\\?'"):
         read(path)
 
 
@@ -156,7 +156,7 @@ def test_several_files_and_globs(tmp_path):
     ("content", "message"),
     [
         (GOOD + "{oops}\n", ":2: not JSON: Expecting property name"),
-        (GOOD + "\n[1]\n", ":3: expected .* found list"),
+        (GOOD + "\n[1]\n", ":3: no object: expected .* found list"),
         (GOOD + '{"question": "a?"}\n', ":2: no answer; found the keys question"),
         (GOOD + '{"question": " ", "answer": "b"}\n', ":2: the question is empty"),
         (GOOD + '{"question": "a", "answer": ""}\n', ":2: the answer is empty"),

@@ -118,6 +118,42 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 16
 
 
+def test_check_data_says_what_a_file_holds_and_what_is_wrong(script, tmp_path):
+    pairs = [{"Q": f"Who is number {i}?", "A": f"He is {i}."} for i in range(20)]
+    text = "".join(json.dumps(pair) + "\n" for pair in [*pairs, {"Q": "Who is number 3?", "A": "He is 4."}])
+    (tmp_path / "faq.jsonl").write_text(text)
+    done = script("check_data.py", "faq.jsonl", "--output", "report.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "faq.jsonl: question = Q, answer = A"
+    assert re.match(r"pairs 21 +train 1[67] +validation [45] +test 0 +questions 20 ", lines[1])
+    assert re.match(r"best possible: recall 95.24%", lines[8])
+    assert lines[-1] == (
+        "warning: questions with different answers: 1; no model can answer more than 95.24% of the pairs; "
+        "the first: 'Who is number 3?' at faq.jsonl:4, faq.jsonl:21"
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["contradictions"]["listed"][0]["places"] == ["faq.jsonl:4", "faq.jsonl:21"]
+    assert report["lengths"]["question_characters"] == {
+        f"p{p}": 16 if p <= 50 else 17 for p in (0, 1, 5, 25, 50, 75, 95, 99, 100)
+    }
+    strict = script("check_data.py", "faq.jsonl", "--strict")
+    assert (strict.returncode, strict.stdout) == (2, done.stdout)
+    assert strict.stderr == "error: --strict: warnings above: 1\n"
+
+
+def test_check_data_shows_bad_lines_beside_the_sound_ones(script, tmp_path):
+    (tmp_path / "faq.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 2 + "{oops\n" * 25)
+    done = script("check_data.py", "faq.jsonl", "--split", "shuffle")
+    assert done.returncode == 2
+    assert "pairs 2 " in done.stdout
+    assert done.stderr.splitlines()[:2] == [
+        "error: 25 bad lines, the first 20:",
+        "faq.jsonl:3: not JSON: Expecting property name enclosed in double quotes at column 2",
+    ]
+    assert len(done.stderr.splitlines()) == 21
+
+
 def test_ask_one_question(script, small_run):
     asked = next(answer for answer in small_run.answers if answer.generated)
     done = script("ask.py", str(small_run.folder), *asked.question.split())

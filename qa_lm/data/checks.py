@@ -24,7 +24,8 @@ class DataReport:
     """Every file or data set, with the columns that were read as question, answer and group."""
     counts: dict[str, int]
     bad_lines: dict[str, Any]
-    """count; listed: the first ones with their places. They were left out (`data.bad_lines=skip`)."""
+    """count; kinds: how many of each, empty questions and answers among them; listed: the first ones with their places.
+    They were left out (`data.bad_lines=skip`)."""
     lengths: dict[str, dict[str, int]]
     """Percentiles, in characters and in tokens, of questions, answers and whole examples (inputs of the model)."""
     repeats: dict[str, Any]
@@ -127,29 +128,25 @@ def _different(keys: np.ndarray) -> int:
 
 def _warnings(report: DataReport) -> list[str]:
     found = []
-    if count := report.bad_lines["count"]:
-        lines = "1 bad line was" if count == 1 else f"{count:,} bad lines were"
-        found.append(f"{lines} left out, the first: {report.bad_lines['listed'][0]}")
-    if count := report.repeats["count"]:
-        found.append(f"{_pairs(count)} repeat an earlier one, the first: {report.repeats['listed'][0]}")
-    contradictions = report.contradictions
+    bad, repeats, contradictions, long = report.bad_lines, report.repeats, report.contradictions, report.too_long
+    if bad["count"]:
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in bad["kinds"].items())
+        found.append(f"bad lines left out: {bad['count']:,} ({kinds}); the first: {bad['listed'][0]}")
+    if repeats["count"]:
+        found.append(f"repeats of an earlier pair: {repeats['count']:,}; the first: {repeats['listed'][0]}")
     if contradictions["questions"]:
         first = contradictions["listed"][0]
         found.append(
-            f"{contradictions['questions']:,} questions have different answers, so no model can answer more than "
-            f"{contradictions['best_recall']:.2%} of the pairs, the first: {first['question'][:60]!r} at "
+            f"questions with different answers: {contradictions['questions']:,}; no model can answer more than "
+            f"{contradictions['best_recall']:.2%} of the pairs; the first: {first['question'][:60]!r} at "
             + ", ".join(first["places"][:3])
         )
     for side, count in report.repeated_questions.items():
         if count:
-            found.append(f"{_pairs(count)} of {side} ask what a trained pair asks: what they score is no proof")
-    if count := report.too_long["count"]:
-        found.append(f"{_pairs(count)} are longer than {report.too_long['limit']} tokens: {report.too_long['effect']}")
+            found.append(f"pairs of {side} that ask what a trained pair asks: {count:,}; what they score is no proof")
+    if long["count"]:
+        found.append(f"pairs longer than {long['limit']:,} tokens: {long['count']:,}; {long['effect']}")
     return found
-
-
-def _pairs(count: int) -> str:
-    return f"{count:,} pair" if count == 1 else f"{count:,} pairs"
 
 
 def summary(report: DataReport) -> list[str]:

@@ -94,7 +94,7 @@ def _json_line(line: int, text: str) -> Found:
 def _record(line: int, value: object) -> Found:
     if isinstance(value, dict):
         return line, value
-    return BadLine(line, f'expected {{"question": ..., "answer": ...}}, found {type(value).__name__}')
+    return BadLine(line, f'no object: expected {{"question": ..., "answer": ...}}, found {type(value).__name__}')
 
 
 def _json(path: Path, encoding: str) -> Iterator[Found]:
@@ -163,7 +163,7 @@ def _squad_question(line: int, value: object) -> Found:
         return line, value
     texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in answers]
     if not texts:
-        return BadLine(line, f"the question {str(value.get('question'))[:60]!r} has no answer")
+        return BadLine(line, f"no answer: the question is {str(value.get('question'))[:60]!r}")
     return line, {"question": value.get("question"), "answer": texts}
 
 

@@ -1,5 +1,7 @@
 """What is wrong with files of pairs: every bad line counted, the first ones kept with their places."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from qa_lm.errors import UserError
@@ -30,12 +32,15 @@ class Problems:
 
     count: int = 0
     listed: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How many of each kind: the beginnings of their reasons, such as "the answer is empty"."""
     fatal: bool = False
 
     def add(self, file: str, bad: BadLine) -> None:
         """Count one, and keep it while there are few."""
         self.count += 1
         self.fatal |= bad.fatal
+        self.kinds[re.split("[:;,]", bad.reason)[0]] += 1
         if len(self.listed) < LISTED:
             reason = " ".join(bad.reason.split())  # one line, whatever the file holds
             self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")

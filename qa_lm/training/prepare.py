@@ -123,19 +123,23 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
         written = write_table(folder, _shown(reader.pairs(), "reading", "pair"))
-        bad_lines = {"count": reader.problems.count, "listed": reader.problems.listed}
+        problems = reader.problems
+        bad_lines = {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed}
         return written | {"columns": reader.columns, "bad_lines": bad_lines}
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
     folder = made_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
+    meta = read_meta(folder)
     if len(table) < 2:
+        bad = meta["bad_lines"]
+        more = f"\nbad lines left out: {bad['count']:,}; the first: {bad['listed'][0]}" if bad["count"] else ""
         raise UserError(
             f"{', '.join(names)}: {'1 pair' if len(table) else 'no pairs'}; "
-            "at least two are needed, one to train and one to validate"
+            f"at least two are needed, one to train and one to validate{more}"
         )
-    return table, read_meta(folder)
+    return table, meta
 
 
 def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -> Split:
