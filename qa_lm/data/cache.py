@@ -1,12 +1,13 @@
 """Folders that can be made again: each is whole or not there, and made once however many processes want it."""
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def _make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> None:
             shutil.rmtree(left, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        meta = make(beside)
+        with _without_collector():
+            meta = make(beside)
         sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
         (beside / META).write_text(json.dumps(meta | {"sizes": sizes}), encoding="utf-8")
         for file in beside.iterdir():
@@ -84,6 +86,19 @@ def _make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> None:
         _to_disk(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of small objects come and go while a folder is made, in no reference cycles. Looking for some again and
+    again, through all that torch keeps in memory, took a third of the time (measured: 34 s against 24 s)."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _to_disk(path: Path) -> None:

@@ -57,6 +57,7 @@ def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[st
 
         def flush() -> None:
             if batch:
+                digest.update(json.dumps(batch, ensure_ascii=True).encode())
                 arrays = [pa.array(column, field.type) for column, field in zip(_turned(batch), SCHEMA, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
                 for file, column, kind in zip(columns, _turned(numbers), COLUMNS.values(), strict=True):
@@ -65,7 +66,6 @@ def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[st
                 numbers.clear()
 
         for source, line, pair in pairs:
-            digest.update(json.dumps(pair, ensure_ascii=True).encode() + b"\n")
             batch.append(pair)
             numbers.append((source, line, *_numbers(pair)))
             count += 1
