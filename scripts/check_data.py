@@ -61,8 +61,10 @@ def _report(options: argparse.Namespace) -> "DataReport":
     # Imported late: a wrong option is answered at once.
     from qa_lm.training.prepare import prepare
 
-    if options.max_tokens < 2 or options.seed < 0:
-        raise UserError("--max-tokens must be at least 2" if options.max_tokens < 2 else "--seed must be 0 or more")
+    if options.max_tokens < 2:
+        raise UserError("--max-tokens must be at least 2")
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed must be from 0 to 4294967295")
     data = DataConfig(
         path=options.files,
         validation_path=options.validation,

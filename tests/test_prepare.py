@@ -247,7 +247,7 @@ def test_questions_are_truncated_and_answers_never(tmp_path, gpt2):
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=200))
 def test_percentiles_are_numpys(values):
     expected = np.percentile(values, [0, 1, 5, 25, 50, 75, 95, 99, 100], method="inverted_cdf")
-    assert list(percentiles(np.array(values, np.int32)).values()) == expected.astype(int).tolist()
+    assert list(percentiles(np.bincount(values)).values()) == expected.astype(int).tolist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=40))

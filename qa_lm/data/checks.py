@@ -3,6 +3,7 @@
 Everything is found from the numbers about each pair, so it costs seconds at millions of pairs.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from qa_lm.data.store import EncodedPairs
 from qa_lm.data.table import PairTable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+BLOCK = 1 << 18
+"""Pairs looked at together."""
 
 
 @dataclass
@@ -49,17 +52,27 @@ class DataReport:
         return asdict(self)
 
 
-def percentiles(values: np.ndarray) -> dict[str, int]:
+def percentiles(counts: np.ndarray) -> dict[str, int]:
     """The values below which a share of all lie, by their names: p0 is the least, p100 the greatest.
 
     Args:
-        values: whole numbers from 0, which are counted and not sorted.
+        counts: how often each whole number from 0 occurs, as `np.bincount` has it; that takes no sorting.
     """
-    if not len(values):
+    if not counts.any():
         return {}
-    below = np.cumsum(np.bincount(values))
-    ranks = np.maximum(np.ceil(np.array(PERCENTILES) / 100 * len(values)), 1)
+    below = np.cumsum(counts)
+    ranks = np.maximum(np.ceil(np.array(PERCENTILES) / 100 * below[-1]), 1)
     return {f"p{p}": int(value) for p, value in zip(PERCENTILES, np.searchsorted(below, ranks), strict=True)}
+
+
+def _counted(numbers: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
+    """How often each value occurs, looked at a block of pairs at a time, so that memory does not hold all."""
+    counts = np.zeros(0, np.int64)
+    for begin in range(0, len(indices), BLOCK):
+        more = np.bincount(numbers(indices[begin : begin + BLOCK]), minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    return counts
 
 
 def describe(
@@ -83,8 +96,16 @@ def describe(
         too_long: what `length_limit` found.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
-    lengths, prompts, answers = examples.lengths(used), examples.prompt_lengths(used), examples.answer_lengths(used)
-    found = find_repeats(table, used)
+    everywhere = np.arange(len(table), dtype=np.int32)
+    counts = {
+        "question_characters": _counted(lambda block: table.numbers("question_characters")[block], everywhere),
+        "answer_characters": _counted(lambda block: table.numbers("answer_characters")[block], everywhere),
+        "prompt_tokens": _counted(examples.prompt_lengths, used),
+        "answer_tokens": _counted(examples.answer_lengths, used),
+        "example_tokens": _counted(examples.lengths, used),
+    }
+    answer_tokens, example_tokens = _total(counts["answer_tokens"]), _total(counts["example_tokens"])
+    repeats = find_repeats(table, used)
     report = DataReport(
         sources=sources,
         counts={
@@ -92,26 +113,22 @@ def describe(
             "train": len(split.train),
             "validation": len(split.validation),
             "test": len(split.test),
-            "questions": found.questions,
+            "questions": repeats.questions,
             "groups": _different(table.numbers("group_key")),
         },
         bad_lines=bad_lines,
-        lengths={
-            "question_characters": percentiles(table.numbers("question_characters")),
-            "answer_characters": percentiles(table.numbers("answer_characters")),
-            "prompt_tokens": percentiles(prompts),
-            "answer_tokens": percentiles(answers),
-            "example_tokens": percentiles(lengths),
-        },
-        repeats=repeats_in_words(table, found),
-        contradictions=contradictions_in_words(table, found, int(answers.sum()), int(lengths.sum())),
+        lengths={name: percentiles(found) for name, found in counts.items()},
+        repeats=repeats_in_words(table, repeats),
+        contradictions=contradictions_in_words(table, repeats, answer_tokens, example_tokens),
         repeated_questions=leaks(split, table.numbers("normalised_key")),
         too_long=too_long,
-        eos_trained=float(examples.ends_with(eos_id, used).mean()),
+        eos_trained=float(
+            _counted(lambda block: examples.ends_with(eos_id, block).astype(int), used)[1:].sum() / len(used)
+        ),
         tokens={
-            "per_example": float(lengths.mean()),
-            "per_answer": float(answers.mean()),
-            "per_epoch": float(examples.lengths(split.train).sum()),
+            "per_example": example_tokens / len(used),
+            "per_answer": answer_tokens / len(used),
+            "per_epoch": _total(_counted(examples.lengths, split.train)),
         },
         held_out={KINDS[kind]: int((split.held_out == kind).sum()) for kind in range(1, len(KINDS))}
         if split.held_out.any()
@@ -119,6 +136,10 @@ def describe(
     )
     report.warnings = _warnings(report)
     return report
+
+
+def _total(counts: np.ndarray) -> int:
+    return int(np.arange(len(counts)) @ counts)
 
 
 def _different(keys: np.ndarray) -> int:

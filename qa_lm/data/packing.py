@@ -18,6 +18,7 @@ and no epoch waits for packing.
 
 from array import array
 from bisect import bisect_right
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ ROOM = 1 / 4
 """Share of a row that is left to the best set, where the row begins with short examples."""
 STEPS = 512
 """Steps of the search for the best set of one row: lengths that never sum to the room must not take for ever."""
+
+PART = 1 << 16
+"""Examples that are Python numbers at once."""
 
 
 class RowPlan(NamedTuple):
@@ -59,9 +63,9 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
         seed: draws the order in which short examples come.
     """
     assert not len(lengths) or int(lengths.max()) <= row_tokens, "an example is longer than a row"
-    shuffled = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
-    is_long = shuffled > row_tokens * LONG
-    coming = np.concatenate([np.sort(shuffled[is_long])[::-1], shuffled[~is_long]])
+    coming = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
+    is_long = coming > row_tokens * LONG
+    coming = np.concatenate([np.sort(coming[is_long])[::-1], coming[~is_long]])
     row_after_row, begins = _fill_rows(coming, row_tokens)
     examples = np.argsort(lengths, kind="stable").astype(np.int32)
     return RowPlan(
@@ -85,7 +89,7 @@ def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndar
     lengths = np.unique(coming).tolist()
     filled, begins = array("i"), array("q", [0])
     room = row_tokens
-    for length in coming.tolist():
+    for length in chain.from_iterable(part.tolist() for part in np.split(coming, range(PART, len(coming), PART))):
         if taken[length]:
             taken[length] -= 1
             continue
@@ -104,7 +108,7 @@ def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndar
             lengths = [each for each in lengths if left[each]]
     if begins[-1] < len(filled):
         begins.append(len(filled))
-    return np.array(filled, np.int32), np.array(begins, np.int64)
+    return np.frombuffer(filled, np.int32), np.frombuffer(begins, np.int64)
 
 
 def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
