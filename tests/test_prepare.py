@@ -27,7 +27,7 @@ from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.tokenizer import TextTokenizer, hub_tokenizer, train_bpe
 from qa_lm.errors import UserError
 from qa_lm.training.prepare import PreparedData, prepare
-from tests.conftest import SHARED_DATA, encoded, table_of
+from tests.conftest import ROOT, SHARED_DATA, encoded, table_of
 
 GPT2 = TokenizerConfig("gpt2")
 
@@ -345,6 +345,24 @@ def test_the_report_of_real_files(name, pairs, questions, repeats, contradicted)
     assert report.repeated_questions == {"validation": 0, "test": 0}
     assert abs(report.counts["train"] / pairs - 0.8) < 0.02
     json.dumps(report.as_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of real pairs is not beside this clone")
+def test_the_largest_file_is_prepared_in_little_memory(tmp_path):
+    """In a process of its own, whose peak is not that of other tests."""
+    path, folder = SHARED_DATA / "scale_geonames.jsonl.gz", tmp_path / "cache"
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark_data.py"), json.dumps([str(path)]), "256", str(folder)]
+    for _ in range(2):  # the second time from the store
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        assert found["pairs"] == 674_044
+        assert found["peak_mib"] < 1500
+        assert found["fill"] >= 0.98
+    data = prepared(path, folder)
+    assert data.report.eos_trained == 1
+    assert data.report.repeated_questions == {"validation": 0, "test": 0}
+    assert len(data.split.train) + len(data.split.validation) == 674_044
 
 
 # Tokenizers

@@ -59,8 +59,7 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
     Raises:
         UserError: all pairs are one unit.
     """
-    order = _drawn_order(units, tiebreak, seed)
-    borders = np.flatnonzero(np.diff(units[order])) + 1  # where a unit ends and the next begins
+    order, borders = _drawn_order(units, tiebreak, seed)
     if not len(borders):
         raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
     cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])
@@ -105,7 +104,7 @@ def group_split(
             f"data.split: no fact has more than {max(held_out_phrasings, 1)} phrasings, so none is held out",
             "data.split",
         )
-    order = _drawn_order(tiebreak, tiebreak, seed)
+    order, _ = _drawn_order(tiebreak, tiebreak, seed)
     validation = order[why[order] != SEEN]
     return _split(order[why[order] == SEEN], validation)._replace(held_out=why[validation])
 
@@ -130,7 +129,8 @@ def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tie
     """Sides that files name, each in an order drawn from the seed and the pairs' content."""
 
     def drawn(side: np.ndarray) -> np.ndarray:
-        return side[_drawn_order(tiebreak[side], tiebreak[side], seed)]
+        order, _ = _drawn_order(tiebreak[side], tiebreak[side], seed)
+        return side[order]
 
     return Split(drawn(train), drawn(validation), drawn(test), np.zeros(len(validation), np.int8))
 
@@ -152,17 +152,19 @@ def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
     return {"validation": count(split.validation), "test": count(split.test)}
 
 
-def _drawn_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> np.ndarray:
-    """Pairs by the number that is drawn for their unit, then by the one that is drawn for the pair itself, int32."""
-    drawn = _drawn(units, seed)
+def _drawn_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs by the number that is drawn for their unit, then by the one that is drawn for the pair itself, int32; and
+    where in this order a unit ends and the next begins."""
+    drawn = _drawn(units, seed)  # different units have different numbers
     order = np.argsort(drawn).astype(np.int32)
-    drawn = drawn[order]
+    drawn.sort()  # in place, instead of a copy by `order`
+    same = drawn[1:] == drawn[:-1]
     tied = np.zeros(len(order), bool)  # most units are one pair: only the others need the second key
-    tied[1:] = drawn[1:] == drawn[:-1]
-    tied[:-1] |= tied[1:]
+    tied[1:] = same
+    tied[:-1] |= same
     members = order[tied]
     order[tied] = members[np.lexsort((_drawn(tiebreak[members], seed), drawn[tied]))]
-    return order
+    return order, np.flatnonzero(~same) + 1
 
 
 def _split(train: np.ndarray, validation: np.ndarray) -> Split:
@@ -171,7 +173,7 @@ def _split(train: np.ndarray, validation: np.ndarray) -> Split:
 
 def _drawn(keys: np.ndarray, seed: int) -> np.ndarray:
     """A number for each key, as good as random and the same wherever it is computed: SplitMix64's finaliser
-    (Steele, Lea and Flood, 2014) of key and seed."""
+    (Steele, Lea and Flood, 2014) of key and seed, which is a bijection for each seed."""
     with np.errstate(over="ignore"):
         mixed = keys.astype(np.uint64)  # in place from here: at millions of pairs each copy is felt
         mixed += np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)

@@ -19,6 +19,7 @@ PACKAGES = (
     "omegaconf",
     "tensorboard",
     "safetensors",
+    "pyarrow",
     "numpy",
 )
 

@@ -150,7 +150,7 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     if sources[1]:
         split = given_split(pairs, validation, test, tiebreak, data.split_seed)
     else:
-        split = _drawn_split(data, table, pairs, tiebreak[pairs], root)
+        split = _drawn_split(data, table, pairs, _at(tiebreak, pairs), root)
         split = split._replace(train=pairs[split.train], validation=pairs[split.validation], test=test)
     for name, side in (("data.path", split.train), ("data.validation_path", split.validation)):
         if not len(side):
@@ -164,13 +164,13 @@ def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak
     kind, seed, fraction = data.split, data.split_seed, data.train_fraction
     if kind is SplitKind.shuffle:
         return shuffled_split(len(pairs), fraction, seed)
-    normalised = table.numbers("normalised_key")[pairs]
+    normalised = _at(table.numbers("normalised_key"), pairs)
     if kind is SplitKind.question:
         return unit_split(normalised, tiebreak, fraction, seed, "question")
     if kind is SplitKind.near:
         return unit_split(_near_units(table, normalised, pairs, root), tiebreak, fraction, seed, "near-duplicate group")
     return group_split(
-        table.numbers("group_key")[pairs],
+        _at(table.numbers("group_key"), pairs),
         normalised,
         tiebreak,
         fraction,
@@ -178,6 +178,11 @@ def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak
         0 if kind is SplitKind.fact else data.held_out_phrasings,
         kind is not SplitKind.phrasing,
     )
+
+
+def _at(column: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The column at these places; if they are all, the column itself, which memory need not hold."""
+    return column if len(pairs) == len(column) else column[pairs]
 
 
 def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, root: Path) -> np.ndarray:
