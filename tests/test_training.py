@@ -301,3 +301,15 @@ def test_the_run_folder_says_which_pair_was_held_out_and_why(tmp_path):
     assert f"Held out, {fact}: " in text
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert report["held_out"] == {phrasing: 8, fact: 6}
+
+
+@pytest.mark.slow
+def test_the_capitals_are_learnt_carried_over_and_never_guessed(script, tmp_path):
+    done = script("train.py", "experiment=capitals", "hydra.run.dir=run", "trainer.accelerator=cpu")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    by_reason = metrics["exact_match_by_reason"]
+    assert metrics["recall"] >= 0.98
+    assert by_reason["unseen phrasing of a trained fact"] >= 0.97
+    assert by_reason["unseen fact"] <= 0.05
+    assert f"Recall: {round(metrics['recall'] * 1050)} of 1050 trained questions" in done.stdout
