@@ -132,6 +132,23 @@ def test_the_end_says_plainly_what_was_never_trained(small_run):
     assert "questions that were never trained" in table
 
 
+def test_the_table_is_straight_where_characters_are_wide(tmp_path):
+    texts = ["누구?", "Où est le cafe\u0301?", "plain", "긴 " * 5000]
+    answers = [
+        {"question": text, "answer": "a", "generated": "b", "exact_match": False, "split": "train", "held_out": ""}
+        for text in texts
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    metrics = {"best_epoch": 1, "epochs_run": 1, "best_val_loss": None, "seconds": 1.0}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    rows = answers_table(tmp_path).splitlines()[2:6]
+    begins = [row.index(" b ") for row in rows]
+    # Two columns for each Hangul syllable, none for the accent.
+    assert begins == [begins[2] - 2, begins[2] + 1, begins[2], begins[2] - rows[3].count("긴")]
+    assert rows[3].startswith("긴 긴 ")
+    assert "..." in rows[3]
+
+
 def test_early_stopping_stops_after_patience_epochs_without_improvement(tmp_path, capsys):
     # A learning rate at which validation gets worse from the second epoch on.
     config = small_config(optimizer__lr=0.05, trainer__max_epochs=40)

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ def answers_table(run_folder: Path) -> str:
         )
         for a in shown[:ROWS]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(_cells(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join(cell + " " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, "", *_summary(trained, held_out, metrics)])
 
@@ -66,7 +70,19 @@ def _verdict(answer: dict[str, Any]) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
+    if _cells(line) <= WIDTH:
+        return line
+    line = line[: 2 * WIDTH]
+    while _cells(line) > WIDTH - 3:
+        line = line[:-1]
+    return line + "..."
+
+
+def _cells(text: str) -> int:
+    """Columns that a terminal gives the text: two for Chinese, Japanese, Korean and emoji, none for combining marks."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
 
 
 def _read_answers(run_folder: Path) -> list[dict[str, Any]]:
