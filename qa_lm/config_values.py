@@ -1,6 +1,6 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
-from qa_lm.config import DataConfig, Mode, OptimizerConfig, TrainConfig
+from qa_lm.config import DataConfig, Mode, OptimizerConfig, SplitKind, TrainConfig
 from qa_lm.errors import UserError
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max}
@@ -55,6 +55,18 @@ def check_values(config: TrainConfig) -> None:
         None,
         "give the folder that holds tokenizer.json, or the name on the hub",
     )
+    _require(
+        tokenizer.kind in ("folder", "hub") or tokenizer.path is None,
+        "tokenizer.path",
+        tokenizer.path,
+        "has no effect here: choose tokenizer=folder or tokenizer=hub",
+    )
+    _require(
+        tokenizer.kind == "bpe" or tokenizer.vocab_size is None,
+        "tokenizer.vocab_size",
+        tokenizer.vocab_size,
+        "has no effect here: choose tokenizer=bpe",
+    )
     if tokenizer.kind == "bpe":
         _require(
             (tokenizer.vocab_size or 0) >= 257,
@@ -82,6 +94,19 @@ def _check_data(data: DataConfig) -> None:
     _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
     _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
+    unused = "has no effect here: "
+    by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    for name, value, used, rule in (
+        ("hub_subset", data.hub_subset, data.hub is not None, "it belongs to data.hub"),
+        ("hub_split", data.hub_split, data.hub is not None or data.hub_split == "train", "it belongs to data.hub"),
+        (
+            "held_out_phrasings",
+            data.held_out_phrasings,
+            by_phrasing or data.held_out_phrasings == 1,
+            "it belongs to data.split=phrasing or phrasing_and_fact",
+        ),
+    ):
+        _require(value is None or used, f"data.{name}", value, unused + rule)
     _require(data.row_tokens >= 2, "data.row_tokens", data.row_tokens, "must be at least 2 tokens")
 
 

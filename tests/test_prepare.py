@@ -260,7 +260,7 @@ def test_repeats_and_contradictions_are_those_that_counting_finds(tmp_path_facto
     answers = {q: {a for p, a in rows if p == q} for q in by_question}
     assert found.questions == len(by_question)
     assert repeats_in_words(table, found)["count"] == len(rows) - len(by_pair)
-    report = contradictions_in_words(table, found, 10, 100)
+    report = contradictions_in_words(table, found, 10, 100, 3.0)
     contradicted = [q for q in by_question if len(answers[q]) > 1]
     assert report["questions"] == len(contradicted)
     assert report["pairs"] == sum(by_question[q] for q in contradicted)
@@ -268,7 +268,8 @@ def test_repeats_and_contradictions_are_those_that_counting_finds(tmp_path_facto
     assert report["best_recall"] == pytest.approx(best / len(rows))
     nats = -sum(math.log(by_pair[row] / by_question[row[0]]) for row in rows)
     assert report["best_answer_loss"] == pytest.approx(nats / 10, abs=1e-12)
-    assert report["best_loss"] == pytest.approx(-sum(math.log(by_pair[row] / len(rows)) for row in rows) / 100)
+    pair_nats = -sum(math.log(by_pair[row] / len(rows)) for row in rows)
+    assert report["best_loss"] == pytest.approx((pair_nats - 3.0) / 100)
     for listed in report["listed"]:
         places = [f"pairs:{line}" for line, row in enumerate(rows, start=1) if f"q{row[0]}" == listed["question"]]
         assert listed["places"] == places[:20]
@@ -296,6 +297,30 @@ def test_the_best_loss_is_that_of_a_model_that_knows_the_file(tmp_path):
     assert report["best_recall"] == 0.5
     assert report["best_answer_loss"] * data.report.tokens["per_answer"] == pytest.approx(math.log(2))
     assert "no model can answer more than 50.00% of the pairs" in "\n".join(summary(data.report))
+
+
+def test_the_first_token_is_given_and_so_no_loss(tmp_path):
+    """Four pairs told apart by their first token alone: a model that knows them by heart loses nothing."""
+    path = jsonl(tmp_path / "first.jsonl", [(word, "yes") for word in ("one", "two", "three", "four")])
+    best = prepare(DataConfig(path=str(path)), GPT2, 256).report.contradictions
+    assert best["best_loss"] == pytest.approx(0, abs=1e-9)
+    path = jsonl(tmp_path / "second.jsonl", [(f"say {word}", "yes") for word in ("one", "two", "three", "four")])
+    data = prepare(DataConfig(path=str(path)), GPT2, 256)
+    assert data.report.contradictions["best_loss"] * data.report.tokens["per_example"] == pytest.approx(math.log(4))
+
+
+def test_an_answer_that_several_pairs_accept_counts_for_all_of_them(tmp_path):
+    pairs = [Pair("q", "Paris", ("paris",)), Pair("q", "paris", ("Paris", "PARIS")), Pair("q", "Rome"), Pair("r", "x")]
+    table = table_of(pairs, tmp_path)
+    found = find_repeats(table, np.arange(4))
+    assert found.answered_best == 3
+    assert contradictions_in_words(table, found, 1, 1, 0.0)["best_recall"] == 0.75
+    assert contradictions_in_words(table, find_repeats(table, np.array([0, 1])), 1, 1, 0.0)["best_recall"] == 1
+
+
+def test_settings_without_an_effect_are_refused(path, tmp_path):
+    with pytest.raises(UserError, match="data.columns: has no effect here"):
+        prepared(path, tmp_path / "cache", columns=["question", "answer"])
 
 
 def test_an_example_without_its_eos_stops_the_run(path, tmp_path, monkeypatch):

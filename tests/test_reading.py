@@ -142,6 +142,68 @@ def test_columns_by_name_and_an_instructions_input(tmp_path):
         read(path, columns=ColumnNames("asked"))
 
 
+def test_a_column_that_only_some_records_have_is_read_where_it_is(tmp_path):
+    records: list[dict[str, object]] = [{"instruction": "Add", "output": "z"}]
+    records += [{"instruction": "Translate", "input": "w", "output": "v", "group": 3.0}]
+    records += [{"instruction": "Sum", "input": "", "output": "v", "group": float("nan")}]
+    expected = [Pair("Add", "z"), Pair("Translate\nw", "v", (), "3"), Pair("Sum", "v")]
+    for each in (records, records[::-1]):
+        path = write(tmp_path, "".join(json.dumps(record) + "\n" for record in each))
+        reader = PairReader(file_sources(str(path), "data.path"), Reading(ColumnNames(group="group")))
+        assert sorted(pair for _, _, pair in reader.pairs()) == sorted(expected)
+        assert list(reader.columns.values()) == ["question = instruction + input, answer = output, group = group"]
+    with pytest.raises(UserError, match=r"no column fact \(data.group\)"):
+        read(path, columns=ColumnNames(group="fact"))
+    as_csv = write(tmp_path, "Question,Answer,Group\na?,b, G \nc?,d,\n", "pairs.csv")
+    assert read(as_csv) == [Pair("a?", "b", (), "G"), Pair("c?", "d")]
+
+
+def test_json_on_one_line_and_squad_are_placed_by_number(tmp_path):
+    records = [{"question": f"q{i}", "answer": "a" if i != 2 else ""} for i in range(4)]
+    for content in (
+        records,
+        {"data": records},
+        {"data": [{"paragraphs": [{"qas": records[:1]}, {"qas": records[1:]}]}]},
+    ):
+        with pytest.raises(UserError, match=r"pairs.json:3: the answer is empty"):
+            read(write(tmp_path, json.dumps(content), "pairs.json"))
+
+
+def test_csv_headers_as_people_write_them(tmp_path):
+    pairs = [Pair("a?", "b"), Pair("c?", "d")]
+    for content in (
+        "\n question , answer ,,\na?,b,,\nc?,d,,\n",
+        "question;answer;notes, internal\na?;b;\nc?;d;x, y\n",
+        "\ufeffquestion,answer\na?,b\nc?,d\n",
+    ):
+        assert read(write(tmp_path, content, "pairs.csv")) == pairs
+    header = ("question", "answer")
+    assert read(write(tmp_path, '"one; two\nthree",A1\n', "pairs.csv"), header=header) == [
+        Pair("one; two\nthree", "A1")
+    ]
+    with pytest.raises(UserError, match="1: these are the names of data.columns: leave data.columns out"):
+        read(write(tmp_path, "question,answer\na?,b\n", "pairs.csv"), header=header)
+    with_mark = "question,answer\na?,b\nc?,d\n".encode("utf-16")
+    assert read(write(tmp_path, with_mark, "pairs.csv"), encoding="utf-16-le") == pairs
+    assert read(write(tmp_path, (GOOD + GOOD).encode("utf-16")), encoding="utf-16-le") == [Pair("a?", "b")] * 2
+
+
+def test_parquet_columns_that_are_no_text_do_not_matter(tmp_path):
+    far = pa.array([2**62, 1], pa.timestamp("us"))
+    table = pa.table({"when": far, "question": ["a?", "c?"], "answer": ["b", "d"], "raw": [b"\xff", b""]})
+    pa.parquet.write_table(table, tmp_path / "pairs.parquet")
+    assert read(tmp_path / "pairs.parquet") == [Pair("a?", "b"), Pair("c?", "d")]
+
+
+def test_messages_can_always_be_printed(tmp_path):
+    path = write(tmp_path, GOOD + '{"\\ud800": "x"}\n')
+    with pytest.raises(UserError, match=r":2: no question; found the keys \\ud800") as error:
+        read(path)
+    str(error.value).encode()
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        file_sources("a" * 300 + ".jsonl", "data.path")
+
+
 def test_several_files_and_globs(tmp_path):
     for name in ("b.jsonl", "a.csv"):
         as_file(PAIRS[:1], tmp_path / name)
@@ -179,7 +241,7 @@ def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("frage,x\na,b\n", ":2: no column for the question and answer; found frage, x. Name it"),
+        ("frage,x\na,b\n", ":1: no column for the question and answer; found frage, x. Name it"),
         ("question,question\na,b\n", ":1: a column is named twice"),
         (
             'question,answer\na,"two\nlines"\nb,c,d\n',

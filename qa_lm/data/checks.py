@@ -119,7 +119,9 @@ def describe(
         bad_lines=bad_lines,
         lengths={name: percentiles(found) for name, found in counts.items()},
         repeats=repeats_in_words(table, repeats),
-        contradictions=contradictions_in_words(table, repeats, answer_tokens, example_tokens),
+        contradictions=contradictions_in_words(
+            table, repeats, answer_tokens, example_tokens, _nats(_counted(examples.first_tokens, used))
+        ),
         repeated_questions=leaks(split, table.numbers("normalised_key")),
         too_long=too_long,
         eos_trained=float(
@@ -142,6 +144,12 @@ def _total(counts: np.ndarray) -> int:
     return int(np.arange(len(counts)) @ counts)
 
 
+def _nats(counts: np.ndarray) -> float:
+    """Sum over what was counted of -ln p, p being the share of its value."""
+    found = counts[counts > 0]
+    return float(found @ np.log(found.sum() / found))
+
+
 def _different(keys: np.ndarray) -> int:
     """How many different keys there are, 0 not counted."""
     return sum(len(np.unique(keys[part][keys[part] != 0])) for part in slices(keys)) if keys.any() else 0
@@ -157,10 +165,11 @@ def _warnings(report: DataReport) -> list[str]:
         found.append(f"repeats of an earlier pair: {repeats['count']:,}; the first: {repeats['listed'][0]}")
     if contradictions["questions"]:
         first = contradictions["listed"][0]
+        best = contradictions["best_recall"]
+        limit = f"no model can answer more than {best:.2%} of the pairs; " if best < 1 else ""
         found.append(
-            f"questions with different answers: {contradictions['questions']:,}; no model can answer more than "
-            f"{contradictions['best_recall']:.2%} of the pairs; the first: {first['question'][:60]!r} at "
-            + ", ".join(first["places"][:3])
+            f"questions with different answers: {contradictions['questions']:,}; {limit}the first: "
+            f"{first['question'][:60]!r} at " + ", ".join(first["places"][:3])
         )
     for side, count in report.repeated_questions.items():
         if count:

@@ -15,7 +15,7 @@ RECOGNISED = (
     ("instruction", "output"),
     ("q", "a"),
 )
-GROUP = "group"
+GROUP, INPUT = "group", "input"
 
 
 class ColumnNames(NamedTuple):
@@ -31,13 +31,15 @@ class Columns(NamedTuple):
 
     question: str
     answer: str
-    group: str | None
+    group: str
+    """Records may lack it."""
     question_more: str | None = None
-    """A column that continues the question where it is not empty: `input` beside `instruction`."""
+    """A column that continues the question where it is there and not empty: `input` beside `instruction`."""
 
-    def __str__(self) -> str:
-        question = f"{self.question} + {self.question_more}" if self.question_more else self.question
-        group = f", group = {self.group}" if self.group else ""
+    def in_words(self, has_group: bool, has_more: bool) -> str:
+        """What is read as what, of the columns that are there."""
+        question = f"{self.question} + {self.question_more}" if has_more else self.question
+        group = f", group = {self.group}" if has_group else ""
         return f"question = {question}, answer = {self.answer}{group}"
 
 
@@ -53,7 +55,7 @@ def choose_columns(found: Iterable[str], wanted: ColumnNames) -> Columns:
     """
     names = list(found)
     shown = _listed(names)
-    for setting, name in zip(("data.question", "data.answer", "data.group"), wanted, strict=True):
+    for setting, name in zip(("data.question", "data.answer"), wanted[:2], strict=True):
         if name is not None and name not in names:
             raise ValueError(f"no column {name} ({setting}); found {shown}")
     by_lower = {name.lower(): name for name in reversed(names)}
@@ -61,8 +63,8 @@ def choose_columns(found: Iterable[str], wanted: ColumnNames) -> Columns:
         chosen_question = wanted.question or by_lower.get(question)
         chosen_answer = wanted.answer or by_lower.get(answer)
         if chosen_question and chosen_answer:
-            more = by_lower.get("input") if chosen_question.lower() == "instruction" else None
-            return Columns(chosen_question, chosen_answer, wanted.group or (GROUP if GROUP in names else None), more)
+            more = by_lower.get(INPUT, INPUT) if chosen_question.lower() == "instruction" else None
+            return Columns(chosen_question, chosen_answer, wanted.group or by_lower.get(GROUP, GROUP), more)
     missing = " and ".join(
         name for name, known in (("question", wanted.question), ("answer", wanted.answer)) if not known
     )
@@ -82,14 +84,22 @@ def pair_from(record: Mapping[str, object], columns: Columns) -> Pair:
     if columns.question_more and (more := record.get(columns.question_more)):
         question = f"{question}\n{_text(more, columns.question_more)}"
     answer, *others = _answers(record[columns.answer])
-    group = record.get(columns.group) if columns.group else None
     return Pair(
         question,
         answer,
         # The same text twice is one answer.
         tuple(dict.fromkeys(other for other in others if other != answer)),
-        None if group is None or group == "" else _text(str(group) if isinstance(group, int) else group, "group"),
+        _group(record.get(columns.group)),
     )
+
+
+def _group(value: object) -> str | None:
+    """The name of a fact; whole numbers are names too, also as pandas writes them beside missing ones: 3.0 and nan."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _text(str(value) if isinstance(value, int) else value, "group").strip()
 
 
 def _answers(value: object) -> list[str]:

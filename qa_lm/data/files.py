@@ -30,22 +30,28 @@ def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: 
     """
     files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            raise UserError(f"{pattern}: is a folder; name its files, as in {setting}='{pattern}/*.jsonl'")
-        if path.exists() or not glob.has_magic(pattern):
-            files.append(path)
-            continue
-        found = sorted(match for name in glob.glob(pattern, recursive=True) if (match := Path(name)).is_file())
-        if not found:
-            raise UserError(f"{setting}={pattern}: no file matches")
-        files += found
+        try:
+            files += _found(pattern, setting)
+        except OSError as error:  # a name that is too long
+            raise UserError(f"{setting}={pattern[:60]}...: cannot be read: {error.strerror}") from None
     for path in files:
         if data_suffix(path) not in suffixes:
             raise UserError(f"{path}: the name must end in {', '.join(suffixes)}, each also with .gz")
     if doubled := sorted({str(path) for path in files if files.count(path) > 1}):
         raise UserError(f"{doubled[0]}: named twice in {setting}")
     return files
+
+
+def _found(pattern: str, setting: str) -> list[Path]:
+    path = Path(pattern)
+    if path.is_dir():
+        raise UserError(f"{pattern}: is a folder; name its files, as in {setting}='{pattern}/*.jsonl'")
+    if path.exists() or not glob.has_magic(pattern):
+        return [path]
+    found = sorted(match for name in glob.glob(pattern, recursive=True) if (match := Path(name)).is_file())
+    if not found:
+        raise UserError(f"{setting}={pattern}: no file matches")
+    return found
 
 
 def data_suffix(path: Path) -> str:

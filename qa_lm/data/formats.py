@@ -2,13 +2,15 @@
 
 A record maps column names to values. Readers stream: memory does not grow with the file, but for a JSON file that is
 one object (SQuAD's nesting), which is read whole. Lines are counted from 1; of a record over several lines it is the
-first. Only "\\n" ends a line of JSONL: U+2028, U+0085 and the like inside a string are text.
+first. Where a line says nothing, in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends
+a line of JSONL: U+2028, U+0085 and the like inside a string are text.
 """
 
 import codecs
 import csv
 import itertools
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +63,8 @@ def read_records(path: Path, suffix: str, encoding: str, header: Sequence[str] |
 def _jsonl(path: Path, encoding: str) -> Iterator[Found]:
     if codecs.lookup(encoding).name != "utf-8":
         with opened(path) as file:
-            yield from (_json_line(line, text) for line, text in _filled(as_text(file, encoding, "\n")))
+            for line, text in _filled(as_text(file, encoding, "\n")):
+                yield _json_line(line, text.removeprefix("\ufeff"))
         return
     with opened(path) as file:
         offset = 0
@@ -101,8 +104,8 @@ def _json(path: Path, encoding: str) -> Iterator[Found]:
     with opened(path) as file:
         stream = JsonStream(as_text(file, encoding, ""))
         if stream.is_list():
-            for line, value in stream.elements():
-                yield _record(line, value)
+            for place, value in _placed(stream.elements()):
+                yield _record(place, value)
             return
         first = stream.first_line()
     try:
@@ -115,12 +118,20 @@ def _json(path: Path, encoding: str) -> Iterator[Found]:
         yield from _object(path, encoding)
 
 
+def _placed(elements: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
+    """Elements with their lines; where the second stands on the line of the first, with their numbers from 1."""
+    first = list(itertools.islice(elements, 2))
+    by_number = len(first) == 2 and first[0][0] == first[1][0]
+    for number, (line, value) in enumerate(itertools.chain(first, elements), start=1):
+        yield number if by_number else line, value
+
+
 def _jsonl_or_object(path: Path, encoding: str) -> Iterator[Found]:
     with opened(path) as file:
         lines = _filled(as_text(file, encoding, "\n"))
         _, first = next(lines)
         only_one = next(lines, None) is None
-    yield from _nested(1, json.loads(first.removeprefix("\ufeff"))) if only_one else _jsonl(path, encoding)
+    yield from _nested(json.loads(first.removeprefix("\ufeff"))) if only_one else _jsonl(path, encoding)
 
 
 def _object(path: Path, encoding: str) -> Iterator[Found]:
@@ -132,39 +143,38 @@ def _object(path: Path, encoding: str) -> Iterator[Found]:
         raise BadLine(error.lineno, f"not JSON: {error.msg} at column {error.colno}", fatal=True) from None
     except JSON_ERRORS as error:
         raise BadLine(1, f"not JSON: {error}", fatal=True) from None
-    yield from _nested(1, value)
+    yield from _nested(value)
 
 
-def _nested(line: int, value: Any) -> Iterator[Found]:
-    """SQuAD's data > paragraphs > qas, or a list of records under `data`; anything else is one record."""
+def _nested(value: Any) -> Iterator[Found]:
+    """SQuAD's data > paragraphs > qas, or a list of records under `data`; anything else is one record.
+
+    The place of each is its number, from 1.
+    """
     articles = value.get("data") if isinstance(value, dict) else None
     if not isinstance(articles, list):
-        yield _record(line, value)
+        yield _record(1, value)
         return
+    number = 0
     for article in articles:
         paragraphs = article.get("paragraphs") if isinstance(article, dict) else None
-        if not isinstance(paragraphs, list):
-            yield _record(line, article)
-            continue
-        for paragraph in paragraphs:
+        for paragraph in paragraphs if isinstance(paragraphs, list) else [{"qas": [article]}]:
             questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
             if not isinstance(questions, list):
-                yield BadLine(line, "a paragraph of SQuAD's nesting has no list `qas`")
+                yield BadLine(number + 1, "a paragraph of SQuAD's nesting has no list `qas`")
                 continue
             for question in questions:
-                yield _squad_question(line, question)
+                number += 1
+                yield _squad_question(number, question)
 
 
-def _squad_question(line: int, value: object) -> Found:
-    if not isinstance(value, dict):
-        return _record(line, value)
-    answers = value.get("answers")
-    if not isinstance(answers, list):
-        return line, value
-    texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in answers]
+def _squad_question(place: int, value: object) -> Found:
+    if not isinstance(value, dict) or not isinstance(value.get("answers"), list):
+        return _record(place, value)
+    texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in value["answers"]]
     if not texts:
-        return BadLine(line, f"no answer: the question is {str(value.get('question'))[:60]!r}")
-    return line, {"question": value.get("question"), "answer": texts}
+        return BadLine(place, f"no answer: the question is {str(value.get('question'))[:60]!r}")
+    return place, value | {"answers": texts}
 
 
 def _separated(path: Path, delimiter: str, encoding: str, header: Sequence[str] | None) -> Iterator[Found]:
@@ -172,17 +182,21 @@ def _separated(path: Path, delimiter: str, encoding: str, header: Sequence[str] 
     with opened(path) as file:
         # newline="" leaves line ends inside quoted fields as they are.
         text = as_text(file, encoding, "")
-        first = text.readline()
-        if delimiter == "," not in first and ";" in first:
+        first = text.readline().removeprefix("\ufeff")
+        unquoted = re.sub(r'"[^"]*("|$)', "", first)
+        if delimiter == "," and unquoted.count(";") > unquoted.count(","):
             delimiter = ";"  # as spreadsheets write CSV where the comma is the decimal point
         rows = csv.reader(itertools.chain([first], text), strict=True, delimiter=delimiter)
         line = 1
         try:
-            names = list(header) if header else next(rows, [])
-            if len(set(names)) < len(names):
-                raise BadLine(1, f"a column is named twice: {', '.join(names)}", fatal=True)
+            names = list(header) if header else [name.strip() for name in next(filter(None, rows), [])]
+            named = [name for name in names if name]
+            if len(set(named)) < len(named):
+                raise BadLine(1, f"a column is named twice: {', '.join(named)}", fatal=True)
             line = rows.line_num + 1
             for row in rows:
+                if header and row == names:
+                    raise BadLine(line, "these are the names of data.columns: leave data.columns out", fatal=True)
                 if len(row) == len(names):
                     yield line, dict(zip(names, row, strict=True))
                 elif row:
@@ -205,10 +219,18 @@ def _parquet(path: Path) -> Iterator[Found]:
                 unzipped.write(block)
             source = unzipped
         try:
-            for batch in pa.parquet.ParquetFile(source).iter_batches(batch_size=4096):
+            parquet = pa.parquet.ParquetFile(source)
+            # Times and bytes are no texts, and not all of them have a value in Python.
+            names = [field.name for field in parquet.schema_arrow if not _no_text(field.type)]
+            for batch in parquet.iter_batches(batch_size=4096, columns=names):
                 for record in batch.to_pylist():
                     yield row, record
                     row += 1
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise BadLine(row, f"not Parquet: {reason[0][:200]}", fatal=True) from None
+
+
+def _no_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_temporal(kind) or types.is_binary(kind) or types.is_large_binary(kind)

@@ -6,7 +6,7 @@ exact overlaps and groups from scipy. The groups are a function of the set of qu
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,10 @@ NEAR = 0.75
 PIECE = 4
 BANDS, BAND = 24, 5
 """Bands and values in each: two questions at 0.75 are no candidates with probability 0.002, at 0.9 with 1e-9."""
+NEIGHBOURS, COMPARISONS = 8, 1_000_000
+"""Each question is compared with at least so many of those that are equal in a band, and with more in smaller files: up
+to so many comparisons in each band. Where more are equal, as in a hundred thousand questions made from one template, two
+near ones can be missed that no chain of others joins."""
 CHUNK = 20_000
 """Questions, or candidates, handled at once."""
 
@@ -36,18 +40,29 @@ def near_groups(questions: Iterable[str], keys: np.ndarray) -> np.ndarray:
     different, first, which = np.unique(keys, return_index=True, return_inverse=True)
     bands, pieces = _described(questions, first)
     sizes = np.diff(pieces.indptr)
-    left, right = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    groups = np.arange(len(different), dtype=np.int32)
     for number in range(BANDS):
-        one, other = _candidates(bands[:, number], bands[:, (number + 1) % BANDS])
-        for begin in range(0, len(one), CHUNK):
-            a, b = one[begin : begin + CHUNK], other[begin : begin + CHUNK]
-            shared = (pieces[a] * pieces[b]).sum(axis=1)
-            near = shared >= NEAR * (sizes[a] + sizes[b] - shared)
-            left.append(a[near])
-            right.append(b[near])
-    rows, columns = np.concatenate(left), np.concatenate(right)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(different), len(different)))
-    return connected_components(graph, directed=False)[1][which]
+        for one, other in _candidates(bands[:, number], bands[:, (number + 1) % BANDS]):
+            apart = groups[one] != groups[other]
+            one, other = one[apart], other[apart]
+            near = np.concatenate([np.zeros(0, bool), *_near(one, other, pieces, sizes)])
+            groups = _joined(groups, one[near], other[near])
+    return groups[which]
+
+
+def _near(one: np.ndarray, other: np.ndarray, pieces: csr_array, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Whether each of the candidates is near, a chunk at a time."""
+    for begin in range(0, len(one), CHUNK):
+        a, b = one[begin : begin + CHUNK], other[begin : begin + CHUNK]
+        shared = (pieces[a] * pieces[b]).sum(axis=1)
+        yield shared >= NEAR * (sizes[a] + sizes[b] - shared)
+
+
+def _joined(groups: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The groups with those of `one` and `other` made the same."""
+    count = len(groups)
+    graph = coo_array((np.ones(len(one), np.int8), (groups[one], groups[other])), shape=(count, count))
+    return connected_components(graph, directed=False)[1][groups]
 
 
 def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
@@ -98,16 +113,15 @@ def _band_keys(signatures: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _candidates(band: np.ndarray, next_band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of questions equal in a band, int32: of those that are equal each with the next one and with the first.
+def _candidates(band: np.ndarray, next_band: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Questions equal in a band, int32: those side by side among the equal, then those two apart, and so on.
 
     Those equal in the next band too stand side by side, because where thousands are equal not all can be compared.
     """
     order = np.lexsort((next_band, band)).astype(np.int32)
-    same = band[order][1:] == band[order][:-1]
-    begins = np.flatnonzero(np.concatenate([[True], ~same]))
-    first = order[np.repeat(begins, np.diff(np.append(begins, len(order))))]
-    after = np.flatnonzero(same) + 1
-    before, later = order[after - 1], order[after]
-    further = before != first[after]
-    return np.concatenate([before, first[after][further]]), np.concatenate([later, later[further]])
+    band = band[order]
+    for distance in range(1, max(NEIGHBOURS, COMPARISONS // max(len(band), 1)) + 1):
+        after = np.flatnonzero(band[distance:] == band[:-distance]) + distance
+        if not len(after):
+            return
+        yield order[after - distance], order[after]

@@ -40,9 +40,10 @@ class Problems:
         """Count one, and keep it while there are few."""
         self.count += 1
         self.fatal |= bad.fatal
-        self.kinds[re.split("[:;,]", bad.reason)[0]] += 1
+        self.kinds[re.split("[:;,(]", bad.reason)[0].strip()] += 1
         if len(self.listed) < LISTED:
-            reason = " ".join(bad.reason.split())  # one line, whatever the file holds
+            # One line that can be printed, whatever the file holds.
+            reason = " ".join(bad.reason.split()).encode("utf-8", "backslashreplace").decode()
             self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")
 
     def error(self) -> UserError:

@@ -50,6 +50,11 @@ class Source:
         """Whether all records have the same columns, so that one record without the wanted ones means none has them."""
         return self.path is None or data_suffix(self.path) not in (".jsonl", ".json")
 
+    @property
+    def may_lack_header(self) -> bool:
+        """Whether this is a CSV or TSV file."""
+        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv")
+
     def content_key(self) -> str | None:
         """sha256 of the file's bytes; None where there is no file to look at.
 
@@ -102,6 +107,7 @@ class PairReader:
 
     def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
         columns: Columns | None = None
+        has_group = has_more = False
         for found in source.records(self.reading):
             if isinstance(found, BadLine):
                 self.problems.add(source.name, found)
@@ -110,15 +116,22 @@ class PairReader:
             try:
                 if columns is None:
                     columns = choose_columns(record, self.reading.columns)
-                    self.columns[source.name] = str(columns)
             except ValueError as error:
-                self.problems.add(source.name, BadLine(line, str(error), fatal=source.has_fixed_columns))
-                if source.has_fixed_columns:
+                fixed = source.has_fixed_columns
+                self.problems.add(source.name, BadLine(1 if fixed else line, str(error), fatal=fixed))
+                if fixed:
                     return
                 continue
+            has_group |= columns.group in record
+            has_more |= columns.question_more in record
             try:
                 pair = pair_from(record, columns)
             except ValueError as error:
                 self.problems.add(source.name, BadLine(line, str(error)))
             else:
                 yield line, pair
+        if columns is None:
+            return
+        self.columns[source.name] = columns.in_words(has_group, has_more)
+        if self.reading.columns.group is not None and not has_group:
+            self.problems.add(source.name, BadLine(1, f"no column {columns.group} (data.group)", fatal=True))

@@ -3,12 +3,14 @@
 Keys are looked at a slice of their range at a time, so that memory holds one slice and not the file.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qa_lm.data.pairs import Pair
 from qa_lm.data.table import PairTable
 
 LISTED = 20
@@ -30,7 +32,7 @@ class Repeats:
     """Questions with more than one answer."""
     contradicted_pairs: int = 0
     answered_best: int = 0
-    """Pairs that are answered if every question gets its most frequent answer."""
+    """Pairs that are answered if every question gets the answer that most of its pairs accept."""
     answer_nats: float = 0.0
     """Sum over pairs of -ln p(answer | question), p being the share in the file."""
     pair_nats: float = 0.0
@@ -61,13 +63,13 @@ def find_repeats(table: PairTable, indices: np.ndarray) -> Repeats:
     questions, answers = table.numbers("question_key"), table.numbers("answer_key")
     for part in slices(questions, indices):
         if len(part):
-            _add(found, part, questions[part], answers[part])
+            _add(found, table, part, questions[part], answers[part])
     found.first_surplus = sorted(found.first_surplus)[:LISTED]
     found.first_contradictions = sorted(found.first_contradictions)[:LISTED]
     return found
 
 
-def _add(found: Repeats, part: np.ndarray, questions: np.ndarray, answers: np.ndarray) -> None:
+def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarray, answers: np.ndarray) -> None:
     order = np.lexsort((part, answers, questions))
     part, questions, answers = part[order], questions[order], answers[order]
     begins_question = np.diff(questions, prepend=questions[:1] ^ np.uint64(1)) != 0
@@ -88,6 +90,12 @@ def _add(found: Repeats, part: np.ndarray, questions: np.ndarray, answers: np.nd
     found.answer_nats += float((of_answer * np.log(of_question[question_of_answer] / of_answer)).sum())
     found.pair_nats += float((of_answer * np.log(found.pairs / of_answer)).sum())
 
+    has_others = table.numbers("other_answers")[part] > 0
+    for number in several[np.logical_or.reduceat(has_others, question_begins)[several]] if len(part) else ():
+        begin = question_begins[number]
+        of_one = table.pairs(part[begin : begin + of_question[number]])
+        found.answered_best += _most_accepted(of_one) - int(most[number])
+
     again = np.flatnonzero(~begins_answer)
     again = again[np.argsort(part[again])][:LISTED]
     found.first_surplus += zip(part[again].tolist(), part[again - 1].tolist(), strict=True)
@@ -98,6 +106,11 @@ def _add(found: Repeats, part: np.ndarray, questions: np.ndarray, answers: np.nd
             found.first_contradictions.append(sorted(part[begin : begin + of_question[number]].tolist())[:LISTED])
 
 
+def _most_accepted(pairs: list[Pair]) -> int:
+    """How many of these pairs of one question the best single answer satisfies."""
+    return max(Counter(answer for pair in pairs for answer in {pair.answer, *pair.other_answers}).values())
+
+
 def repeats_in_words(table: PairTable, found: Repeats) -> dict[str, Any]:
     """Surplus pairs for the report: their count, and the first ones with their places."""
     listed = [f"{table.place(index)} repeats {table.place(earlier)}" for index, earlier in found.first_surplus]
@@ -105,26 +118,27 @@ def repeats_in_words(table: PairTable, found: Repeats) -> dict[str, Any]:
 
 
 def contradictions_in_words(
-    table: PairTable, found: Repeats, answer_tokens: int, example_tokens: int
+    table: PairTable, found: Repeats, answer_tokens: int, example_tokens: int, first_token_nats: float
 ) -> dict[str, Any]:
     """Contradictions for the report, with the best that a model can do with them.
 
-    A model gives one answer to one question, so the best recall takes the most frequent answer of each. The best mean
+    A model gives one answer to one question, so the best recall takes the most accepted answer of each. The best mean
     token loss, in nats, is what a model has that knows the file by heart: on the answers the entropy of the answers
-    given the question, on whole examples the entropy of the pairs.
+    given the question, on whole examples the entropy of the pairs given their first token, which is no target.
 
     Args:
         table: all pairs.
         found: what repeats among those that were looked at.
         answer_tokens: tokens of their answers, EOS included.
         example_tokens: targets of their examples.
+        first_token_nats: sum over pairs of -ln p(first token), p being the share in the file.
     """
     return {
         "questions": found.contradicted,
         "pairs": found.contradicted_pairs,
         "best_recall": found.answered_best / max(found.pairs, 1),
         "best_answer_loss": found.answer_nats / max(answer_tokens, 1),
-        "best_loss": found.pair_nats / max(example_tokens, 1),
+        "best_loss": (found.pair_nats - first_token_nats) / max(example_tokens, 1),
         "listed": [
             {"question": table.pairs(group[:1])[0].question, "places": [table.place(index) for index in group]}
             for group in found.first_contradictions

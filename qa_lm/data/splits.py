@@ -94,6 +94,8 @@ def group_split(
     why = np.zeros(len(groups), np.int8)
     if hold_out_facts:
         facts = np.unique(groups[groups != 0])
+        if len(facts) < 2 and groups.all():
+            raise UserError("the pairs cannot be split: all have one group; choose another data.split", "data.split")
         facts = facts[np.argsort(_drawn(facts, seed))]
         kept = min(max(round(train_fraction * len(facts)), 1), len(facts) - 1)
         why[np.isin(groups, facts[kept:])] = UNSEEN_FACT

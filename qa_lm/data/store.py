@@ -102,6 +102,11 @@ class EncodedPairs:
             for begin, length, prompt in zip(*self.spans(indices), strict=True)
         ]
 
+    def first_tokens(self, indices: np.ndarray) -> np.ndarray:
+        """The first id of each example within the limit, which is an input and no target."""
+        begins, _, _ = self.spans(indices)
+        return self.ids[begins]
+
     def ends_with(self, token: int, indices: np.ndarray) -> np.ndarray:
         """Whether the last id of each example is this one, bool."""
         return self.ids[np.asarray(self._ends[indices]) - 1] == token

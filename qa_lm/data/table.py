@@ -33,6 +33,7 @@ COLUMNS = {
     "group_key": np.uint64,
     "question_characters": np.int32,
     "answer_characters": np.int32,
+    "other_answers": np.int32,
 }
 """Numbers about each pair, and their types; each is a file of its own, of raw numbers."""
 
@@ -87,6 +88,7 @@ def _numbers(pair: Pair) -> tuple[int, ...]:
         0 if pair.group is None else text_key(pair.group),
         len(pair.question),
         len(pair.answer),
+        len(pair.other_answers),
     )
 
 

@@ -113,7 +113,10 @@ def _sides(data: DataConfig) -> list[list[Source]]:
         main = file_sources(data.path, "data.path")
     validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []
-    return [main, validation, test]
+    sides = [main, validation, test]
+    if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
+        raise UserError("data.columns: has no effect here: it names the columns of CSV and TSV files", "data.columns")
+    return sides
 
 
 def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
