@@ -61,12 +61,6 @@ def check_values(config: TrainConfig) -> None:
         tokenizer.path,
         "has no effect here: choose tokenizer=folder or tokenizer=hub",
     )
-    _require(
-        tokenizer.kind == "bpe" or tokenizer.vocab_size is None,
-        "tokenizer.vocab_size",
-        tokenizer.vocab_size,
-        "has no effect here: choose tokenizer=bpe",
-    )
     if tokenizer.kind == "bpe":
         _require(
             (tokenizer.vocab_size or 0) >= 257,

@@ -153,6 +153,11 @@ def test_a_typo_of_any_key_on_the_command_line(key):
         ("data.shuffle=${sed}", "data.shuffle: Interpolation key 'sed' not found"),
         ("data=file", "data.path: name the file of pairs"),
         ("tokenizer.vocab_size=9", None),
+        ("tokenizer.path=x", "tokenizer.path=x: has no effect here: choose tokenizer=folder"),
+        ("data.hub_subset=x", "data.hub_subset=x: has no effect here: it belongs to data.hub"),
+        ("data.hub_split=test", "data.hub_split=test: has no effect here: it belongs to data.hub"),
+        ("data.held_out_phrasings=2", "data.held_out_phrasings=2: has no effect here: it belongs to data.split="),
+        ("data.split_seed=4294967296", "data.split_seed=4294967296: must be from 0"),
         ("hydra.run.dirr=x", "hydra.run.dirr: no such setting; did you mean hydra.run.dir?"),
     ],
 )

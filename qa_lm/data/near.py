@@ -21,9 +21,9 @@ PIECE = 4
 BANDS, BAND = 24, 5
 """Bands and values in each: two questions at 0.75 are no candidates with probability 0.002, at 0.9 with 1e-9."""
 NEIGHBOURS, COMPARISONS = 8, 1_000_000
-"""Each question is compared with at least so many of those that are equal in a band, and with more in smaller files: up
-to so many comparisons in each band. Where more are equal, as in a hundred thousand questions made from one template, two
-near ones can be missed that no chain of others joins."""
+"""Each question is compared with at least so many of those that are equal in a band, and with more in smaller files:
+up to so many comparisons in each band. Where more are equal, as in a hundred thousand questions made from one template,
+two near ones can be missed that no chain of others joins."""
 CHUNK = 20_000
 """Questions, or candidates, handled at once."""
 
