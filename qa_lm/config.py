@@ -27,6 +27,22 @@ class LossWeighting(Enum):
     pair = "pair"
 
 
+class OptimizerKind(Enum):
+    """Which optimizer; see `qa_lm.modeling.optimizers`."""
+
+    adamw = "adamw"
+    muon = "muon"
+
+
+class ScheduleKind(Enum):
+    """How the learning rate goes after the warm-up; see `qa_lm.modeling.schedules`."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+    wsd = "wsd"
+
+
 class Weights(Enum):
     """Which state of a run."""
 
@@ -110,10 +126,10 @@ class DataConfig:
     the answer and its EOS are never cut)."""
     packing: bool = False
     """Whether rows hold several whole pairs, side by side and unseen by one another."""
-    row_tokens: int = 256
-    """Positions of a packed row."""
-    batch_size: int = 1
-    """Rows per step; without packing a row is one pair."""
+    row_tokens: int | None = 256
+    """Positions of a packed row; null chooses them from the lengths of the pairs."""
+    batch_size: int | None = 1
+    """Rows per step and process; without packing a row is one pair; null chooses it from the number of tokens."""
     shuffle: bool = False
     """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
     train_on: TrainOn = TrainOn.all
@@ -131,7 +147,8 @@ class TokenizerConfig:
     path: str | None = None
     """For `folder`: a folder with tokenizer.json. For `hub`: a model's name on the Hugging Face hub."""
     vocab_size: int | None = None
-    """For `bpe`: the most entries the vocabulary may have, at least 257 (every byte and EOS)."""
+    """For `bpe`: the most entries the vocabulary may have, at least 257 (every byte and EOS); null chooses it from the
+    data."""
 
 
 @dataclass
@@ -140,13 +157,13 @@ class ModelConfig:
 
     architecture: str = "gpt2"
     """A causal-LM model type of transformers: gpt2, llama, qwen3, ..."""
-    hidden_size: int = MISSING
-    """Width of the residual stream."""
-    layers: int = MISSING
+    hidden_size: int | None = MISSING
+    """Width of the residual stream; null chooses it, and the next three, from the data."""
+    layers: int | None = MISSING
     """Number of blocks."""
-    heads: int = MISSING
+    heads: int | None = MISSING
     """Attention heads per block."""
-    context: int = 256
+    context: int | None = 256
     """Most tokens the model sees at once, question and answer together."""
     dropout: float = 0.0
     """Dropout probability, wherever the architecture has dropout."""
@@ -156,16 +173,30 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW, as torch has it; every parameter decays."""
+    """AdamW, or Muon for the hidden matrices and AdamW for the rest; only matrices decay."""
 
-    lr: float = 5e-5
-    """Learning rate, constant."""
+    kind: OptimizerKind = OptimizerKind.adamw
+    """`adamw` or `muon`."""
+    lr: float | None = 5e-5
+    """Highest learning rate; null chooses it from the data."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square."""
+    """AdamW: decay of the running means of the gradient and of its square."""
     eps: float = 1e-8
-    """Added to the denominator."""
+    """AdamW: added to the denominator."""
     weight_decay: float = 0.01
-    """Decoupled weight decay per step, times `lr`."""
+    """Decoupled weight decay of matrices per step, times the learning rate."""
+    momentum: float = 0.95
+    """Muon: decay of the running mean of the gradient."""
+    schedule: ScheduleKind = ScheduleKind.constant
+    """Learning rate after the warm-up: `constant`, `linear` or `cosine` to the end, or `wsd`: constant, then down."""
+    schedule_epochs: int | None = None
+    """Epochs until the schedule's end, after which its last value stays; null for `trainer.max_epochs`."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises linearly."""
+    final_lr: float = 0.0
+    """Learning rate at the schedule's end, as a share of `lr`."""
+    decay_share: float = 0.2
+    """`wsd`: share of the steps, at the end, in which the learning rate falls."""
 
 
 @dataclass
@@ -180,8 +211,10 @@ class EarlyStoppingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """The questions asked of the exported model at the end."""
+    """The trained pairs looked at in each validation, and the questions asked of the exported model at the end."""
 
+    recall_pairs: int = 512
+    """At most so many trained pairs, drawn once, are scored at each validation: `train/recall`; 0 for none."""
     max_pairs: int = 1000
     """At most so many pairs of each split are answered, the first ones."""
     batch_size: int = 32
@@ -200,6 +233,10 @@ class TrainConfig:
     """Metric that early stopping and the best checkpoint follow."""
     monitor_mode: Mode = Mode.min
     """Whether `monitor` is better when smaller (`min`) or larger (`max`)."""
+    stop_at_recall: float | None = None
+    """Stop when `train/recall` has reached this share of what the pairs allow, in two validations in a row."""
+    compile: bool | None = None
+    """Whether the network is compiled; null decides by whether the run is long enough to earn it back."""
     export_weights: Weights = Weights.best
     """Weights that `model/` holds and the questions at the end are asked of: the best by `monitor`, or the last."""
     loss_weighting: LossWeighting = LossWeighting.pair

@@ -1,9 +1,9 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
-from qa_lm.config import DataConfig, Mode, OptimizerConfig, SplitKind, TrainConfig
+from qa_lm.config import DataConfig, Mode, OptimizerConfig, ScheduleKind, SplitKind, TrainConfig
 from qa_lm.errors import UserError
 
-MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max}
+MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
 TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
 
 
@@ -29,15 +29,21 @@ def check_values(config: TrainConfig) -> None:
         "model.hidden_size": model.hidden_size,
         "model.layers": model.layers,
         "model.heads": model.heads,
-        "early_stopping.patience": 1 if config.early_stopping.patience is None else config.early_stopping.patience,
+        "early_stopping.patience": config.early_stopping.patience,
+        "optimizer.schedule_epochs": config.optimizer.schedule_epochs,
         "evaluation.batch_size": config.evaluation.batch_size,
         "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
     }.items():
-        _require(value >= 1, key, value, "must be at least 1")
-    _require(config.evaluation.max_pairs >= 0, "evaluation.max_pairs", config.evaluation.max_pairs, "must be 0 or more")
-    _require(model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
+        _require(value is None or value >= 1, key, value, "must be at least 1")
+    for key, count in {
+        "evaluation.max_pairs": config.evaluation.max_pairs,
+        "evaluation.recall_pairs": config.evaluation.recall_pairs,
+    }.items():
+        _require(count >= 0, key, count, "must be 0 or more")
+    _check_recall(config)
+    _require(model.context is None or model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
     _require(
-        model.hidden_size % model.heads == 0,
+        model.hidden_size is None or model.heads is None or model.hidden_size % model.heads == 0,
         "model.heads",
         model.heads,
         f"must divide model.hidden_size = {model.hidden_size}",
@@ -63,7 +69,7 @@ def check_values(config: TrainConfig) -> None:
     )
     if tokenizer.kind == "bpe":
         _require(
-            (tokenizer.vocab_size or 0) >= 257,
+            tokenizer.vocab_size is None or tokenizer.vocab_size >= 257,
             "tokenizer.vocab_size",
             tokenizer.vocab_size,
             "must be at least 257: every byte and EOS",
@@ -75,6 +81,15 @@ def check_values(config: TrainConfig) -> None:
         config.early_stopping.min_delta,
         "must be 0 or more",
     )
+
+
+def _check_recall(config: TrainConfig) -> None:
+    stop = config.stop_at_recall
+    _require(stop is None or 0 < stop <= 1, "stop_at_recall", stop, "must be above 0 and at most 1")
+    needed = config.evaluation.recall_pairs > 0
+    _require(stop is None or needed, "stop_at_recall", stop, "needs evaluation.recall_pairs of at least 1")
+    followed = config.monitor == "train/recall"
+    _require(not followed or needed, "monitor", config.monitor, "needs evaluation.recall_pairs of at least 1")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -101,11 +116,13 @@ def _check_data(data: DataConfig) -> None:
         ),
     ):
         _require(value is None or used, f"data.{name}", value, unused + rule)
-    _require(data.row_tokens >= 2, "data.row_tokens", data.row_tokens, "must be at least 2 tokens")
+    row = data.row_tokens
+    _require(row is None or row >= 2, "data.row_tokens", row, "must be at least 2 tokens")
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    _require(0 < optimizer.lr < 10, "optimizer.lr", optimizer.lr, "must be above 0 and below 10")
+    lr = optimizer.lr
+    _require(lr is None or 0 < lr < 10, "optimizer.lr", lr, "must be above 0 and below 10")
     _require(len(optimizer.betas) == 2, "optimizer.betas", optimizer.betas, "must be two numbers")
     _require(
         all(0 <= beta < 1 for beta in optimizer.betas),
@@ -115,6 +132,18 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
     )
     _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
     _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "must be 0 or more")
+    _require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "must be 0 or more")
+    for name in ("momentum", "final_lr", "decay_share"):
+        share = getattr(optimizer, name)
+        _require(0 <= share <= 1, f"optimizer.{name}", share, "must be from 0 to 1")
+    constant = optimizer.schedule is ScheduleKind.constant
+    epochs = optimizer.schedule_epochs
+    _require(
+        epochs is None or not constant,
+        "optimizer.schedule_epochs",
+        epochs,
+        "has no effect here: optimizer.schedule is constant",
+    )
 
 
 def _require(holds: bool, key: str, value: object, rule: str) -> None:

@@ -114,4 +114,9 @@ def script(tmp_path: Path) -> Script:
 
 def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
     """The last weights of a run."""
-    return torch.load(result.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return weights_in(result.folder)
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    """The same, by its folder."""
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

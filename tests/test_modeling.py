@@ -69,7 +69,7 @@ def test_chunks_change_nothing(batch, monkeypatch):
         return sums, torch.autograd.grad(sums.loss, list(model.parameters()))
 
     whole, whole_gradients = loss_and_gradients()
-    monkeypatch.setattr(loss_module, "CHUNK", 7)
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 7 * 50257)
     chunked, chunked_gradients = loss_and_gradients()
     torch.testing.assert_close(chunked.loss, whole.loss)
     assert chunked.exact == whole.exact

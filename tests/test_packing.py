@@ -42,7 +42,7 @@ def bpe():
 def test_every_epoch_has_each_example_once_in_rows_that_are_not_too_long(lengths, seed, shuffle):
     sizes = np.array(lengths, np.int32)
     indices = np.arange(len(sizes), dtype=np.int32) * 3 + 1  # places in a table, not ranks
-    rows = PackedRows(indices, sizes, shuffle, seed, ROW)
+    rows = PackedRows(indices, sizes, shuffle, seed, 1, ROW)
     for epoch in (0, 1, 5):
         rows.set_epoch(epoch)
         found = list(rows)
@@ -72,7 +72,7 @@ def test_epochs_differ_and_a_seed_repeats_them(kind):
     sizes = np.random.default_rng(0).integers(5, 30, 200).astype(np.int32)
 
     def epochs(seed):
-        arguments = (np.arange(200), sizes, True, seed, ROW if kind == "packed" else 4)
+        arguments = (np.arange(200), sizes, True, seed, 4, *([ROW] if kind == "packed" else []))
         rows = PackedRows(*arguments) if kind == "packed" else PaddedRows(*arguments)
         found = []
         for epoch in range(3):
@@ -135,7 +135,7 @@ def test_packed_equals_unpacked(bpe, template, tmp_path, architecture, seed):
     pairs = some_pairs(24, seed)
     store = encoded(pairs, bpe, template, tmp_path, limit=ROW)
     model = build(architecture, vocab_size=300, context=ROW)
-    rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, seed, ROW))
+    rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, seed, 1, ROW))
     packed = Collate(store, True, ROW)(rows)
     assert packed.pairs == 24 > len(rows)
     alone = Collate(store, True)([[index] for row in rows for index in row])  # in the order of `packed.pair`
@@ -155,7 +155,7 @@ def test_packed_equals_unpacked(bpe, template, tmp_path, architecture, seed):
 def test_changing_an_example_leaves_its_row_mates_bit_equal(bpe, template, tmp_path, architecture):
     store = encoded(some_pairs(24), bpe, template, tmp_path, limit=ROW)
     model = build(architecture, vocab_size=300, context=ROW)
-    rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, 0, ROW))
+    rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, 0, 1, ROW))
     batch = Collate(store, True, ROW)(rows)
     before = head(model)(hidden_states(model, batch.inputs, batch.positions))
     generator = torch.Generator().manual_seed(0)
@@ -173,7 +173,7 @@ def test_changing_an_example_leaves_its_row_mates_bit_equal(bpe, template, tmp_p
 def test_no_gradient_crosses_examples(bpe, template, tmp_path, architecture):
     store = encoded(some_pairs(12), bpe, template, tmp_path, limit=ROW)
     model = build(architecture, vocab_size=300, context=ROW).double()
-    rows = list(PackedRows(np.arange(12), store.lengths(np.arange(12)), True, 0, ROW))
+    rows = list(PackedRows(np.arange(12), store.lengths(np.arange(12)), True, 0, 1, ROW))
     batch = Collate(store, True, ROW)(rows[:1])
     embedded = model.get_input_embeddings()(batch.inputs).detach().requires_grad_()
     output = model.base_model(inputs_embeds=embedded, position_ids=batch.positions, use_cache=False).last_hidden_state
@@ -203,7 +203,7 @@ def test_the_capitals_fill_their_rows(gpt2, template, tmp_path, kind, count):
     tokenizer = gpt2 if kind == "gpt2" else train_bpe([text for pair in pairs for text in pair[:2]], 1500)
     lengths = encoded(pairs, tokenizer, template, tmp_path).lengths(np.arange(count))
     for seed in range(10):
-        assert PackedRows(np.arange(count), lengths, True, seed, 256).fill >= 0.98
+        assert PackedRows(np.arange(count), lengths, True, seed, 1, 256).fill >= 0.98
 
 
 @pytest.mark.parametrize(("most", "row_tokens"), [(40, 128), (60, 256), (400, 1024)])

@@ -377,9 +377,9 @@ def test_the_report_of_real_files(name, pairs, questions, repeats, contradicted)
 def test_the_largest_file_is_prepared_in_little_memory(tmp_path):
     """In a process of its own, whose peak is not that of other tests."""
     path, folder = SHARED_DATA / "scale_geonames.jsonl.gz", tmp_path / "cache"
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark_data.py"), json.dumps([str(path)]), "256", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.data", json.dumps([str(path)]), "256", str(folder)]
     for _ in range(2):  # the second time from the store
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "scripts")
         found = json.loads(done.stdout)
         assert found["pairs"] == 674_044
         assert found["peak_mib"] < 1500

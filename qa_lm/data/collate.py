@@ -21,14 +21,15 @@ class Collate:
         self.examples, self.train_on_question, self.row_tokens = examples, train_on_question, row_tokens
 
     def __call__(self, rows: list[Row]) -> Batch:
-        """The batch of these rows, at least one; one gather for all of them, because a Python loop over examples
-        would cost more than Lightning does."""
+        """The batch of these rows, at least one, some or all of which may hold no examples; one gather for all of
+        them, because a Python loop over examples would cost more than Lightning does."""
         sizes = [len(row) for row in rows]
-        begins, lengths, prompts = self.examples.spans(np.concatenate(rows))  # (pairs,)
+        # Numbers of no examples would be floats.
+        begins, lengths, prompts = self.examples.spans(np.concatenate(rows).astype(np.int64))  # (pairs,)
         pairs, tokens = len(lengths), int(lengths.sum())
         row_of = np.repeat(np.arange(len(rows)), sizes)
         used = np.bincount(row_of, weights=lengths, minlength=len(rows)).astype(np.int64)
-        time = self.row_tokens or int(used.max())
+        time = self.row_tokens or max(1, int(used.max()))
 
         before = np.cumsum(lengths) - lengths  # tokens of the batch before each pair
         row_before = (np.cumsum(used) - used)[row_of]

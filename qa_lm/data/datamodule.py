@@ -24,14 +24,17 @@ class _Rows(Dataset[Any]):
 class PairsDataModule(pl.LightningDataModule):
     """EOS-terminated, shifted pairs, in batches of packed or padded rows.
 
+    Validation goes over the held-out pairs and then over a fixed sample of the trained ones.
+
     Args:
         examples: the encoded pairs.
         split: which of them are trained and which held out.
-        batch_size: rows per training step.
+        batch_size: rows per training step and process.
         shuffle: whether each epoch has an order of its own.
-        seed: seed of that order.
+        seed: seed of that order and of the sample.
         train_on_question: whether the question's tokens carry loss too.
         row_tokens: positions of a packed row; None for one pair per row.
+        recall_pairs: size of the sample of trained pairs.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class PairsDataModule(pl.LightningDataModule):
         seed: int,
         train_on_question: bool,
         row_tokens: int | None,
+        recall_pairs: int = 0,
     ) -> None:
         super().__init__()
         self.examples, self.split = examples, split
@@ -50,29 +54,41 @@ class PairsDataModule(pl.LightningDataModule):
         self.row_tokens = row_tokens
         self.collate = Collate(examples, train_on_question, row_tokens)
         self.train_rows = self._rows(split.train, batch_size, shuffle)
+        size = min(recall_pairs, len(split.train))
+        self.recall_sample = np.sort(np.random.default_rng(seed).choice(split.train, size, replace=False))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training pairs, each pair once per epoch."""
-        return self._loader(self.train_rows, self.batch_size)
+        if self._processes() != (0, 1):  # known only now
+            self.train_rows = self._rows(self.split.train, self.batch_size, self.shuffle)
+        return self._loader(self.train_rows)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation pairs, each pair once, always the same."""
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """Batches of the validation pairs and of the trained sample, each pair once, always the same."""
+        sides = [self.split.validation, self.recall_sample]
+        return [self._loader(self._scored_rows(side)) for side in sides if len(side)]
+
+    def _scored_rows(self, indices: np.ndarray) -> PackedRows | PaddedRows:
         batch_size = self.batch_size if self.row_tokens else max(self.batch_size, 32)
-        indices = self.split.validation
         if self.shuffle:  # no order is asked for: neighbours of one length need the least padding
             indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]
-        return self._loader(self._rows(indices, batch_size, shuffle=False), batch_size)
+        return self._rows(indices, batch_size, shuffle=False)
 
     def _rows(self, indices: np.ndarray, batch_size: int, shuffle: bool) -> PackedRows | PaddedRows:
         lengths = self.examples.lengths(indices)
+        rank, processes = self._processes()
         if self.row_tokens:
-            return PackedRows(indices, lengths, shuffle, self.seed, self.row_tokens)
-        return PaddedRows(indices, lengths, shuffle, self.seed, batch_size)
+            return PackedRows(indices, lengths, shuffle, self.seed, batch_size, self.row_tokens, rank, processes)
+        return PaddedRows(indices, lengths, shuffle, self.seed, batch_size, rank, processes)
 
-    def _loader(self, rows: PackedRows | PaddedRows, batch_size: int) -> DataLoader[Batch]:
+    def _processes(self) -> tuple[int, int]:
+        """Number of this process and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, rows: PackedRows | PaddedRows) -> DataLoader[Batch]:
         return DataLoader(
             _Rows(),
-            batch_size=batch_size,
+            batch_size=rows.batch_size,
             sampler=rows,
             collate_fn=self.collate,
             # A generator of its own, so that making an iterator draws nothing from the global one (dropout's).

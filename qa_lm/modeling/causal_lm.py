@@ -56,25 +56,23 @@ def build_causal_lm(
     Raises:
         UserError: no such architecture or argument, or one whose logits are not head(body(x)).
     """
-    config = _config(architecture, extra or {})
-    config.update(
-        {
-            "vocab_size": vocab_size,
-            "hidden_size": hidden_size,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-        }
-    )
-    config.update(
-        {"max_position_embeddings": context, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None}
-    )
-    if hasattr(config, "num_key_value_heads") and "num_key_value_heads" not in (extra or {}):
-        config.num_key_value_heads = heads
-    for name in DROPOUT_NAMES:
-        if hasattr(config, name):
-            setattr(config, name, dropout)
-    config.update(extra or {})
+    known = _known_arguments(architecture, extra or {})
+    arguments = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": context,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": None,
+        **{name: dropout for name in DROPOUT_NAMES if name in known},
+    }
+    if "num_key_value_heads" in known:
+        arguments["num_key_value_heads"] = heads
+    # All at once, so that what a config derives from these (head_dim from heads, say) is derived from ours.
     try:
+        config = AutoConfig.for_model(architecture, **arguments | (extra or {}))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
@@ -96,9 +94,14 @@ def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
     return model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
 
 
-def head(model: PreTrainedModel) -> nn.Module:
+def head(model: PreTrainedModel) -> nn.Linear:
     """The linear map from a hidden state to logits."""
     return model.get_output_embeddings()
+
+
+def embeddings(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules whose matrices are indexed by token or position: tables of embeddings, and the head."""
+    return [module for module in model.modules() if isinstance(module, nn.Embedding)] + [head(model)]
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -106,7 +109,8 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _config(architecture: str, extra: dict[str, Any]) -> PretrainedConfig:
+def _known_arguments(architecture: str, extra: dict[str, Any]) -> set[str]:
+    """The names that the architecture's config knows."""
     known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, 3)
@@ -114,7 +118,7 @@ def _config(architecture: str, extra: dict[str, Any]) -> PretrainedConfig:
             f"model.architecture={architecture}: transformers has no causal LM of this type; "
             f"did you mean {' or '.join(close) or 'gpt2 or llama'}?"
         )
-    config = AutoConfig.for_model(architecture)
+    config: PretrainedConfig = AutoConfig.for_model(architecture)
     # transformers stores any argument it is given without a word, so a typo would change nothing.
     arguments = {*config.to_dict(), *config.attribute_map}
     for name in extra:
@@ -122,11 +126,13 @@ def _config(architecture: str, extra: dict[str, Any]) -> PretrainedConfig:
             close = difflib.get_close_matches(name, arguments, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"model.extra.{name}: {architecture} has no such argument{hint}")
-    return config
+    return arguments
 
 
 @torch.no_grad()
 def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
+    if not isinstance(model.get_output_embeddings(), nn.Linear):
+        raise UserError(f"model.architecture={architecture}: its head is not one matrix; choose another")
     inputs = torch.arange(4)[None] % model.config.vocab_size
     positions = torch.arange(4)[None]
     model.eval()

@@ -1,22 +1,25 @@
 """Cross-entropy at the trained positions, and exact match from the same forward pass.
 
-- The head runs only where a target is trained, in chunks: logits that carry no loss are never made, and the largest
-  block of logits is `CHUNK` x vocabulary, however large the batch.
+- The head runs only where a target is trained, in chunks: logits that carry no loss are never made, and no more than
+  `CHUNK_LOGITS` of them exist at once, however large the batch and the vocabulary.
+- With gradients wanted, a chunk's gradients are made together with its losses, while its logits are at hand: nothing
+  is kept for the backward pass but the sum of the gradients, and nothing is computed twice. (The same idea: Liger
+  Kernel's fused linear cross-entropy, arXiv:2410.10989.)
 - Greedy decoding gives an answer exactly if and only if, under teacher forcing, every answer token and the EOS is the
   argmax: as long as all tokens so far are right, the two see the same prefix. So exact match costs no generation.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from qa_lm.batch import UNTRAINED, Batch
 
-CHUNK = 2048
-"""Positions per call of the head: 0.4 GB of float32 logits with GPT-2's vocabulary."""
+CHUNK_LOGITS = 1 << 23
+"""Most logits at once, 32 MB of float32; measured: LOG.md, "The head and its loss"."""
 
 
 class LossSums(NamedTuple):
@@ -26,12 +29,14 @@ class LossSums(NamedTuple):
     """Weighted sum of the token losses, in nats; has the gradient."""
     weight: Tensor
     """Sum of the weights: the mean is loss / weight."""
+    answer_loss: Tensor
+    """Sum of the losses of the answers' tokens and EOS, each weighing 1, in nats; has no gradient."""
     exact: Tensor
     """Number of pairs whose answer and EOS are all argmax, int64."""
 
 
-def batch_loss(hidden: Tensor, head: nn.Module, batch: Batch, mean_per_pair: bool) -> LossSums:
-    """The loss of a batch.
+def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: bool) -> LossSums:
+    """The loss of a batch; a batch without pairs gives zeros, and gradients of zero.
 
     Args:
         hidden: the body's output (rows, time, hidden_size).
@@ -41,29 +46,96 @@ def batch_loss(hidden: Tensor, head: nn.Module, batch: Batch, mean_per_pair: boo
             pairs' means; False weighs each token 1.
     """
     trained = batch.targets != UNTRAINED  # (rows, time)
-    targets, pair = batch.targets[trained], batch.pair[trained]  # (positions,)
-    losses, right = _token_losses(hidden[trained], head, targets)
+    targets, pair, in_answer = batch.targets[trained], batch.pair[trained], batch.in_answer[trained]  # (positions,)
     if mean_per_pair:
         weights = 1 / torch.bincount(pair, minlength=batch.pairs)[pair]
     else:
-        weights = torch.ones_like(losses)
-    wrong = (batch.in_answer[trained] & ~right).to(torch.int64)
+        weights = torch.ones(len(targets), device=targets.device)
+    loss, token_losses, right = _head_loss(hidden[trained], head, targets, weights)
+    wrong = (in_answer & ~right).to(torch.int64)
     mistakes = torch.zeros(batch.pairs, dtype=torch.int64, device=wrong.device).index_add_(0, pair, wrong)
-    return LossSums((losses * weights).sum(), weights.sum(), (mistakes == 0).sum())
+    return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), (mistakes == 0).sum())
 
 
-def _token_losses(hidden: Tensor, head: nn.Module, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and whether the argmax is right, at each of (positions,)."""
-    pieces = []
-    for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-        # With several chunks the backward pass makes each chunk's logits again instead of keeping all of them.
-        again = len(hidden) > CHUNK and torch.is_grad_enabled()
-        pieces.append(
-            checkpoint(_chunk, states, head, ids, use_reentrant=False) if again else _chunk(states, head, ids)
-        )
-    return torch.cat([losses for losses, _ in pieces]), torch.cat([right for _, right in pieces])
+def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted sum of the losses, each loss, and whether the argmax is right, at each of (positions,)."""
+    dtype = _multiplication_dtype(hidden)
+    weight, bias = head.weight, head.bias
+    if torch.is_grad_enabled():
+        total, losses, right = _HeadLoss.apply(hidden, weight, bias, targets, weights, dtype)
+        return total, losses, right
+    chunks = _Chunks(hidden, weight, bias, targets, dtype)
+    pieces = [chunks.losses(chunk)[:2] for chunk in chunks.slices]
+    losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+    return (losses * weights).sum(), losses, right
 
 
-def _chunk(hidden: Tensor, head: nn.Module, targets: Tensor) -> tuple[Tensor, Tensor]:
-    logits = head(hidden).float()  # (positions, vocabulary)
-    return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
+def _multiplication_dtype(hidden: Tensor) -> torch.dtype:
+    """What autocast would multiply in: inside a custom function it no longer casts by itself."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+class _Chunks:
+    """The head's operands in the dtype of multiplication, cut along the positions."""
+
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype
+    ) -> None:
+        self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
+        self.bias = None if bias is None else bias.to(dtype)
+        step = max(1, CHUNK_LOGITS // len(weight))
+        self.slices = [slice(start, start + step) for start in range(0, max(1, len(targets)), step)]
+
+    def losses(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, right or not, and log-probabilities (positions, vocabulary) of a chunk."""
+        targets = self.targets[chunk]
+        with torch.autocast(self.hidden.device.type, enabled=False):
+            logits = F.linear(self.hidden[chunk], self.weight, self.bias)
+        right = logits.argmax(-1) == targets
+        # At least float32, whatever the logits are: bfloat16 has 3 digits.
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        log_probabilities = torch.log_softmax(logits, -1, dtype=wide)
+        return -log_probabilities.gather(1, targets[:, None])[:, 0], right, log_probabilities
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Weighted sum of cross-entropies of a linear head, with its gradients made in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        chunks = _Chunks(hidden, weight, bias, targets, dtype)
+        losses, right, hidden_gradients = [], [], []
+        weight_gradient = torch.zeros_like(weight)
+        bias_gradient = None if bias is None else torch.zeros_like(bias)
+        for chunk in chunks.slices:
+            chunk_losses, chunk_right, log_probabilities = chunks.losses(chunk)
+            losses.append(chunk_losses)
+            right.append(chunk_right)
+            # d loss / d logits = softmax - one-hot, times the position's weight
+            slope = log_probabilities.exp_()
+            slope.scatter_add_(1, targets[chunk, None], slope.new_full((len(chunk_losses), 1), -1))
+            slope = slope.mul_(weights[chunk, None]).to(dtype)  # (positions, vocabulary)
+            with torch.autocast(hidden.device.type, enabled=False):
+                hidden_gradients.append(slope @ chunks.weight)
+                weight_gradient += slope.mT @ chunks.hidden[chunk]
+            if bias_gradient is not None:
+                bias_gradient += slope.sum(0)
+        all_losses, all_right = torch.cat(losses), torch.cat(right)
+        ctx.save_for_backward(torch.cat(hidden_gradients).to(hidden.dtype), weight_gradient, bias_gradient)
+        ctx.mark_non_differentiable(all_losses, all_right)
+        return (all_losses * weights).sum(), all_losses, all_right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = ctx.saved_tensors
+        return hidden * slope, weight * slope, None if bias is None else bias * slope, None, None, None

@@ -1,6 +1,13 @@
-"""The LightningModule: three steps, and means that are exact over a whole epoch."""
+"""The LightningModule: three steps, and means that are exact over a whole optimizer step and a whole epoch.
+
+- The gradient of an optimizer step is that of the weighted mean over all its tokens, however many micro-batches and
+  processes they come in: Lightning averages micro-batches and processes as if all weighed the same, so each loss is
+  divided by the weight of the window's first micro-batch, and the gradients are put right by the whole window's.
+- Sums of an epoch are kept in one tensor: a `self.log` per step costs as much as a small step itself.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -12,48 +19,98 @@ from qa_lm.batch import Batch
 from qa_lm.modeling.causal_lm import head, hidden_states
 from qa_lm.modeling.loss import LossSums, batch_loss
 
+VALIDATION, RECALL = 0, 1
+"""The loaders of a validation: held-out pairs, and the sample of trained ones."""
+
+
+RECALL_THEN_LOSS = "train/recall_then_loss"
+"""A score that orders first by the recall of the trained sample, which moves in steps of one pair, then by its loss."""
+
 
 class CausalLMModule(pl.LightningModule):
-    """A causal language model with its loss and optimizer.
+    """A causal language model with its loss, optimizer and schedule.
 
-    Logged at each validation: `val/loss` (nats) and `val/exact_match` (share of the pairs).
+    Logged at each validation: `val/loss` (nats), `val/exact_match` (share of the pairs), `val/bits_per_answer_byte`
+    (comparable across tokenizers) and, of the sample of trained pairs, `train/recall` and `train/recall_then_loss`.
 
     Args:
         model: what is trained.
         make_optimizer: from the model to its optimizer.
+        schedule: factor of the learning rate for each optimizer step.
         mean_per_pair: how the loss weighs tokens, see `batch_loss`.
+        answer_bytes: UTF-8 bytes of all answers of the validation pairs.
     """
 
     def __init__(
-        self, model: PreTrainedModel, make_optimizer: Callable[[PreTrainedModel], Optimizer], mean_per_pair: bool
+        self,
+        model: PreTrainedModel,
+        make_optimizer: Callable[[PreTrainedModel], Optimizer],
+        schedule: Callable[[int], float],
+        mean_per_pair: bool,
+        answer_bytes: int,
     ) -> None:
         super().__init__()
         self.model = model
-        self.make_optimizer = make_optimizer
-        self.mean_per_pair = mean_per_pair
-        # Sums of the epoch (loss, weight, exact, pairs): a tensor each, because one `self.log` per step costs as much
-        # as a small step itself.
-        self.train_sums = torch.zeros(4)
-        self.validation_sums = torch.zeros(4)
+        self.make_optimizer, self.schedule = make_optimizer, schedule
+        self.mean_per_pair, self.answer_bytes = mean_per_pair, answer_bytes
+        self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
+        self.train_sums = torch.zeros(5)
+        self.validation_sums = [torch.zeros(5), torch.zeros(5)]
+        self.step_loss = torch.zeros(())
+        # Weights of the current window of micro-batches, over all processes: of its first one, and of all so far.
+        self.first_weight = self.window_weight = torch.zeros(())
+
+    def compile_network(self) -> None:
+        """Compile the network's body for training; batches must then all have one shape."""
+        self.hidden_states = torch.compile(hidden_states, dynamic=False)
 
     def forward(self, batch: Batch) -> LossSums:
         """The loss of a batch."""
-        hidden = hidden_states(self.model, batch.inputs, batch.positions)
-        return batch_loss(hidden, head(self.model), batch, self.mean_per_pair)
+        # Validation has a shape and a graph of its own, which would have to be compiled apart.
+        body = self.hidden_states if torch.is_grad_enabled() else hidden_states
+        return batch_loss(body(self.model, batch.inputs, batch.positions), head(self.model), batch, self.mean_per_pair)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the batch."""
+        """The batch's part in the loss of its optimizer step."""
         sums = self(batch)
         self.train_sums += _as_tensor(sums, batch.pairs)
-        return sums.loss / sums.weight
+        self.step_loss = sums.loss.detach() / sums.weight
+        weight = self._over_processes(sums.weight)
+        micro_batches = self.trainer.accumulate_grad_batches
+        if batch_idx % micro_batches == 0:
+            self.first_weight, self.window_weight = weight, torch.zeros_like(weight)
+        self.window_weight = self.window_weight + weight
+        return sums.loss * (micro_batches * self.trainer.world_size / self.first_weight)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """From the first micro-batch's weight to the window's."""
+        if self.trainer.accumulate_grad_batches > 1:
+            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+            torch._foreach_mul_(gradients, self.first_weight / self.window_weight)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip; Lightning itself refuses to with a fused optimizer under mixed precision, for float16's sake alone."""
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sums of loss and exact matches."""
-        self.validation_sums += _as_tensor(self(batch), batch.pairs)
+        self.validation_sums[dataloader_idx] += _as_tensor(self(batch), batch.pairs)
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer that `make_optimizer` builds."""
-        return self.make_optimizer(self.model)
+    def configure_optimizers(self) -> Any:
+        """The optimizer that `make_optimizer` builds, with the schedule of its learning rate."""
+        optimizer = self.make_optimizer(self.model)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
@@ -61,29 +118,38 @@ class CausalLMModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the validation's sums."""
-        self.validation_sums = self._zeros()
+        self.validation_sums = [self._zeros(), self._zeros()]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation pairs, on all ranks."""
-        loss, weight, exact, pairs = self._over_ranks(self.validation_sums)
-        self.log_dict({"val/loss": loss / weight, "val/exact_match": exact / pairs}, rank_zero_only=True)
+        """Log the means over all pairs, of all processes."""
+        loss, weight, answer_loss, exact, pairs = self._over_processes(self.validation_sums[VALIDATION])
+        bits = answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
+        metrics = {"val/loss": loss / weight, "val/exact_match": exact / pairs, "val/bits_per_answer_byte": bits}
+        loss, weight, _, exact, pairs = self._over_processes(self.validation_sums[RECALL])
+        if pairs:
+            mean = loss / weight
+            metrics |= {"train/recall": exact / pairs, RECALL_THEN_LOSS: (exact - mean / (1 + mean)) / pairs}
+        self.log_dict(metrics)
 
     def epoch_train_loss(self) -> float:
-        """Mean train loss of the epoch's steps so far, on all ranks; nan before the first. Call it on every rank."""
-        loss, weight, _, _ = self._over_ranks(self.train_sums)
+        """Mean train loss of the epoch's steps so far, of all processes; nan before the first. Call it on each."""
+        loss, weight, *_ = self._over_processes(self.train_sums)
         return float(loss / weight)
 
     def running_train_loss(self) -> float:
-        """The same on this rank alone, for a progress bar."""
+        """The same of this process alone, for a progress bar."""
         return float(self.train_sums[0] / self.train_sums[1])
 
     def _zeros(self) -> Tensor:
         # float64 keeps a sum over millions of steps exact to the last printed digit; Apple's GPU has none.
-        return torch.zeros(4, device=self.device, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
+        return torch.zeros(5, device=self.device, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
 
-    def _over_ranks(self, sums: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(sums, reduce_op="sum")
+    def _over_processes(self, sums: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return sums
+        return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
 
 
 def _as_tensor(sums: LossSums, pairs: int) -> Tensor:
-    return torch.stack([sums.loss.detach(), sums.weight, sums.exact, sums.weight.new_tensor(pairs)])
+    loss, weight, answer_loss, exact = sums
+    return torch.stack([loss.detach(), weight, answer_loss, exact, weight.new_tensor(pairs)])

@@ -5,12 +5,12 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
-from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training.run_folder import write_text
 
 EpochRow = dict[str, int | float | None]
@@ -20,11 +20,26 @@ class EpochRecord(Callback):
     """Keeps a row per epoch, writes metrics.csv, and logs what the module itself does not.
 
     The rows hold no times, so that two runs with one seed write the same file.
+
+    Args:
+        path: metrics.csv.
+        log_every_n_steps: optimizer steps between two logs of the step's own loss.
+        score: what the best checkpoint is chosen by, kept for each epoch.
     """
 
-    def __init__(self, path: Path, log_every_n_steps: int) -> None:
+    COLUMNS: ClassVar = {
+        "val_loss": "val/loss",
+        "val_exact_match": "val/exact_match",
+        "val_bits_per_answer_byte": "val/bits_per_answer_byte",
+        "train_recall": "train/recall",
+    }
+    """Columns that the module logs, with its names for them."""
+
+    def __init__(self, path: Path, log_every_n_steps: int, score: str) -> None:
         self.path = path
         self.rows: list[EpochRow] = []
+        self.score = score
+        self.scores: list[float | None] = []
         self.log_every_n_steps = log_every_n_steps
         self.train_tokens = 0
         self.train_seconds = 0.0
@@ -42,11 +57,12 @@ class EpochRecord(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count tokens; log the loss every `log_every_n_steps` steps."""
+        assert isinstance(pl_module, CausalLMModule)
         self._epoch_tokens += batch.tokens
         self._epoch_end = time.perf_counter()
         if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
             for logger in trainer.loggers:
-                logger.log_metrics({"train/loss_step": float(outputs["loss"])}, step=trainer.global_step)
+                logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that this epoch has a validation: the Trainer keeps an earlier one's metrics."""
@@ -65,11 +81,11 @@ class EpochRecord(Callback):
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": train_loss,
-            "val_loss": float(metrics["val/loss"]) if "val/loss" in metrics else None,
-            "val_exact_match": float(metrics["val/exact_match"]) if "val/exact_match" in metrics else None,
+            **{column: _number(metrics.get(name)) for column, name in self.COLUMNS.items()},
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
         self.rows.append(row)
+        self.scores.append(_number(metrics.get(self.score)))
         if trainer.is_global_zero:
             write_text(self.path, self._csv())
         perf = self._epoch_tokens / seconds if seconds else 0.0
@@ -107,6 +123,8 @@ class ConsoleReport(Callback):
             words.append(f"val loss {row['val_loss']:.4f}")
             if self.best.monitor == "val/exact_match":
                 words.append(f"exact match {row['val_exact_match']:.1%}")
+            if self.best.monitor == RECALL_THEN_LOSS:
+                words.append(f"recall {row['train_recall']:.1%}")
             words.append(self._verdict())
         say(trainer, "   ".join(words))
 
@@ -135,6 +153,49 @@ class ConsoleReport(Callback):
         return f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"
 
 
+class RecallStopping(Callback):
+    """Ends training when the recall of the trained sample has reached a share in two validations in a row.
+
+    Args:
+        threshold: the share.
+    """
+
+    VALIDATIONS = 2
+    """One alone may be luck: near the end recall still moves by half a percent from epoch to epoch."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold, self.in_a_row = threshold, 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count, and stop."""
+        recall = float(trainer.callback_metrics["train/recall"])
+        self.in_a_row = self.in_a_row + 1 if recall >= self.threshold else 0
+        if self.reached:
+            trainer.should_stop = True
+
+    @property
+    def reached(self) -> bool:
+        """Whether training is over."""
+        return self.in_a_row >= self.VALIDATIONS
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so."""
+        if self.reached:
+            say(
+                trainer,
+                f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in {self.VALIDATIONS} "
+                "validations in a row.",
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.in_a_row = state_dict["in_a_row"]
+
+
 class RunningLossBar(TQDMProgressBar):
     """Lightning's bar, with the running train loss and epochs counted from 1."""
 
@@ -149,6 +210,10 @@ class RunningLossBar(TQDMProgressBar):
         """The mean loss of the epoch so far."""
         assert isinstance(pl_module, CausalLMModule)
         return {"train loss": f"{pl_module.running_train_loss():.4f}"}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def say(trainer: pl.Trainer, line: str) -> None:

@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from qa_lm.config import TrainConfig
 from qa_lm.errors import UserError, first_line
-from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training import run_folder
-from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RunningLossBar
+from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
 from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
 from qa_lm.training.tensorboard import EventsLogger
 
@@ -28,18 +28,25 @@ class Loop:
     trainer: pl.Trainer
     record: EpochRecord
     early_stopping: EarlyStopping | None
+    recall_stopping: RecallStopping | None
     best: ModelCheckpoint
 
 
-def build_loop(config: TrainConfig, folder: Path) -> Loop:
+def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
+
+    Args:
+        config: all settings.
+        folder: the run folder.
+        precision: as `lightning.Trainer` names it.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
     """
-    best = best_checkpoint(folder / run_folder.CHECKPOINTS, config.monitor, config.monitor_mode.value)
+    score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
+    best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     last = last_checkpoint(folder / run_folder.CHECKPOINTS)
-    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50)
+    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50, score)
     early_stopping = None
     if config.early_stopping.patience is not None:
         early_stopping = EarlyStopping(
@@ -49,12 +56,14 @@ def build_loop(config: TrainConfig, folder: Path) -> Loop:
             mode=config.monitor_mode.value,
             check_on_train_epoch_end=False,
         )
+    recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
     callbacks: list[Callback] = [
         record,
         *([early_stopping] if early_stopping else []),
+        *([recall_stopping] if recall_stopping else []),
         ConsoleReport(record, early_stopping, best),
     ]
-    arguments = dict(config.trainer)
+    arguments = dict(config.trainer) | {"precision": precision}
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
@@ -63,10 +72,15 @@ def build_loop(config: TrainConfig, folder: Path) -> Loop:
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)
     try:
-        trainer = pl.Trainer(callbacks=[*callbacks, best, last], plugins=[DirectCheckpointIO()], **arguments)
+        trainer = pl.Trainer(
+            callbacks=[*callbacks, best, last],
+            plugins=[DirectCheckpointIO()],
+            use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batching
+            **arguments,
+        )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, best)
+    return Loop(trainer, record, early_stopping, recall_stopping, best)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:
@@ -89,5 +103,6 @@ def quiet_lightning() -> None:
         ".*exists and is not empty.*",
         ".*is smaller than the logging interval.*",
         ".*treespec, LeafSpec.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # the sums are of all processes already
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -23,6 +23,7 @@ from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError
+from qa_lm.training.recipe import bpe_entries, row_tokens
 
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
@@ -41,17 +42,21 @@ class PreparedData:
     template: PromptTemplate
     examples: EncodedPairs
     report: DataReport
+    row_tokens: int | None
+    """Positions of a packed row, chosen if the settings leave it open."""
     temporary: "tempfile.TemporaryDirectory[str]"
     """Holds what is not kept; gone with this object."""
 
 
-def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int, check_only: bool = False) -> PreparedData:
+def prepare(
+    data: DataConfig, tokenizer: TokenizerConfig, context: int | None, check_only: bool = False
+) -> PreparedData:
     """Pairs as the configuration wants them, from the cache where they are there.
 
     Args:
         data: files, split, row size.
         tokenizer: text to ids.
-        context: the most tokens that the model sees at once.
+        context: the most tokens that the model sees at once; None for as many as the pairs need.
         check_only: whether pairs that are too long are only reported.
 
     Raises:
@@ -69,11 +74,15 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int, check_on
     split = _split(data, table, [len(side) for side in sides], root)
     template = PromptTemplate()
     chosen = _tokenizer(tokenizer, table, split, template, root)
-    limit = min(context, data.row_tokens) if data.packing else context
-    setting = "data.row_tokens" if limit < context else "model.context"
-    examples = EncodedPairs(_store(root, table, chosen, template), NO_LIMIT if check_only else limit)
+    store = _store(root, table, chosen, template)
+    row = data.row_tokens if data.packing else None
+    limit = min(context or NO_LIMIT, row or NO_LIMIT)
+    setting = "data.row_tokens" if limit == row else "model.context"
+    examples = EncodedPairs(store, NO_LIMIT if check_only else limit)
     policy = "report" if check_only else data.too_long.value
     split, too_long = within_limit(split, examples, limit, table, policy, setting)
+    if data.packing and row is None:
+        row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
     columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
     report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
     if report.eos_trained < 1:
@@ -81,7 +90,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, context: int, check_on
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
             "delete the cache folder and report this"
         )
-    return PreparedData(_name(data), table, split, chosen, template, examples, report, temporary)
+    return PreparedData(_name(data), table, split, chosen, template, examples, report, row, temporary)
 
 
 def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
@@ -213,10 +222,10 @@ def _tokenizer(
     if config.kind in ("folder", "hub"):
         assert config.path is not None
         return load_tokenizer(Path(config.path)) if config.kind == "folder" else hub_tokenizer(config.path)
-    assert config.vocab_size is not None
-    vocab_size = config.vocab_size
     trained = np.zeros(len(table), bool)
     trained[split.train] = True
+    characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))
+    vocab_size = config.vocab_size or bpe_entries(characters)
 
     def texts() -> Iterator[str]:
         at = 0

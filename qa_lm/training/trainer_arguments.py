@@ -16,6 +16,7 @@ OURS = {
     "enable_checkpointing": "the best and the last checkpoint are always kept",
     "plugins": "qa_lm sets the plugins",
     "inference_mode": "qa_lm sets it",
+    "use_distributed_sampler": "qa_lm deals the rows out to the processes itself",
 }
 
 
@@ -38,6 +39,10 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
             raise UserError(f"{key}: lightning.Trainer has no argument {name}{hint}", key)
         if name == "logger" and not isinstance(value, bool):
             raise UserError(f"{key}={value}: true writes TensorBoard events, false writes none", key)
+        if name == "precision" and str(value).startswith("16"):
+            raise UserError(f"{key}={value}: float16 is not supported; bf16-mixed has float32's range", key)
+        if name == "strategy" and any(word in str(value) for word in ("spawn", "fork", "notebook")):
+            raise UserError(f"{key}={value}: its processes do not give back what they recorded; use ddp", key)
         if not fits(value, known[name]):
             raise UserError(f"{key}={value}: lightning.Trainer wants {_spelled(known[name])}", key)
 

@@ -1,18 +1,19 @@
 """From a file to the first batch, for `benchmark.py data`: seconds, peak memory, fill of rows.
 
-usage of the measured process: python scripts/benchmark_data.py PATHS ROW_TOKENS CACHE   (PATHS is JSON)
+usage of the measured process, in scripts/: python -m benchmarks.data PATHS ROW_TOKENS CACHE   (PATHS is JSON)
 """
 
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import child, gpt2_folder
 
 GENERATED = (625_000, 5_000_000)
 """Pairs of the generated files, whose memory is compared."""
@@ -34,17 +35,33 @@ def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, g
         work = Path(folder)
         for number in range(rounds):
             for name in ("ours, first time", "ours, from the store"):
-                found = _child([sys.executable, __file__, json.dumps(paths), str(row_tokens), str(work / str(number))])
+                found = child(
+                    [
+                        sys.executable,
+                        "-m",
+                        "benchmarks.data",
+                        json.dumps(paths),
+                        str(row_tokens),
+                        str(work / str(number)),
+                    ]
+                )
                 sides.setdefault(name, []).append(found)
             if peers:
-                script = str(Path(__file__).with_name("peer_trl_packing.py"))
+                script = str(Path(__file__).with_name("trl_packing.py"))
                 for path in paths:
-                    found = _child([peers, script, path, str(_gpt2_folder(work)), str(row_tokens)])
+                    found = child([peers, script, path, str(gpt2_folder(work)), str(row_tokens)])
                     sides.setdefault(f"datasets + TRL, {Path(path).name}", []).append(found)
         for count in GENERATED if generated else ():
             file = _generate(work, count)
-            found = _child(
-                [sys.executable, __file__, json.dumps([str(file)]), str(row_tokens), str(work / "generated")]
+            found = child(
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.data",
+                    json.dumps([str(file)]),
+                    str(row_tokens),
+                    str(work / "generated"),
+                ]
             )
             sides[f"ours, {count:,} generated"] = [found]
             file.unlink()
@@ -62,25 +79,6 @@ def print_table(sides: dict[str, list[dict[str, Any]]]) -> None:
             values = sorted(run[key] for run in runs if key in run)
             cells.append(f"{values[len(values) // 2]:>16,.4g}" if values else f"{'':>16}")
         print(f"{name:<44}" + "".join(cells))
-
-
-def _child(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(found, file=sys.stderr, flush=True)
-    return found
-
-
-def _gpt2_folder(work: Path) -> Path:
-    from qa_lm.data.tokenizer import gpt2_tokenizer
-
-    folder = work / "gpt2"
-    if not folder.exists():
-        folder.mkdir()
-        gpt2_tokenizer().save(folder, 1024)
-    return folder
 
 
 def _generate(work: Path, count: int) -> Path:

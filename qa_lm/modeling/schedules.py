@@ -1,0 +1,35 @@
+"""Learning rate by step: warm-up, then constant, linear, cosine or warm-up-stable-decay."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A factor of the learning rate for each step; a plain callable, as `LambdaLR` takes."""
+
+    kind: str
+    """`constant`; `linear` and `cosine`, down to `final` at the last step; `wsd`, constant and then linear
+    (arXiv:2404.06395)."""
+    steps: int
+    """Optimizer steps in all; afterwards the factor stays at `final`."""
+    warmup: int
+    """First steps, in which the factor rises from 1 / warmup to 1."""
+    final: float
+    """Factor at the end."""
+    decay: float
+    """For `wsd`: share of the steps, at the end, in which the factor falls."""
+
+    def __call__(self, step: int) -> float:
+        """The factor of a step, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        falling = 1.0 if self.kind != "wsd" else self.decay
+        after_warmup = max(1, self.steps - self.warmup)
+        # 0 while the factor is 1, and 1 from the last step on
+        done = min(1.0, max(0.0, 1 - (self.steps - step) / (falling * after_warmup))) if falling else 0.0
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "cosine":
+            done = (1 - math.cos(math.pi * done)) / 2
+        return 1 - (1 - self.final) * done

@@ -1,0 +1,42 @@
+"""What a run says of itself before it trains."""
+
+from qa_lm.config import TrainConfig
+from qa_lm.data.batching import PackedRows
+from qa_lm.data.checks import summary
+from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.training.parts import Parts
+from qa_lm.training.prepare import PreparedData
+
+
+def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> None:
+    """The pairs, what is wrong with them, and how they are packed."""
+    counts = prepared.report.counts
+    test = f", {counts['test']:,} to test" if counts["test"] else ""
+    print(
+        f"data: {prepared.name}, {counts['pairs']:,} pairs, "
+        f"{counts['train']:,} to train and {counts['validation']:,} to validate{test}"
+    )
+    for name, columns in prepared.report.sources.items():
+        if columns != "question = question, answer = answer":
+            print(f"columns of {name}: {columns}")
+    print(f"tokenizer: {config.tokenizer.kind}, {len(prepared.tokenizer):,} entries")
+    for line in summary(prepared.report):
+        print(line)
+    rows = parts.data.train_rows
+    if isinstance(rows, PackedRows):
+        print(
+            f"packing: {rows.rows:,} rows of {config.data.row_tokens} tokens, {rows.fill:.1%} full, "
+            f"{config.data.batch_size} a step"
+        )
+
+
+def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
+    """Its size, and how it will be trained."""
+    model, optimizer = config.model, config.optimizer
+    size = parameter_count(parts.module.model) / 1e6
+    print(
+        f"model: {model.architecture} from scratch, {size:,.1f} million parameters "
+        f"(width {model.hidden_size}, {model.layers} {'layers' if model.layers != 1 else 'layer'}), seed {config.seed}"
+    )
+    print(f"optimizer: {optimizer.kind.value}, learning rate {optimizer.lr:g}, {optimizer.schedule.value}")
+    print(f"precision: {precision}", flush=True)

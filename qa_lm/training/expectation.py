@@ -1,0 +1,149 @@
+"""A few steps before training: whether to compile, how long training will take, how much memory it needs.
+
+The steps are real ones, on the first batches, with an optimizer of their own; afterwards weights and random numbers are
+as before.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from qa_lm.batch import Batch
+from qa_lm.data.datamodule import PairsDataModule
+from qa_lm.errors import first_line
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.memory import peak_memory
+
+STEPS = 5
+"""Steps measured, after one that is not."""
+COMPILE_SECONDS = 40.0
+"""A compilation from nothing; measured: LOG.md, "Compiled or not"."""
+COMPILE_GAIN = 0.2
+"""Share of a step that compiling saves; measured in the same table."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What training will take."""
+
+    epochs: int
+    epoch_seconds: float
+    memory: int
+    """Bytes."""
+    compilation: str
+    """Whether the network is compiled, for people."""
+
+    @property
+    def seconds(self) -> float:
+        """From here to the end of training."""
+        return self.epochs * self.epoch_seconds
+
+
+def expect(
+    module: CausalLMModule, data: PairsDataModule, precision: str, device: torch.device, epochs: int, wish: bool | None
+) -> Expectation:
+    """Measure, and compile the network if that is wished or pays.
+
+    Args:
+        module: what will be trained; compiled or not afterwards.
+        data: its batches.
+        precision: as `lightning.Trainer` names it.
+        device: where it will be trained.
+        epochs: how many there will be.
+        wish: whether to compile; None to compile if it earns its time back.
+    """
+    module.to(device)
+    batches = first_batches(data, device, STEPS + 1)
+    steps = len(data.train_dataloader())
+    with _as_it_was(module, device):
+        seconds = _step_seconds(module, batches, precision)
+        if wish is None:
+            wish = COMPILE_GAIN * seconds * steps * epochs > COMPILE_SECONDS
+        compilation = "no; the run is too short to earn it back"
+        if wish:
+            seconds, compilation = _compiled(module, batches, precision, seconds)
+        validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
+            module, batches[0], precision
+        )
+        memory = peak_memory(device)
+    return Expectation(epochs, steps * seconds + validation, memory, compilation)
+
+
+def first_batches(data: PairsDataModule, device: torch.device, count: int) -> list[Batch]:
+    """The first batches of an epoch, on the device."""
+    batches = []
+    for batch, _ in zip(data.train_dataloader(), range(count), strict=False):
+        batches.append(move_data_to_device(batch, device))
+    return batches
+
+
+@contextmanager
+def _as_it_was(module: CausalLMModule, device: torch.device) -> Iterator[None]:
+    weights = copy.deepcopy(module.state_dict())
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            module.load_state_dict(weights)
+            module.zero_grad(set_to_none=True)
+
+
+def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str) -> float:
+    """Median time of a step."""
+    optimizer = module.make_optimizer(module.model)
+    times = []
+    module.train()
+    for number in range(STEPS + 1):
+        batch = batches[number % len(batches)]
+        start = time.perf_counter()
+        with autocast(batch, precision):
+            sums = module(batch)
+        (sums.loss / sums.weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        sums.weight.item()
+        if batch.inputs.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+@torch.no_grad()
+def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with autocast(batch, precision):
+            module(batch).weight.item()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _compiled(module: CausalLMModule, batches: list[Batch], precision: str, eager: float) -> tuple[float, str]:
+    """Seconds of a step with the network compiled, or as before where that fails or does not help."""
+    before = module.hidden_states
+    start = time.perf_counter()
+    module.compile_network()
+    try:
+        seconds = _step_seconds(module, batches, precision)
+    except Exception as error:  # whatever a missing or broken compiler raises
+        module.hidden_states = before
+        return eager, f"no; torch.compile fails here: {first_line(error)}"
+    took = time.perf_counter() - start
+    if seconds > eager:
+        module.hidden_states = before
+        return eager, f"no; compiled steps take {seconds / eager:.2f} of the time"
+    return seconds, f"yes, in {took:.0f} s; steps take {seconds / eager:.2f} of the time"
+
+
+def autocast(batch: Batch, precision: str) -> AbstractContextManager[object]:
+    """The context in which Lightning runs a step in this precision."""
+    if precision != "bf16-mixed":
+        return nullcontext()
+    return torch.autocast(batch.inputs.device.type, torch.bfloat16)

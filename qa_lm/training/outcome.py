@@ -1,0 +1,76 @@
+"""metrics.json: what a run came to."""
+
+from typing import Any
+
+from qa_lm.answering.evaluate import EvaluatedPair, exact_match
+from qa_lm.config import TrainConfig
+from qa_lm.data.splits import KINDS
+from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.training.expectation import Expectation
+from qa_lm.training.loop import Loop
+from qa_lm.training.memory import peak_memory
+from qa_lm.training.parts import Parts
+from qa_lm.training.precision import device_of
+from qa_lm.training.prepare import PreparedData
+
+
+def outcome(
+    config: TrainConfig,
+    prepared: PreparedData,
+    parts: Parts,
+    loop: Loop,
+    answers: list[EvaluatedPair],
+    seconds: dict[str, float],
+    expectation: Expectation | None,
+) -> dict[str, Any]:
+    """The content of metrics.json.
+
+    Args:
+        config: all settings.
+        prepared: the pairs.
+        parts: what was trained.
+        loop: how it went.
+        answers: the questions asked at the end.
+        seconds: of the whole run, of measuring and compiling before training, of training with its validations.
+        expectation: what had been expected.
+    """
+    record, best_score = loop.record, loop.best.best_model_score
+    rows = record.rows
+    best_row = rows[-1] if rows else None
+    if best_score is not None and float(best_score) in record.scores:
+        best_row = rows[record.scores.index(float(best_score))]
+    return {
+        "best_epoch": best_row and best_row["epoch"],
+        "best_val_loss": best_row and best_row["val_loss"],
+        "final_train_loss": rows[-1]["train_loss"] if rows else None,
+        "final_val_loss": rows[-1]["val_loss"] if rows else None,
+        "final_val_bits_per_answer_byte": rows[-1]["val_bits_per_answer_byte"] if rows else None,
+        "final_train_recall": rows[-1]["train_recall"] if rows else None,
+        "exported_weights": config.export_weights.value,
+        "stopped_early": any(
+            (
+                loop.early_stopping is not None and loop.early_stopping.stopped_epoch > 0,
+                loop.recall_stopping is not None and loop.recall_stopping.reached,
+            )
+        ),
+        "epochs_run": len(rows),
+        "steps": loop.trainer.global_step,
+        "recall": exact_match([answer for answer in answers if answer.split == "train"]),
+        "val_exact_match": exact_match([answer for answer in answers if answer.split == "validation"]),
+        "test_exact_match": exact_match([answer for answer in answers if answer.split == "test"]),
+        "exact_match_by_reason": {
+            reason: exact_match([answer for answer in answers if answer.held_out == reason])
+            for reason in KINDS
+            if reason and any(answer.held_out == reason for answer in answers)
+        },
+        "pairs_trained": len(prepared.split.train),
+        "pairs_validation": len(prepared.split.validation),
+        "parameters": parameter_count(parts.module.model),
+        "seed": config.seed,
+        **seconds,
+        "train_seconds": record.train_seconds,
+        "tokens_per_second": record.train_tokens / record.train_seconds if record.train_seconds else None,
+        "expected_fit_seconds": expectation and expectation.seconds,
+        "expected_memory": expectation and expectation.memory,
+        "peak_memory": peak_memory(device_of(config.trainer)),
+    }

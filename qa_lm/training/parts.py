@@ -1,0 +1,111 @@
+"""What a run is made of: batches, model, optimizer, schedule."""
+
+import math
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+import torch
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from qa_lm.config import LossWeighting, OptimizerConfig, OptimizerKind, TrainConfig, TrainOn
+from qa_lm.data.datamodule import PairsDataModule
+from qa_lm.modeling.causal_lm import build_causal_lm, embeddings
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.optimizers import adamw, muon
+from qa_lm.modeling.schedules import Schedule
+from qa_lm.training.precision import FASTER, device_of, faster_by
+from qa_lm.training.prepare import PreparedData
+
+ENDLESS = 1000
+"""Epochs of a Trainer that is told no number."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained, and on what."""
+
+    data: PairsDataModule
+    module: CausalLMModule
+    epochs: float
+    """Epochs to expect, at most or until recall is reached."""
+
+
+def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer) -> Parts:
+    """Build all of it from settings that leave nothing open (`qa_lm.training.recipe.completed`)."""
+    data = config.data
+    assert data.batch_size is not None
+    datamodule = PairsDataModule(
+        examples=prepared.examples,
+        split=prepared.split,
+        batch_size=data.batch_size,
+        shuffle=data.shuffle,
+        seed=config.seed,
+        train_on_question=data.train_on is TrainOn.all,
+        row_tokens=data.row_tokens if data.packing else None,
+        recall_pairs=config.evaluation.recall_pairs,
+    )
+    processes = trainer.world_size
+    batches = math.ceil(datamodule.train_rows.rows / (data.batch_size * processes))
+    steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    epochs = _epochs(config, trainer, steps_per_epoch)
+    module = CausalLMModule(
+        _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id),
+        lambda model: build_optimizer(model, config.optimizer, config),
+        _schedule(config.optimizer, round(epochs * steps_per_epoch)),
+        mean_per_pair=config.loss_weighting is LossWeighting.pair,
+        answer_bytes=_answer_bytes(prepared),
+    )
+    return Parts(datamodule, module, epochs)
+
+
+def _epochs(config: TrainConfig, trainer: pl.Trainer, steps_per_epoch: int) -> float:
+    epochs: float = ENDLESS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
+    if trainer.max_steps >= 0:
+        epochs = min(epochs, trainer.max_steps / steps_per_epoch)
+    return min(epochs, config.optimizer.schedule_epochs or epochs)
+
+
+def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
+    return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr, optimizer.decay_share)
+
+
+def build_optimizer(model: PreTrainedModel, optimizer: OptimizerConfig, config: TrainConfig) -> Optimizer:
+    """The optimizer that the settings name."""
+    assert optimizer.lr is not None
+    lr, betas, eps, decay = optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
+    if optimizer.kind is OptimizerKind.adamw:
+        return adamw(model, lr, betas, eps, decay)
+    device = device_of(config.trainer)
+    dtype = torch.bfloat16 if device.type == "cuda" or faster_by(device) >= FASTER else torch.float32
+    return muon(model, embeddings(model), lr, betas, eps, decay, optimizer.momentum, dtype)
+
+
+def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedModel:
+    model = config.model
+    assert model.hidden_size
+    assert model.layers
+    assert model.heads
+    assert model.context
+    # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    return build_causal_lm(
+        architecture=model.architecture,
+        vocab_size=vocab_size,
+        hidden_size=model.hidden_size,
+        layers=model.layers,
+        heads=model.heads,
+        context=model.context,
+        dropout=model.dropout,
+        eos_id=eos_id,
+        extra=model.extra,
+    )
+
+
+def _answer_bytes(prepared: PreparedData) -> int:
+    validation, batch = prepared.split.validation, 4096
+    return sum(
+        len(pair.answer.encode("utf-8"))
+        for begin in range(0, len(validation), batch)
+        for pair in prepared.table.pairs(validation[begin : begin + batch])
+    )

@@ -1,0 +1,98 @@
+"""The recipe: what settings are when they are left open (null), by the pairs. Each rule has its table in LOG.md.
+
+A setting that has a value keeps it; the rules fill the rest, each from the data and from settings, never from one
+another's guesses.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qa_lm.config import ModelConfig, TrainConfig
+from qa_lm.data.packing import fill, plan_rows
+
+FULL = 0.97
+"""Rows must be so full."""
+
+
+def completed(config: TrainConfig, lengths: np.ndarray, longest: int, row: int | None) -> TrainConfig:
+    """The settings with nothing left open.
+
+    Args:
+        config: settings.
+        lengths: inputs of each trained pair.
+        longest: inputs of the longest pair of all.
+        row: positions of a packed row, None without packing.
+    """
+    tokens = int(lengths.sum())
+    model, data, optimizer = config.model, config.data, config.optimizer
+    hidden_size = model.hidden_size or width(tokens)
+    model = replace(
+        model,
+        hidden_size=hidden_size,
+        layers=model.layers or depth(tokens),
+        heads=model.heads or max(1, hidden_size // HEAD_WIDTH),
+        context=model.context or context(longest),
+        extra=_with_feed_forward(model, hidden_size),
+    )
+    per_row = row or max(1, round(float(lengths.mean())))
+    data = replace(data, row_tokens=data.row_tokens or row, batch_size=data.batch_size or batch_size(tokens, per_row))
+    optimizer = replace(
+        optimizer,
+        lr=optimizer.lr or LEARNING_RATE,
+        schedule_epochs=optimizer.schedule_epochs or (None if config.stop_at_recall is None else EPOCHS),
+    )
+    return replace(config, model=model, data=data, optimizer=optimizer)
+
+
+def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
+    """A chosen width brings its feed-forward width, where the architecture does not derive that itself."""
+    if model.hidden_size is not None or model.architecture != "llama":
+        return model.extra
+    return {"intermediate_size": round(hidden_size * FEED_FORWARD / 16) * 16} | model.extra
+
+
+HEAD_WIDTH = 64
+FEED_FORWARD = 8 / 3
+LEARNING_RATE = 4.5e-3
+EPOCHS = 9
+
+
+def bpe_entries(characters: int) -> int:
+    """Entries of a BPE, from the characters of the trained pairs."""
+    return 4096
+
+
+def row_tokens(lengths: np.ndarray) -> int:
+    """Positions of a packed row: the shortest power of two that holds every example in rows that are full.
+
+    Attention compares every position of a row with every other, though examples see only themselves.
+
+    Args:
+        lengths: inputs of each trained pair.
+    """
+    row = 1 << max(5, int(lengths.max() - 1).bit_length())
+    while fill(plan_rows(lengths, row, 0), lengths) < FULL and row < 16 * lengths.mean():
+        row *= 2
+    return row
+
+
+def context(longest: int) -> int:
+    """Most tokens the model sees at once: room for questions twice as long as any trained pair."""
+    return max(256, 1 << (2 * longest - 1).bit_length())
+
+
+def width(tokens: int) -> int:
+    """Width of the residual stream, from the tokens of an epoch."""
+    return 256
+
+
+def depth(tokens: int) -> int:
+    """Number of blocks."""
+    return 1
+
+
+def batch_size(tokens: int, row: int) -> int:
+    """Rows of a step, from the tokens of an epoch."""
+    return max(1, 1024 // row)

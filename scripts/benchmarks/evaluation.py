@@ -1,0 +1,115 @@
+"""Exact match of all trained pairs from the forward pass of the loss, by our generation and by transformers'."""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Runs, child, our_run, pairs_file, print_medians
+
+
+def compare(file: str, count: int | None, rounds: int) -> Runs:
+    """Train the recipe once, then score the pairs it was trained on, the ways taking turns.
+
+    Args:
+        file: a file of pairs.
+        count: how many of them; None for all.
+        rounds: how often each way runs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        pairs, run = pairs_file(file, count, work), work / "run"
+        our_run(run, ["experiment=recall", f"data.path={pairs}", f"data.validation_path={pairs_file(file, 50, work)}"])
+        found = child([sys.executable, "-m", "benchmarks.evaluation", str(run), str(pairs), str(rounds)])
+    sides: Runs = found["sides"]
+    return sides
+
+
+def print_table(sides: Runs) -> None:
+    """Medians."""
+    print_medians(sides, {"seconds": "seconds", "exact match": "exact_match", "pairs/s": "pairs_per_second"})
+
+
+def measure(run: str, path: str, rounds: int) -> Runs:
+    """The three ways on one model."""
+    import numpy as np
+    import torch
+
+    from qa_lm.answering.answerer import Answerer
+    from qa_lm.answering.evaluate import evaluate_pairs
+    from qa_lm.data.batching import PackedRows
+    from qa_lm.data.cache import made_folder
+    from qa_lm.data.collate import Collate
+    from qa_lm.data.reading import PairReader, Reading, file_sources
+    from qa_lm.data.store import EncodedPairs, write_store
+    from qa_lm.modeling.causal_lm import head, hidden_states
+    from qa_lm.modeling.loss import batch_loss
+
+    asked = Answerer.load(Path(run))
+    model, tokenizer, template = asked.model.eval(), asked.tokenizer, asked.template
+    pairs = [pair for _, _, pair in PairReader(file_sources(path, "pairs"), Reading()).pairs()]
+    with tempfile.TemporaryDirectory() as folder:
+        store = EncodedPairs(
+            made_folder(Path(folder), "store", lambda f: write_store(f, [pairs], tokenizer, template)), 10**6
+        )
+        examples = store.examples(np.arange(len(pairs)))
+
+    longest = max(len(example.answer_ids) for example in examples)
+
+    def by_forward_pass() -> float:
+        everything = np.arange(len(pairs))
+        row = 1 << int(store.lengths(everything).max() - 1).bit_length()
+        rows = list(PackedRows(everything, store.lengths(everything), False, 0, 16, max(64, row)))
+        collate, right = Collate(store, True, max(64, row)), 0
+        with torch.inference_mode():
+            for begin in range(0, len(rows), 16):
+                batch = collate(rows[begin : begin + 16])
+                hidden = hidden_states(model, batch.inputs, batch.positions)
+                right += int(batch_loss(hidden, head(model), batch, False).exact)
+        return right / len(pairs)
+
+    def by_generation() -> float:
+        answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, 64, longest)
+        return statistics.mean(answer.exact_match for answer in answers)
+
+    def by_transformers() -> float:
+        right, eos = 0, tokenizer.eos_id
+        order = sorted(range(len(examples)), key=lambda number: examples[number].prompt_tokens)
+        generate: Any = model.generate
+        for begin in range(0, len(order), 64):
+            batch = [examples[number] for number in order[begin : begin + 64]]
+            width = max(example.prompt_tokens for example in batch)
+            pads = [width - example.prompt_tokens for example in batch]
+            ids = [[eos] * pad + e.ids[: e.prompt_tokens] for pad, e in zip(pads, batch, strict=True)]
+            mask = [[0] * pad + [1] * (width - pad) for pad in pads]
+            with torch.inference_mode():
+                found = generate(
+                    torch.tensor(ids),
+                    attention_mask=torch.tensor(mask),
+                    max_new_tokens=longest,
+                    do_sample=False,
+                    eos_token_id=eos,
+                    pad_token_id=eos,
+                )
+            for answer, example in zip(found[:, width:].tolist(), batch, strict=True):
+                stopped = [*answer[: answer.index(eos)], eos] if eos in answer else answer
+                right += stopped == example.answer_ids
+        return right / len(pairs)
+
+    ways = {"forward pass": by_forward_pass, "our generation": by_generation, "transformers generate": by_transformers}
+    sides: Runs = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            found = way()
+            seconds = time.perf_counter() - start
+            sides[name].append({"seconds": seconds, "exact_match": found, "pairs_per_second": len(pairs) / seconds})
+    return sides
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps({"sides": measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))}))

@@ -1,0 +1,127 @@
+"""Our parts, built in this process and stepped by hand or by Lightning."""
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from qa_lm.config import (
+    DataConfig,
+    LossWeighting,
+    ModelConfig,
+    OptimizerConfig,
+    OptimizerKind,
+    TokenizerConfig,
+    TrainConfig,
+)
+from qa_lm.training.expectation import autocast, expect, first_batches
+from qa_lm.training.loop import build_loop, quiet_lightning
+from qa_lm.training.parts import Parts, build_parts
+from qa_lm.training.precision import choose_precision, device_of
+from qa_lm.training.prepare import prepare
+from qa_lm.training.recipe import completed
+
+
+class TimedSteps(Callback):
+    """Time from the end of one step to the end of the next: all that a step costs under Lightning."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the time."""
+        if batch.inputs.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(np.diff(self.ends[1:]))
+
+
+@dataclass
+class Built:
+    """A run that is ready to be stepped."""
+
+    config: TrainConfig
+    parts: Parts
+    precision: str
+    device: torch.device
+    compilation: str
+    lengths: np.ndarray
+
+    @property
+    def module(self) -> Any:
+        """The LightningModule."""
+        return self.parts.module
+
+    def fit(self, steps: int, timed: TimedSteps) -> None:
+        """Steps by Lightning, with the callbacks of a real run."""
+        self.config.trainer |= {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
+        with tempfile.TemporaryDirectory() as folder:
+            loop = build_loop(self.config, Path(folder), self.precision)
+            callbacks: list[Callback] = loop.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks.append(timed)
+            loop.trainer.fit(self.module, datamodule=self.parts.data)
+
+
+def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Built:
+    """A run of the fast path on these pairs.
+
+    Args:
+        model: kind and size of vocabulary, width, layers, architecture.
+        pairs: a file.
+        tokens: positions of a step.
+        optimizer: adamw or muon.
+    """
+    quiet_lightning()
+    config = TrainConfig(
+        data=DataConfig(path=pairs, packing=True, row_tokens=None, shuffle=True, train_fraction=0.95),
+        tokenizer=TokenizerConfig(model["kind"], vocab_size=model["vocab"] or None),
+        model=ModelConfig(model["architecture"], model["d"], model["layers"], model["d"] // 64, 1024),
+        optimizer=OptimizerConfig(OptimizerKind(optimizer), lr=1e-3),
+        loss_weighting=LossWeighting.token,
+        trainer={"max_epochs": 1},
+    )
+    if model["architecture"] == "llama":
+        config.model.extra = {"intermediate_size": round(model["d"] * 8 / 48) * 16}
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    lengths = prepared.examples.lengths(prepared.split.train)
+    assert prepared.row_tokens
+    config.data.batch_size = tokens // prepared.row_tokens
+    config = completed(config, lengths, int(lengths.max()), prepared.row_tokens)
+    precision, _ = choose_precision(config.trainer)
+    device = device_of(config.trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = build_parts(config, prepared, build_loop(config, Path(folder), precision).trainer)
+    expectation = expect(parts.module, parts.data, precision, device, 1, True)
+    return Built(config, parts, precision, device, expectation.compilation, lengths)
+
+
+def plain_steps(built: Built, steps: int) -> tuple[float, float]:
+    """Steps without Lightning: median seconds, and mean real tokens of a step."""
+    module, seconds = built.module, []
+    batches = first_batches(built.parts.data, built.device, 8)
+    optimizer = module.make_optimizer(module.model)
+    module.train()
+    for number in range(steps):
+        batch = batches[number % len(batches)]
+        start = time.perf_counter()
+        with autocast(batch, built.precision):
+            sums = module(batch)
+        (sums.loss / sums.weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if built.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:]), statistics.mean(batch.tokens for batch in batches)

@@ -1,0 +1,99 @@
+"""Like for like: the same Llama, GPT-2's tokenizer, the same pairs; tokens a second and peak memory of every side."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, print_medians
+
+MODEL = {
+    "hidden_size": 256,
+    "intermediate_size": 688,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+SIDES = ("loop", "trainer", "trl", "trl-bf16", "trl-bf16-packing", "trl-bf16-packing-compile")
+STEPS = {"loop": 40}
+"""Steps of a side, 12 where it is not named."""
+
+
+def compare(files: list[str], count: int | None, rounds: int, python: str, row: int) -> Runs:
+    """Every side on every file, taking turns.
+
+    Args:
+        files: files of pairs.
+        count: pairs of each that are used; None for all.
+        rounds: how often each side runs.
+        python: the Python of an environment with the extra `bench`.
+        row: tokens of TRL's packed rows; raised where a pair is longer.
+    """
+    sides: Runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for number in range(rounds):
+            for path in files:
+                pairs = pairs_file(path, count, work)
+                longest = row_for(pairs, work, row)
+                name = Path(path).name.split(".")[0]
+                found = ours(pairs, work / f"ours-{number}-{name}")
+                sides.setdefault(f"{name}: ours", []).append(found)
+                for side in SIDES:
+                    settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
+                    settings |= {"model": MODEL, "steps": STEPS.get(side, 12), "row": longest}
+                    found = child([python, str(SCRIPTS / "benchmarks" / "trainers.py"), json.dumps(settings)])
+                    sides.setdefault(f"{name}: {side}", []).append(found)
+    return sides
+
+
+def print_table(sides: Runs) -> None:
+    """Medians."""
+    for runs in sides.values():
+        for run in runs:
+            run["peak_mib"] = run["peak_memory"] / 2**20
+    print_medians(sides, {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"})
+
+
+def row_for(pairs: Path, work: Path, row: int) -> int:
+    """The row, doubled until it holds every pair."""
+    from qa_lm.data.tokenizer import gpt2_tokenizer
+
+    tokenizer = gpt2_tokenizer()
+    with pairs.open(encoding="utf-8") as file:
+        texts = [f"{pair['question']} {pair['answer']}" for pair in map(json.loads, file)]
+    longest = max(len(ids) for ids in tokenizer.encode(texts)) + 2
+    while row < longest:
+        row *= 2
+    return row
+
+
+def model_overrides() -> list[str]:
+    """`MODEL` as settings of ours."""
+    derived = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    extra = {name: value for name, value in MODEL.items() if name not in (*derived, "max_position_embeddings")}
+    return [
+        "model=fitted",
+        f"model.hidden_size={MODEL['hidden_size']}",
+        f"model.layers={MODEL['num_hidden_layers']}",
+        f"model.heads={MODEL['num_attention_heads']}",
+        f"model.context={MODEL['max_position_embeddings']}",
+        *(f"+model.extra.{name}={str(value).lower()}" for name, value in extra.items()),
+    ]
+
+
+def ours(pairs: Path, folder: Path) -> dict[str, Any]:
+    """The recipe's fast path with AdamW, for about as many steps as the peers; every pair is trained."""
+    overrides = [
+        *("experiment=recall", f"data.path={pairs}", f"data.validation_path={pairs}", "tokenizer=gpt2"),
+        *("optimizer=adamw", "optimizer.lr=1e-3", "compile=true", "evaluation.max_pairs=0"),
+        *("stop_at_recall=null", "monitor=val/loss", "monitor_mode=min", "evaluation.recall_pairs=0"),
+        *("trainer.max_epochs=1", "trainer.limit_val_batches=0", *model_overrides()),
+    ]
+    metrics = our_run(folder, [*overrides, "trainer.max_steps=24"])
+    metrics = {name: metrics[name] for name in ("tokens_per_second", "peak_memory", "seconds", "steps")}
+    print(f"ours {metrics}", file=sys.stderr, flush=True)
+    return metrics
