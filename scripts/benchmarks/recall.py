@@ -1,10 +1,10 @@
 """Time to recall: seconds of training until 99% of the trained pairs are answered exactly.
 
 Ours is `experiment=recall` as it comes: its own measuring, compiling, validating, saving and stopping are counted, and
-the answers are generated and compared at the end, all of them. Of TRL only the steps are counted, not its preparation nor
-the looks at recall after each epoch; it gets its fastest setting with the best of several learning rates and batch sizes
-(`--rates`, `--batches`), each tried for a few epochs first, GPT-2's tokenizer, and the model of the part `peers`. Its
-Trainer has no Muon among its optimizers.
+the answers are generated and compared at the end, all of them. Of TRL only the steps are counted, neither preparation
+nor the looks at recall after each epoch. It gets its fastest setting with the best of several learning rates and batch
+sizes (`--rates`, `--batches`), each tried for a few epochs first, GPT-2's tokenizer, and the model of the part `peers`.
+Its Trainer has no Muon among its optimizers.
 """
 
 import json

@@ -1,0 +1,265 @@
+"""experiment=recall: sizes chosen from the pairs, the few steps before training, and the stop at recall."""
+
+import csv
+import json
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from qa_lm.answering.evaluate import evaluate_pairs
+from qa_lm.config import OptimizerKind, ScheduleKind
+from qa_lm.data.batching import PackedRows
+from qa_lm.data.collate import Collate
+from qa_lm.data.encoding import encode_pairs
+from qa_lm.data.packing import fill, plan_rows
+from qa_lm.data.tokenizer import train_bpe
+from qa_lm.errors import UserError
+from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states
+from qa_lm.modeling.loss import batch_loss
+from qa_lm.modeling.optimizers import muon
+from qa_lm.training import expectation, precision, recipe
+from qa_lm.training.callbacks import RecallStopping
+from qa_lm.training.expectation import expect
+from qa_lm.training.loop import build_loop
+from qa_lm.training.parts import build_parts
+from qa_lm.training.precision import choose_precision
+from qa_lm.training.prepare import prepare
+from qa_lm.training.train import train
+from tests.conftest import builtin, encoded, small_config
+
+
+def open_config(**changes):
+    """Everything the recipe chooses, left open."""
+    config = small_config(
+        data__packing=True,
+        data__row_tokens=None,
+        data__batch_size=None,
+        data__shuffle=True,
+        tokenizer__vocab_size=None,
+        model__architecture="llama",
+        model__hidden_size=None,
+        model__layers=None,
+        model__heads=None,
+        model__context=None,
+        optimizer__kind=OptimizerKind.muon,
+        optimizer__schedule=ScheduleKind.linear,
+        optimizer__lr=None,
+        **changes,
+    )
+    return config
+
+
+@pytest.mark.parametrize("longest", [3, 30, 64, 65, 500])
+def test_a_row_holds_every_pair_and_rows_are_full(longest):
+    lengths = np.random.default_rng(0).integers(2, longest + 1, 2000).astype(np.int32)
+    lengths[0] = longest
+    row = recipe.row_tokens(lengths)
+    assert row >= longest
+    assert row & (row - 1) == 0
+    assert fill(plan_rows(lengths, row, 0), lengths) >= 0.97
+
+
+def test_what_is_open_is_filled_and_what_is_set_is_kept():
+    lengths = np.full(5000, 16, np.int32)
+    filled = recipe.completed(open_config(stop_at_recall=0.99), lengths, 16, 64)
+    assert filled.model.heads
+    assert filled.model.hidden_size == filled.model.heads * recipe.HEAD_WIDTH
+    assert None not in (filled.model.layers, filled.model.context, filled.data.batch_size, filled.optimizer.lr)
+    assert filled.data.row_tokens == 64
+    assert filled.optimizer.schedule_epochs
+    assert filled.model.extra["intermediate_size"] > filled.model.hidden_size
+    given = open_config(stop_at_recall=0.99)
+    given.model = replace(given.model, hidden_size=96, layers=3, heads=4, context=99, extra={"intermediate_size": 7})
+    given.data.batch_size, given.optimizer.lr, given.optimizer.schedule_epochs = 5, 0.25, 11
+    kept = recipe.completed(given, lengths, 16, 64)
+    assert kept.model == given.model
+    assert (kept.data.batch_size, kept.optimizer.lr, kept.optimizer.schedule_epochs) == (5, 0.25, 11)
+    assert recipe.completed(open_config(), lengths, 16, 64).optimizer.schedule_epochs is None
+
+
+def test_larger_files_get_no_smaller_models_and_batches():
+    sizes = [10**power for power in range(3, 9)]
+    for rule in (recipe.width, recipe.depth, lambda tokens: recipe.batch_size(tokens, 64), recipe.bpe_entries):
+        chosen = [rule(size) for size in sizes]
+        assert chosen == sorted(chosen)
+        assert min(chosen) >= 1
+
+
+def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
+    pairs = [
+        {"question": f"what is the code of item {number}?", "answer": f"{number * 7919 % 9973}"}
+        for number in range(120)
+    ]
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = script("train.py", "experiment=recall", "data.path=faq.jsonl", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["recall"] >= 0.99
+    assert metrics["stopped_early"]
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert len(rows) == metrics["epochs_run"] < 60
+    recalls = [float(row["train_recall"]) for row in rows]
+    assert min(recalls[-2:]) >= 0.99
+    assert all(min(recalls[at : at + 2]) < 0.99 for at in range(len(recalls) - 2))
+    best = max(recalls)
+    assert recalls[metrics["best_epoch"] - 1] == best
+    assert "expected: " in done.stdout
+    assert metrics["expected_fit_seconds"] > 0
+    assert 0 < metrics["expected_memory"] <= metrics["peak_memory"]
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    chosen = [config["data"][name] for name in ("row_tokens", "batch_size")]
+    chosen += [config["model"][name] for name in ("hidden_size", "layers", "heads", "context")]
+    chosen += [config["optimizer"]["lr"], config["optimizer"]["schedule_epochs"]]
+    assert None not in chosen
+    again = script("ask.py", "run", pairs[0]["question"])
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_stop_needs_two_validations_in_a_row():
+    class Fake:  # as much of a Trainer as the callback looks at
+        should_stop = False
+
+        def __init__(self):
+            self.callback_metrics = {}
+
+    stopping, trainer, module = RecallStopping(0.9), cast(Any, Fake()), cast(Any, None)
+    for recall, stops in ((0.95, False), (0.5, False), (0.91, False), (0.9, True)):
+        trainer.callback_metrics["train/recall"] = recall
+        stopping.on_validation_end(trainer, module)
+        assert (trainer.should_stop, stopping.reached) == (stops, stops)
+    copy = RecallStopping(0.9)
+    copy.load_state_dict(stopping.state_dict())
+    assert copy.reached
+
+
+def parts_of(config, folder):
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    lengths = prepared.examples.lengths(prepared.split.train)
+    config = recipe.completed(config, lengths, int(lengths.max()), prepared.row_tokens)
+    return build_parts(config, prepared, build_loop(config, folder, "32-true").trainer)
+
+
+@pytest.mark.parametrize("wish", [None, True])
+def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypatch, wish):
+    """Also when compiling fails, which is said in plain words and is no error."""
+
+    def broken(*arguments, **named):
+        def call(*arguments, **named):
+            raise RuntimeError("no C++ compiler\nand a long story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    parts = parts_of(open_config(), tmp_path)
+    before = {name: weight.clone() for name, weight in parts.module.state_dict().items()}
+    state = torch.get_rng_state()
+    found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 3, wish)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(weight, before[name]) for name, weight in parts.module.state_dict().items())
+    assert all(parameter.grad is None for parameter in parts.module.parameters())
+    assert found.seconds == 3 * found.epoch_seconds > 0
+    assert found.compilation.startswith("no; ")
+    assert ("no C++ compiler" in found.compilation) == bool(wish)
+    assert "long story" not in found.compilation
+
+
+def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
+    tried = []
+
+    def compiled(module, batches, precision, seconds):
+        tried.append(module)
+        return seconds, "yes"
+
+    monkeypatch.setattr(expectation, "_compiled", compiled)
+    parts = parts_of(open_config(), tmp_path)
+    for epochs, times in ((1, 0), (10**7, 1)):
+        expect(parts.module, parts.data, "32-true", torch.device("cpu"), epochs, None)
+        assert len(tried) == times
+    expect(parts.module, parts.data, "32-true", torch.device("cpu"), 10**7, False)
+    assert len(tried) == 1
+
+
+def test_a_compiled_run_learns_the_same(tmp_path):
+    losses = []
+    for compiled in (False, True):
+        config = open_config(trainer__max_epochs=6, trainer__precision="32-true", compile=compiled)
+        result = train(config, tmp_path / str(compiled))
+        rows = list(csv.DictReader((result.folder / "metrics.csv").open()))
+        losses.append([float(row["train_loss"]) for row in rows])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0][-1] < 0.7 * losses[0][0]
+
+
+def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
+    def fail(device):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(precision, "faster_by", fail)
+    assert choose_precision({"precision": "64-true"})[0] == "64-true"
+    assert choose_precision({"devices": 2})[0] == "32-true"
+    for times, expected in ((3.0, "bf16-mixed"), (1.1, "32-true"), (0.02, "32-true")):
+        monkeypatch.setattr(precision, "faster_by", lambda device, times=times: times)
+        chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
+        assert chosen == expected
+        assert f"{times:.1f} times" in words
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stop_at_recall": 1.5}, "stop_at_recall=1.5: must be above 0"),
+        ({"stop_at_recall": 0.9, "evaluation__recall_pairs": 0}, "needs evaluation.recall_pairs"),
+        ({"optimizer__schedule_epochs": 3}, "optimizer.schedule_epochs=3: has no effect here"),
+        ({"optimizer__momentum": 2.0}, "optimizer.momentum=2.0: must be from 0 to 1"),
+        ({"trainer__precision": "16-mixed"}, "trainer.precision=16-mixed: float16 is not supported"),
+        ({"trainer__strategy": "ddp_spawn"}, "trainer.strategy=ddp_spawn: .* use ddp"),
+    ],
+)
+def test_settings_that_cannot_be(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train(small_config(**changes), tmp_path / "run")
+
+
+def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(template, tmp_path):
+    """Half-way through learning 400 of the capitals: each pair for itself, and the count over packed batches."""
+    torch.manual_seed(0)
+    pairs = builtin("capitals")[:400]
+    tokenizer = train_bpe([text for pair in pairs for text in pair[:2]], 600)
+    store = encoded(pairs, tokenizer, template, tmp_path)
+    examples, everything = encode_pairs(pairs, tokenizer, template), np.arange(400)
+    model = build_causal_lm("llama", 600, 64, 2, 2, 128, 0.0, tokenizer.eos_id, {"intermediate_size": 128})
+    optimizer = muon(model, embeddings(model), 5e-3, (0.9, 0.95), 1e-8, 0.0, 0.95, torch.float32)
+    rows, collate = PackedRows(everything, store.lengths(everything), True, 0, 16, 64), Collate(store, True, 64)
+
+    def sums(batch):
+        return batch_loss(hidden_states(model, batch.inputs, batch.positions), head(model), batch, False)
+
+    def recall(rows):
+        batches = [rows[begin : begin + 16] for begin in range(0, len(rows), 16)]
+        with torch.no_grad():
+            return sum(int(sums(collate(batch)).exact) for batch in batches)
+
+    found = 0
+    for epoch in range(60):
+        rows.set_epoch(epoch)
+        taken = list(rows)
+        for begin in range(0, len(taken), 16):
+            batch = collate(taken[begin : begin + 16])
+            total = sums(batch)
+            (total.loss / total.weight).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found = recall(taken)
+        if found > 150:
+            break
+    assert 100 < found < 350
+    answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, 64, 64)
+    assert found == sum(answer.exact_match for answer in answers)
+    alone = Collate(store, True)
+    with torch.no_grad():
+        one_by_one = [bool(sums(alone([[number]])).exact) for number in range(400)]
+    assert one_by_one == [answer.exact_match for answer in answers]
