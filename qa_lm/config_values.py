@@ -41,6 +41,9 @@ def check_values(config: TrainConfig) -> None:
     }.items():
         _require(count >= 0, key, count, "must be 0 or more")
     _check_recall(config)
+    _require(
+        not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
+    )
     _require(model.context is None or model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
     _require(
         model.hidden_size is None or model.heads is None or model.hidden_size % model.heads == 0,

@@ -78,7 +78,7 @@ def small_config(**changes: object) -> TrainConfig:
         data=DataConfig(builtin="tutorial", split=SplitKind.shuffle),
         tokenizer=TokenizerConfig(kind="bpe", vocab_size=300),
         model=ModelConfig(hidden_size=64, layers=2, heads=2),
-        trainer={"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0},
+        trainer={"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0, "precision": "32-true"},
     )
     config.optimizer.lr = 3e-3
     for key, value in changes.items():

@@ -89,17 +89,12 @@ class CausalLMModule(pl.LightningModule):
             torch._foreach_mul_(gradients, self.first_weight / self.window_weight)
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip; Lightning itself refuses to with a fused optimizer under mixed precision, for float16's sake alone."""
-        if not gradient_clip_val:
-            return
-        if gradient_clip_algorithm == "value":
+        if gradient_clip_val and gradient_clip_algorithm == "value":
             torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        else:
+        elif gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -137,7 +132,7 @@ class CausalLMModule(pl.LightningModule):
         return float(loss / weight)
 
     def running_train_loss(self) -> float:
-        """The same of this process alone, for a progress bar."""
+        """The same of this process alone."""
         return float(self.train_sums[0] / self.train_sums[1])
 
     def _zeros(self) -> Tensor:

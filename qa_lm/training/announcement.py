@@ -38,5 +38,5 @@ def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
         f"model: {model.architecture} from scratch, {size:,.1f} million parameters "
         f"(width {model.hidden_size}, {model.layers} {'layers' if model.layers != 1 else 'layer'}), seed {config.seed}"
     )
-    print(f"optimizer: {optimizer.kind.value}, learning rate {optimizer.lr:g}, {optimizer.schedule.value}")
-    print(f"precision: {precision}", flush=True)
+    schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
+    print(f"training: {optimizer.kind.value}, {schedule}; precision {precision}", flush=True)

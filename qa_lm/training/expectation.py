@@ -32,7 +32,7 @@ COMPILE_GAIN = 0.2
 class Expectation:
     """What training will take."""
 
-    epochs: int
+    epochs: float
     epoch_seconds: float
     memory: int
     """Bytes."""
@@ -46,7 +46,12 @@ class Expectation:
 
 
 def expect(
-    module: CausalLMModule, data: PairsDataModule, precision: str, device: torch.device, epochs: int, wish: bool | None
+    module: CausalLMModule,
+    data: PairsDataModule,
+    precision: str,
+    device: torch.device,
+    epochs: float,
+    wish: bool | None,
 ) -> Expectation:
     """Measure, and compile the network if that is wished or pays.
 

@@ -29,10 +29,9 @@ def choose_precision(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
         return str(given), f"{given}, as set"
     if trainer_arguments.get("devices", 1) not in (1, "1", "auto") or trainer_arguments.get("num_nodes", 1) > 1:
         # Each process would measure for itself, and they must agree.
-        return (
-            "32-true",
-            "32-true; trainer.precision=bf16-mixed may be faster, with several processes it is not measured",
-        )
+        if device_of(trainer_arguments).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", "bf16-mixed, which these GPUs have"
+        return "32-true", "32-true; with several processes trainer.precision=bf16-mixed is not tried"
     device = device_of(trainer_arguments)
     if device.type == "mps":
         return "32-true", "32-true"

@@ -73,6 +73,8 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     )
     config = completed(config, lengths, longest, prepared.row_tokens)
     parts = build_parts(config, prepared, loop.trainer)
+    if loop.recall_stopping:  # contradictions cannot all be answered
+        loop.recall_stopping.threshold *= prepared.report.contradictions["best_recall"]
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)
@@ -113,16 +115,16 @@ def _write_beginning(config: TrainConfig, folder: Path, prepared: PreparedData) 
 
 def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) -> Expectation | None:
     """What a few steps say, printed; only for packed rows in one process: other shapes differ from step to step."""
+    if loop.trainer.world_size > 1 and config.compile:
+        parts.module.compile_network()
     if not config.data.packing or loop.trainer.world_size > 1 or not parts.epochs:
         return None
-    found = expect(
-        parts.module, parts.data, precision, device_of(config.trainer), math.ceil(parts.epochs), config.compile
-    )
+    found = expect(parts.module, parts.data, precision, device_of(config.trainer), parts.epochs, config.compile)
     print(f"compiled: {found.compilation}")
-    until = "until recall is expected to be reached" if config.stop_at_recall is not None else "at most"
+    until = "until recall is reached" if config.stop_at_recall is not None else "at most"
+    epochs = f"{found.epochs:.3g} epochs of {found.epoch_seconds:.2g} s"
     print(
-        f"expected: {found.seconds:,.0f} s of training, {found.epochs} epochs of {found.epoch_seconds:.2g} s {until}; "
-        f"{found.memory / 1e9:.2f} GB of memory",
+        f"expected: {found.seconds:,.0f} s of training, {epochs} {until}; {found.memory / 1e9:.2f} GB of memory",
         flush=True,
     )
     return found

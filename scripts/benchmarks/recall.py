@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, print_medians
 from benchmarks.peers import MODEL, row_for
 
-TRIAL_EPOCHS = 4
+TRIAL_EPOCHS = 3
 RECALL = 0.99
 
 
