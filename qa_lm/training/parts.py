@@ -17,6 +17,9 @@ from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.precision import FASTER, device_of, faster_by
 from qa_lm.training.prepare import PreparedData
 
+SHORT_ROW = 64
+"""In rows so short plain products and a softmax are faster on a CPU than its fused attention (LOG.md, "Attention in
+short rows"); the results are the same."""
 ENDLESS = 1000
 """Epochs of a Trainer that is told no number."""
 
@@ -89,7 +92,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
     assert model.context
     # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    return build_causal_lm(
+    network = build_causal_lm(
         architecture=model.architecture,
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,
@@ -100,6 +103,10 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
         eos_id=eos_id,
         extra=model.extra,
     )
+    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
+    if short and device_of(config.trainer).type == "cpu":
+        network.set_attn_implementation("eager")
+    return network
 
 
 def _answer_bytes(prepared: PreparedData) -> int:
