@@ -61,6 +61,13 @@ def test_the_loss_and_its_gradients_equal_the_hand_written_ones(batch, architect
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
+def test_what_a_config_derives_is_derived_from_our_sizes():
+    """transformers' Llama config would keep heads of 128, whatever the width, if sizes were set one after the other."""
+    model = build("llama", vocab_size=50)
+    assert model.config.head_dim == 16
+    assert {p.shape for name, p in model.named_parameters() if "q_proj" in name} == {(32, 32)}
+
+
 def test_chunks_change_nothing(batch, monkeypatch):
     model = build()
 

@@ -12,14 +12,13 @@
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from qa_lm.batch import UNTRAINED, Batch
 
-CHUNK_LOGITS = 1 << 23
-"""Most logits at once, 32 MB of float32; measured: LOG.md, "The head and its loss"."""
+CHUNK_LOGITS = 1 << 24
+"""Most logits at once, 64 MB of float32; measured: LOG.md, "The head and its loss"."""
 
 
 class LossSums(NamedTuple):
@@ -77,27 +76,47 @@ def _multiplication_dtype(hidden: Tensor) -> torch.dtype:
 
 
 class _Chunks:
-    """The head's operands in the dtype of multiplication, cut along the positions."""
+    """The head's operands in the dtype of multiplication, cut along the positions.
+
+    Every chunk is worked on in the same few blocks of memory: fresh ones cost a page fault for every 4 KiB, which for a
+    large vocabulary takes as long as the products.
+    """
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype
     ) -> None:
         self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
         self.bias = None if bias is None else bias.to(dtype)
-        step = max(1, CHUNK_LOGITS // len(weight))
+        step = max(1, min(len(targets), CHUNK_LOGITS // len(weight)))
         self.slices = [slice(start, start + step) for start in range(0, max(1, len(targets)), step)]
+        # At least float32, whatever is multiplied: bfloat16 has 3 digits.
+        wide = torch.promote_types(dtype, torch.float32)
+        self.narrow, self.wide, self.logs = (
+            torch.empty(step, len(weight), dtype=kind, device=hidden.device) for kind in (dtype, wide, wide)
+        )
 
     def losses(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, right or not, and log-probabilities (positions, vocabulary) of a chunk."""
+        """Losses, right or not, and log-probabilities (positions, vocabulary) of a chunk.
+
+        The log-probabilities hold until the next call.
+        """
         targets = self.targets[chunk]
+        count = len(targets)
         with torch.autocast(self.hidden.device.type, enabled=False):
-            logits = F.linear(self.hidden[chunk], self.weight, self.bias)
-        # At least float32, whatever is multiplied: bfloat16 has 3 digits. Converted apart, because argmax and softmax
-        # of bfloat16 are four to six times as slow on a CPU as of float32.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_probabilities = torch.log_softmax(logits, -1)
+            logits = torch.mm(self.hidden[chunk], self.weight.mT, out=self.narrow[:count])
+        if self.bias is not None:
+            logits += self.bias
+        # Converted apart, because argmax and softmax of bfloat16 are four to six times as slow on a CPU as of float32.
+        logits = self.wide[:count].copy_(logits)
+        log_probabilities = torch.log_softmax(logits, -1, out=self.logs[:count])
         right = logits.argmax(-1) == targets
         return -log_probabilities.gather(1, targets[:, None])[:, 0], right, log_probabilities
+
+    def slope(self, chunk: slice, log_probabilities: Tensor, weights: Tensor) -> Tensor:
+        """Derivative of the weighted losses by the logits: softmax minus one-hot, times the position's weight."""
+        slope = log_probabilities.exp_()
+        slope.scatter_add_(1, self.targets[chunk, None], slope.new_full((len(slope), 1), -1))
+        return self.narrow[: len(slope)].copy_(slope.mul_(weights[chunk, None]))
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -121,10 +140,7 @@ class _HeadLoss(torch.autograd.Function):
             chunk_losses, chunk_right, log_probabilities = chunks.losses(chunk)
             losses.append(chunk_losses)
             right.append(chunk_right)
-            # d loss / d logits = softmax - one-hot, times the position's weight
-            slope = log_probabilities.exp_()
-            slope.scatter_add_(1, targets[chunk, None], slope.new_full((len(chunk_losses), 1), -1))
-            slope = slope.mul_(weights[chunk, None]).to(dtype)  # (positions, vocabulary)
+            slope = chunks.slope(chunk, log_probabilities, weights)  # (positions, vocabulary)
             with torch.autocast(hidden.device.type, enabled=False):
                 hidden_gradients.append(slope @ chunks.weight)
                 weight_gradient += slope.mT @ chunks.hidden[chunk]
