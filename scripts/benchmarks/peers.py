@@ -93,7 +93,7 @@ def ours(pairs: Path, folder: Path, row: int) -> dict[str, Any]:
         *("experiment=recall", f"data.path={pairs}", f"data.validation_path={pairs}", "tokenizer=gpt2"),
         *("optimizer=adamw", "optimizer.lr=1e-3", "compile=true", "evaluation.max_pairs=0"),
         *("stop_at_recall=null", "monitor=val/loss", "monitor_mode=min", "evaluation.recall_pairs=0"),
-        *("trainer.max_epochs=1", "trainer.limit_val_batches=0", *model_overrides()),
+        *("trainer.max_epochs=4", "trainer.limit_val_batches=0", *model_overrides()),
         *(f"data.row_tokens={row}", f"data.batch_size={max(1, OUR_TOKENS // row)}"),
     ]
     metrics = our_run(folder, [*overrides, "trainer.max_steps=24"])
