@@ -1,5 +1,7 @@
 """Rows and batches: each example once, nothing crosses examples, packed equals unpacked."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_a_batch_holds_exactly_its_examples(bpe, template, tmp_path, shuffle):
         split = shuffled_split(40, 0.75, 0)
         data = PairsDataModule(store, split, 3, shuffle, 0, train_on_question, ROW)
         seen = []
-        for batch in [*data.train_dataloader(), *data.val_dataloader()]:
+        for batch in [*data.train_dataloader(), *chain(*data.val_dataloader())]:
             assert batch.inputs.shape[1] == ROW
             assert batch.pairs == int(batch.pair.max()) + 1
             assert batch.tokens == int((batch.pair >= 0).sum())

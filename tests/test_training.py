@@ -265,8 +265,9 @@ def test_lightning_gives_each_epoch_its_own_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(PackedRows, "__iter__", recorded)
     path = write_pairs(tmp_path / "pairs.jsonl", [(f"q{i}", f"a{i}") for i in range(60)])
     train(file_config(path, data__packing=True, data__row_tokens=64), tmp_path / "run")
-    assert [epoch for epoch, _ in epochs] == [0, 1, 2]
-    assert epochs[0][1] != epochs[1][1] != epochs[2][1]
+    assert [epoch for epoch, _ in epochs] == [0, 0, 1, 2]  # the steps measured before training are of epoch 0
+    assert epochs[0] == epochs[1]
+    assert epochs[1][1] != epochs[2][1] != epochs[3][1]
 
 
 def test_a_packed_step_trains_what_a_padded_one_does(tmp_path):

@@ -85,8 +85,8 @@ class RowSampler(Sampler[Row]):
 class PackedRows(RowSampler):
     """Rows of `row_tokens` positions, filled with whole examples.
 
-    The number of rows is the same in every epoch, and every batch has `batch_size` of them: a compiled network sees one
-    shape.
+    The number of rows is the same in every epoch, and every batch has `batch_size` of them, or all rows if they are
+    fewer: a compiled network sees one shape.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class PackedRows(RowSampler):
     ) -> None:
         super().__init__(indices, lengths, shuffle, seed, batch_size, rank, processes)
         self.plan = plan_rows(self.lengths, row_tokens, seed)
+        # A batch that no number of rows fills would be mostly rows without examples.
+        self.batch_size = max(1, min(batch_size, -(-self.plan.rows // processes)))
 
     @property
     def rows(self) -> int:

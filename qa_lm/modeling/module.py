@@ -128,8 +128,7 @@ class CausalLMModule(pl.LightningModule):
 
     def epoch_train_loss(self) -> float:
         """Mean train loss of the epoch's steps so far, of all processes; nan before the first. Call it on each."""
-        loss, weight, *_ = self._over_processes(self.train_sums)
-        return float(loss / weight)
+        return float(torch.divide(*self._over_processes(self.train_sums)[:2]))
 
     def running_train_loss(self) -> float:
         """The same of this process alone."""
