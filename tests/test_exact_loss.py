@@ -145,8 +145,9 @@ def test_two_processes_train_as_one_does(script, tmp_path, packing):
     """Two gloo processes with 2 rows each against one with 4: losses to 1e-5, weights to 1e-4."""
     common = [
         *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "data.shuffle=true", "data.row_tokens=64"),
-        *(f"data.packing={packing}", "trainer.accelerator=cpu", "trainer.max_epochs=3", "optimizer.lr=1e-3"),
+        *(f"data.packing={packing}", "trainer.accelerator=cpu", "trainer.max_epochs=3", "optimizer.lr=0.5"),
         *("data.train_fraction=0.7", "loss_weighting=token", "trainer.precision=32-true"),
+        "optimizer.eps=1",  # makes AdamW feel the size of a gradient, to which it is blind otherwise
     ]
     one = script("train.py", *common, "data.batch_size=4", "hydra.run.dir=one")
     two = script(
