@@ -4,7 +4,8 @@ TORCH_BACKEND ?= auto
 TORCH := torch==2.13.0
 VENV := .venv
 READY := $(VENV)/.ready
-RUN := HF_HUB_OFFLINE=1 $(VENV)/bin/python
+# A process per core, each with one thread: most tests are too small to fill two cores.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow check format lock clean
@@ -18,10 +19,10 @@ train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, about a minute
 	$(VENV)/bin/python scripts/train.py
 
 test: $(READY)  ## run the tests, in a few minutes
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-slow: $(READY)  ## run the slow tests: the whole tutorial, seeds, speed-free checks on full size
-	$(RUN) -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m slow
 
 check: $(READY)  ## check format, lint and types
 	$(VENV)/bin/ruff format --check .

@@ -173,7 +173,7 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW, or Muon for the hidden matrices and AdamW for the rest; only matrices decay."""
+    """AdamW, or Muon for the hidden matrices and AdamW for the rest."""
 
     kind: OptimizerKind = OptimizerKind.adamw
     """`adamw` or `muon`."""
@@ -185,6 +185,8 @@ class OptimizerConfig:
     """AdamW: added to the denominator."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices per step, times the learning rate."""
+    decay_vectors: bool = False
+    """AdamW: norms and biases decay too, as torch's default has it; the tutorial does so."""
     momentum: float = 0.95
     """Muon: decay of the running mean of the gradient."""
     schedule: ScheduleKind = ScheduleKind.constant

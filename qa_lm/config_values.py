@@ -1,6 +1,6 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
-from qa_lm.config import DataConfig, Mode, OptimizerConfig, ScheduleKind, SplitKind, TrainConfig
+from qa_lm.config import DataConfig, Mode, OptimizerConfig, OptimizerKind, ScheduleKind, SplitKind, TrainConfig
 from qa_lm.errors import UserError
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
@@ -146,6 +146,14 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
         "optimizer.schedule_epochs",
         epochs,
         "has no effect here: optimizer.schedule is constant",
+    )
+
+
+    _require(
+        not optimizer.decay_vectors or optimizer.kind is OptimizerKind.adamw,
+        "optimizer.decay_vectors",
+        optimizer.decay_vectors,
+        "has no effect here: it belongs to optimizer.kind=adamw",
     )
 
 

@@ -35,6 +35,22 @@ def test_only_matrices_decay(architecture):
         assert all(decays[id(p)] == (0.1 if p.ndim == 2 else 0) for p in model.parameters())
 
 
+def test_the_tutorials_adamw_is_torchs_of_all_parameters():
+    models = [build("gpt2", vocab_size=50) for _ in range(2)]
+    for model in models:
+        model.load_state_dict(models[0].state_dict())
+    ours = adamw(models[0], 0.1, (0.9, 0.999), 1e-8, 0.5, decay_vectors=True)
+    theirs = torch.optim.AdamW(models[1].parameters(), lr=0.1, weight_decay=0.5)
+    for model, optimizer in zip(models, (ours, theirs), strict=True):
+        torch.manual_seed(0)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+    for mine, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_muon_takes_the_hidden_matrices_and_nothing_else(architecture):
     model = build(architecture, vocab_size=50)

@@ -1,6 +1,6 @@
 """AdamW, and Muon for the hidden matrices with AdamW for the rest.
 
-- Only matrices decay: a decayed LayerNorm weight or bias is drawn to 0 for no reason.
+- Only matrices decay, unless asked: a decayed LayerNorm weight or bias is drawn to 0 for no reason.
 - `Muon` is one optimizer, not two, because Lightning steps and schedules one; its first group are the hidden matrices.
 """
 
@@ -22,14 +22,26 @@ Polynomials = tuple[tuple[float, float, float], ...]
 
 
 def adamw(
-    model: nn.Module, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+    model: nn.Module,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decay_vectors: bool = False,
 ) -> torch.optim.AdamW:
     """Torch's AdamW (arXiv:1711.05101) in its fused form, one pass over memory per parameter.
 
     Measured on 2 cores for GPT-2 small: LOG.md, "One step of the tutorial".
+
+    Args:
+        model: what is trained.
+        lr, betas, eps, weight_decay: as torch's.
+        decay_vectors: norms and biases decay too, as in torch's AdamW of all parameters.
     """
     matrices, vectors = _by_shape(model.parameters())
-    groups = _not_empty([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
+    groups = _not_empty(
+        [{"params": matrices}, {"params": vectors, "weight_decay": weight_decay if decay_vectors else 0.0}]
+    )
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 

@@ -78,7 +78,7 @@ def build_optimizer(model: PreTrainedModel, optimizer: OptimizerConfig, config: 
     assert optimizer.lr is not None
     lr, betas, eps, decay = optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
     if optimizer.kind is OptimizerKind.adamw:
-        return adamw(model, lr, betas, eps, decay)
+        return adamw(model, lr, betas, eps, decay, optimizer.decay_vectors)
     device = device_of(config.trainer)
     dtype = torch.bfloat16 if device.type == "cuda" or faster_by(device) >= FASTER else torch.float32
     return muon(model, embeddings(model), lr, betas, eps, decay, optimizer.momentum, dtype)
