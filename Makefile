@@ -30,8 +30,8 @@ check: $(READY)  ## check format, lint and types
 	$(VENV)/bin/mypy
 
 format: $(READY)  ## format the code and mend what lint can mend
-	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
 
 lock: $(READY)  ## choose versions anew and write requirements.lock
 	$(VENV)/bin/python -m pip install --quiet uv

@@ -148,7 +148,6 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
         "has no effect here: optimizer.schedule is constant",
     )
 
-
     _require(
         not optimizer.decay_vectors or optimizer.kind is OptimizerKind.adamw,
         "optimizer.decay_vectors",

@@ -214,7 +214,10 @@ def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
         ({"stop_at_recall": 1.5}, "stop_at_recall=1.5: must be above 0"),
         ({"stop_at_recall": 0.9, "evaluation__recall_pairs": 0}, "needs evaluation.recall_pairs"),
         ({"optimizer__schedule_epochs": 3}, "optimizer.schedule_epochs=3: has no effect here"),
-        ({"optimizer__kind": OptimizerKind.muon, "optimizer__decay_vectors": True}, "optimizer.decay_vectors=True: has no effect here"),
+        (
+            {"optimizer__kind": OptimizerKind.muon, "optimizer__decay_vectors": True},
+            "decay_vectors=True: has no effect",
+        ),
         ({"optimizer__momentum": 2.0}, "optimizer.momentum=2.0: must be from 0 to 1"),
         ({"trainer__precision": "16-mixed"}, "trainer.precision=16-mixed: float16 is not supported"),
         ({"trainer__strategy": "ddp_spawn"}, "trainer.strategy=ddp_spawn: .* use ddp"),
