@@ -11,8 +11,9 @@ UNTRAINED = -100
 class Batch(NamedTuple):
     """Encoded pairs in rows, one pair per row, padded on the right.
 
-    Shapes are (rows, time). Padding needs no attention mask: it stands after every real token, where a causal model
-    cannot see it, and its targets are `UNTRAINED` by position, never by id, so a PAD id that equals EOS does no harm.
+    Shapes are (rows, time) where no other is named. Padding needs no attention mask: it stands after every real token,
+    where a causal model cannot see it, and its targets are `UNTRAINED` by position, never by id, so a PAD id that
+    equals EOS does no harm.
     """
 
     inputs: Tensor
@@ -25,6 +26,8 @@ class Batch(NamedTuple):
     """Which pair of this batch a position belongs to, int64, from 0; -1 for padding."""
     in_answer: Tensor
     """Whether the target belongs to the answer, its EOS included; bool."""
+    indices: Tensor
+    """Place in the table of each of the batch's pairs, (pairs,), int64."""
     pairs: int
     """Number of pairs."""
     tokens: int

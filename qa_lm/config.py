@@ -239,6 +239,9 @@ class TrainConfig:
     """Stop when `train/recall` has reached this share of what the pairs allow, in two validations in a row."""
     compile: bool | None = None
     """Whether the network is compiled; null decides by whether the run is long enough to earn it back."""
+    ledger: bool = True
+    """Whether loss and exactness of each trained pair are kept epoch by epoch, for `ledger.parquet` (bytes of memory: 5
+    for each trained pair and epoch)."""
     export_weights: Weights = Weights.best
     """Weights that `model/` holds and the questions at the end are asked of: the best by `monitor`, or the last."""
     loss_weighting: LossWeighting = LossWeighting.pair

@@ -7,7 +7,8 @@ into it (`pip install -e ".[bench]"`) and name its Python by --peers.
 tutorial: the default run against the loop by hand (scripts/tutorial_loop.py), seconds for ten epochs of GPT-2 small
 data: a file to the first batch of packed rows, the first time and from the store; with --peers also by datasets and
     TRL; with --generated also the memory that files of 625,000 and 5 million pairs take
-peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer and TRL, like for like
+peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer, TRL and LitGPT (which needs
+    an environment of its own, --litgpt), like for like
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
 eval: exact match from the forward pass, by our generation and by transformers'
@@ -29,9 +30,9 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None
         lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated),
         data.print_table,
     ),
-    "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.row_tokens), peers.print_table),
+    "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.litgpt, o.row_tokens), peers.print_table),
     "recall": (
-        lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches),
+        lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
         recall.print_table,
     ),
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens), roof.print_table),
@@ -46,12 +47,14 @@ def main() -> int:
     parser.add_argument("--files", nargs="+", metavar="FILE", help="files of pairs; all parts but tutorial")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default 3)")
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with the extra `bench`")
+    parser.add_argument("--litgpt", metavar="PYTHON", help="peers: the Python of an environment with litgpt")
     parser.add_argument("--row-tokens", type=int, default=256, help="data: a row; peers: TRL's row (default 256)")
     parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
     parser.add_argument("--limit", type=float, default=900, help="recall: seconds that TRL may take (default 900)")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="recall: TRL's learning rates")
+    parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"], help="recall: TRL's (adamw muon)")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
     parser.add_argument("--output", type=Path, help="a file for the JSON")

@@ -65,11 +65,13 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_values(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
+    from qa_lm.reporting.run_report import write_report
     from qa_lm.reporting.table import answers_table
     from qa_lm.training.train import train
 
     result = train(config, folder)
     draw_loss_curve(folder)
+    write_report(folder)
     print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
     return result.objective
 

@@ -64,6 +64,6 @@ def test_the_readme_shows_the_tree():
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     tree = (ROOT / "README.md").read_text().partition("## The tree")[2].partition("\n## ")[0]
-    shown = set(re.findall(r"^([\w./]+\.(?:py|yaml|jsonl|png))", tree, flags=re.MULTILINE))
+    shown = set(re.findall(r"^([\w./]+\.(?:py|yaml|jsonl|png|j2))", tree, flags=re.MULTILINE))
     kept = {name for name in listed.stdout.split() if name.split("/")[0] in ("qa_lm", "scripts", "conf")}
     assert shown == {name for name in kept if not name.endswith("__init__.py")}

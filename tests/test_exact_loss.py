@@ -135,7 +135,7 @@ def test_a_batch_without_pairs_adds_nothing(store):
     assert (empty.targets == UNTRAINED).all()
     module = CausalLMModule(build(), Recorder, lambda step: 1.0, False, 1)
     sums = module(empty)
-    assert [float(each) for each in sums] == [0, 0, 0, 0]
+    assert [float(each) for each in sums[:4]] == [0, 0, 0, 0]
     sums.loss.backward()
     assert all(p.grad is None or not p.grad.any() for p in module.parameters())
 

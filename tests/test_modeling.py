@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from qa_lm.answering.evaluate import evaluate_pairs, exact_match
-from qa_lm.answering.generate import Sampling, generate
 from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.errors import UserError
@@ -96,33 +95,12 @@ def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch)
         known = int(sums.exact)
         if known not in seen:
             seen.add(known)
-            answers = evaluate_pairs(model, gpt2, template, pairs, examples, "train", None, 4, 1)
+            answers = evaluate_pairs(model, gpt2, template, pairs, examples, "train", None, None, 4, 1)
             assert exact_match(answers) == known / 10
         optimizer.zero_grad()
         (sums.loss / sums.weight).backward()
         optimizer.step()
     assert len(seen) >= 3, seen
-
-
-def test_batched_answers_equal_single_ones_and_respect_limits(gpt2):
-    model = build()
-    prompts = gpt2.encode(["What is 2 + 2?", "How are you?", "Who are you?", "word " * 60])
-    together = generate(model, prompts, 50256, 8)
-    assert together == [generate(model, [prompt], 50256, 8)[0] for prompt in prompts]
-    room = 64 - len(prompts[3])
-    assert [len(answer.ids) for answer in together] == [8, 8, 8, room]
-    assert not any(answer.stopped for answer in together)
-
-
-def test_sampling_draws_by_its_seed(gpt2):
-    model, prompts = build(), gpt2.encode(["How are you?"])
-
-    def draw(seed, **options):
-        return generate(model, prompts, 50256, 8, sampling=Sampling(temperature=1.0, seed=seed, **options))
-
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
-    assert draw(1, top_k=1) == generate(model, prompts, 50256, 8)
 
 
 @pytest.mark.parametrize(

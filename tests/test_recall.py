@@ -261,7 +261,7 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
         if found > 150:
             break
     assert 100 < found < 350
-    answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, 64, 64)
+    answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, None, 64, 64)
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():

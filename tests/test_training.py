@@ -38,6 +38,7 @@ def test_the_run_folder_holds_what_it_promises(small_run):
     assert names == {
         *("config.yaml", "metrics.csv", "metrics.json", "loss_curve.png", "answers.jsonl"),
         *("checkpoints", "model", "environment.json", "data_report.json", "split.csv"),
+        *("ledger.parquet", "ledger_summary.json"),
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from qa_lm.answering.generate import GREEDY, Sampling, generate
+from qa_lm.answering.confidence import Calibration
+from qa_lm.answering.drafts import Draft
+from qa_lm.answering.golden import check_golden
+from qa_lm.answering.greedy import greedy_answers
+from qa_lm.answering.sampling import GREEDY, Sampling, drawn_answers
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer, load_tokenizer
 from qa_lm.errors import UserError, first_line
@@ -21,6 +25,10 @@ class Answer:
     """Whether the model ended it with EOS; False means it was cut at the length limit."""
     tokens: int
     """Its length, EOS not counted."""
+    log_probability: float
+    """Mean of its tokens, EOS included, in nats."""
+    probability: float | None
+    """Calibrated probability that it is right; None if the model's folder has no calibration."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +38,21 @@ class Answerer:
     model: PreTrainedModel
     tokenizer: TextTokenizer
     template: PromptTemplate
+    calibration: Calibration | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Answerer":
         """From a run folder, or from the model folder itself.
 
         Raises:
-            UserError: there is no such folder, no model in it, or its files are damaged.
+            UserError: there is no such folder, no model in it, its files are damaged, or it no longer answers as it
+                did when it was saved (`qa_lm.answering.golden`).
         """
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give a run folder, the last line that train.py printed")
-        if (folder / "model").is_dir():
-            folder = folder / "model"
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")
+        folder = model_folder(folder)
         tokenizer, template = load_tokenizer(folder), PromptTemplate.load(folder)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except Exception as error:  # damaged files raise errors of many libraries
-            raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
-        return cls(model, tokenizer, template)
+        model = load_causal_lm(folder)
+        check_golden(folder, model, tokenizer, template)
+        return cls(model, tokenizer, template, Calibration.load(folder))
 
     def answer(self, questions: list[str], max_new_tokens: int, sampling: Sampling = GREEDY) -> list[Answer]:
         """An answer to each question, in order.
@@ -66,8 +69,50 @@ class Answerer:
                 raise UserError(
                     f"question {number} has {len(prompt)} tokens; this model sees {context}, its answer included"
                 )
-        continuations = generate(self.model, prompts, self.tokenizer.eos_id, max_new_tokens, sampling=sampling)
+        eos_id = self.tokenizer.eos_id
+        if sampling.temperature > 0:
+            found = drawn_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
+        else:
+            drafts = [Draft(prompt, []) for prompt in prompts]
+            found = greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False)
         return [
-            Answer(question, self.template.answer_from(self.tokenizer.decode(found.ids)), found.stopped, len(found.ids))
-            for question, found in zip(questions, continuations, strict=True)
+            Answer(
+                question=question,
+                answer=self.template.answer_from(self.tokenizer.decode(each.ids)),
+                stopped=each.stopped,
+                tokens=len(each.ids),
+                log_probability=each.mean_log_probability,
+                probability=self.calibration and self.calibration.probability(each.mean_log_probability),
+            )
+            for question, each in zip(questions, found, strict=True)
         ]
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder that holds the model: `model/` of a run folder, or the folder itself.
+
+    Raises:
+        UserError: there is no such folder, or no model in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a run folder, the last line that train.py printed")
+    if (folder / "model").is_dir():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")
+    return folder
+
+
+def load_causal_lm(folder: Path) -> PreTrainedModel:
+    """The model of a transformers folder, in float32.
+
+    Raises:
+        UserError: its files are damaged, or are no causal language model's.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+        )
+    except Exception as error:  # damaged files raise errors of many libraries
+        raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    return model.eval()

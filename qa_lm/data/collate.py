@@ -25,7 +25,8 @@ class Collate:
         them, because a Python loop over examples would cost more than Lightning does."""
         sizes = [len(row) for row in rows]
         # Numbers of no examples would be floats.
-        begins, lengths, prompts = self.examples.spans(np.concatenate(rows).astype(np.int64))  # (pairs,)
+        indices = np.concatenate(rows).astype(np.int64)
+        begins, lengths, prompts = self.examples.spans(indices)  # (pairs,)
         pairs, tokens = len(lengths), int(lengths.sum())
         row_of = np.repeat(np.arange(len(rows)), sizes)
         used = np.bincount(row_of, weights=lengths, minlength=len(rows)).astype(np.int64)
@@ -51,6 +52,7 @@ class Collate:
             positions=_laid(np.tile(padding, (len(rows), 1)), place, position),
             pair=_laid(np.full(shape, -1), place, pair),
             in_answer=_laid(np.zeros(shape, bool), place, in_answer),
+            indices=torch.from_numpy(indices),
             pairs=pairs,
             tokens=tokens,
         )

@@ -22,7 +22,7 @@ CHUNK_LOGITS = 1 << 24
 
 
 class LossSums(NamedTuple):
-    """Sums over a batch, so that means over several batches are exact."""
+    """Sums over a batch, so that means over several batches are exact; and what each of its pairs came to."""
 
     loss: Tensor
     """Weighted sum of the token losses, in nats; has the gradient."""
@@ -32,6 +32,10 @@ class LossSums(NamedTuple):
     """Sum of the losses of the answers' tokens and EOS, each weighing 1, in nats; has no gradient."""
     exact: Tensor
     """Number of pairs whose answer and EOS are all argmax, int64."""
+    pair_losses: Tensor
+    """Mean loss of each pair's answer tokens and EOS, in nats, (pairs,); has no gradient."""
+    pair_exact: Tensor
+    """Whether each pair's answer and EOS are all argmax, (pairs,), bool."""
 
 
 def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: bool) -> LossSums:
@@ -51,9 +55,14 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
     else:
         weights = torch.ones(len(targets), device=targets.device)
     loss, token_losses, right = _head_loss(hidden[trained], head, targets, weights)
-    wrong = (in_answer & ~right).to(torch.int64)
-    mistakes = torch.zeros(batch.pairs, dtype=torch.int64, device=wrong.device).index_add_(0, pair, wrong)
-    return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), (mistakes == 0).sum())
+
+    def by_pair(values: Tensor) -> Tensor:
+        return values.new_zeros(batch.pairs).index_add_(0, pair, values)
+
+    answer_losses = torch.where(in_answer, token_losses, 0)
+    pair_losses = by_pair(answer_losses) / by_pair(in_answer.to(answer_losses.dtype))
+    pair_exact = by_pair((in_answer & ~right).to(torch.int64)) == 0
+    return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), pair_exact.sum(), pair_losses, pair_exact)
 
 
 def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,6 @@ from qa_lm.modeling.loss import LossSums, batch_loss
 VALIDATION, RECALL = 0, 1
 """The loaders of a validation: held-out pairs, and the sample of trained ones."""
 
-
 RECALL_THEN_LOSS = "train/recall_then_loss"
 """A score that orders first by the recall of the trained sample, which moves in steps of one pair, then by its loss."""
 
@@ -57,6 +56,7 @@ class CausalLMModule(pl.LightningModule):
         self.train_sums = torch.zeros(5)
         self.validation_sums = [torch.zeros(5), torch.zeros(5)]
         self.step_loss = torch.zeros(())
+        self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # indices, answer's loss, whether exact
         # Weights of the current window of micro-batches, over all processes: of its first one, and of all so far.
         self.first_weight = self.window_weight = torch.zeros(())
 
@@ -75,6 +75,7 @@ class CausalLMModule(pl.LightningModule):
         sums = self(batch)
         self.train_sums += _as_tensor(sums, batch.pairs)
         self.step_loss = sums.loss.detach() / sums.weight
+        self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
         weight = self._over_processes(sums.weight)
         micro_batches = self.trainer.accumulate_grad_batches
         if batch_idx % micro_batches == 0:
@@ -145,5 +146,4 @@ class CausalLMModule(pl.LightningModule):
 
 
 def _as_tensor(sums: LossSums, pairs: int) -> Tensor:
-    loss, weight, answer_loss, exact = sums
-    return torch.stack([loss.detach(), weight, answer_loss, exact, weight.new_tensor(pairs)])
+    return torch.stack([sums.loss.detach(), sums.weight, sums.answer_loss, sums.exact, sums.weight.new_tensor(pairs)])

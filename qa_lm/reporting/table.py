@@ -2,12 +2,15 @@
 
 import json
 import textwrap
-import unicodedata
 from pathlib import Path
 from typing import Any
 
+from qa_lm.reporting.columns import short, straight
+
 ROWS = 10
 WIDTH = 44
+WHOLE = ("trained pairs", "all held-out pairs", "all test pairs", "all pairs")
+"""Rows of the board that the rows after them are parts of."""
 
 
 def answers_table(run_folder: Path) -> str:
@@ -23,20 +26,46 @@ def answers_table(run_folder: Path) -> str:
     rows = [("question", "the model's answer", "", "")]
     rows += [
         (
-            _short(a["question"]),
-            _short(a["generated"]) or "(nothing)",
+            short(a["question"], WIDTH),
+            short(a["generated"], WIDTH) or "(nothing)",
             _verdict(a),
             "trained" if a["split"] == "train" else "not trained",
         )
         for a in shown[:ROWS]
     ]
-    widths = [max(_cells(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(cell + " " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", *_summary(trained, held_out, metrics)])
+    board = json.loads((run_folder / "board.json").read_text(encoding="utf-8"))
+    return "\n".join([*straight(rows), "", *board_lines(board), "", *_summary(trained, held_out, metrics)])
+
+
+def board_lines(board: dict[str, Any]) -> list[str]:
+    """board.json as a table, with what is said about stopping and its warnings."""
+    rows = [("", "n", "exact match (95% interval)", "normalised", "F1", "copied from nearest", "most common")]
+    for row in board["rows"]:
+        exact, baselines = row["exact_match"], row["baselines"] or {}
+        indent = "" if row["name"] in WHOLE else "  "
+        rows.append(
+            (
+                indent + row["name"],
+                f"{row['n']:,}",
+                f"{_percent(exact)} ({exact['low']:.1%} to {exact['high']:.1%})",
+                _percent(row["normalised_exact_match"]),
+                _percent(row["f1"]),
+                _percent(baselines.get("nearest_question")),
+                _percent(baselines.get("most_common_answer")),
+            )
+        )
+    lines = straight(rows)
+    for found in board["stopping"]:
+        lines.append(
+            f"Stopping, {found['split']}: {found['stop_rate']:.1%} of {found['n']:,} answers stop by themselves, "
+            f"{found['cut_early']:,} end too early, {found['run_on']:,} run on; EOS after the true answer has "
+            f"probability {found['eos_probability']:.1%}."
+        )
+    return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
+
+
+def _percent(share: dict[str, float] | None) -> str:
+    return "-" if share is None else f"{share['value']:.1%}"
 
 
 def _summary(trained: list[dict[str, Any]], held_out: list[dict[str, Any]], metrics: dict[str, Any]) -> list[str]:
@@ -65,24 +94,7 @@ def _count(answers: list[dict[str, Any]]) -> str:
 def _verdict(answer: dict[str, Any]) -> str:
     if answer["exact_match"]:
         return "exact"
-    return f"wrong: {_short(answer['answer'])}"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    if _cells(line) <= WIDTH:
-        return line
-    line = line[: 2 * WIDTH]
-    while _cells(line) > WIDTH - 3:
-        line = line[:-1]
-    return line + "..."
-
-
-def _cells(text: str) -> int:
-    """Columns that a terminal gives the text: two for Chinese, Japanese, Korean and emoji, none for combining marks."""
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
+    return f"wrong: {short(answer['answer'], WIDTH)}"
 
 
 def _read_answers(run_folder: Path) -> list[dict[str, Any]]:

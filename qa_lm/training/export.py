@@ -3,18 +3,29 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from qa_lm.answering.golden import write_golden
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import TextTokenizer
 
 
-def export_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path) -> None:
+def export_model(
+    model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, questions: Sequence[str], folder: Path
+) -> None:
     """Write safetensors and JSON: `AutoModelForCausalLM.from_pretrained(folder)` needs nothing else.
 
     The folder appears whole: it is written beside the target and renamed.
+
+    Args:
+        model: what was trained.
+        tokenizer: its tokenizer.
+        template: how it is asked.
+        questions: golden ones, see `qa_lm.answering.golden`.
+        folder: where to.
     """
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -22,6 +33,7 @@ def export_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: Pro
         model.save_pretrained(beside)
         tokenizer.save(beside, context=model.config.max_position_embeddings)
         template.save(beside)
+        write_golden(beside, model, tokenizer, template, questions)
         for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
             file.chmod(0o644)
         os.replace(beside, folder)

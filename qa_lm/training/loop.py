@@ -18,6 +18,7 @@ from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training import run_folder
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
 from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
+from qa_lm.training.ledger import Ledger
 from qa_lm.training.tensorboard import EventsLogger
 
 
@@ -30,6 +31,7 @@ class Loop:
     early_stopping: EarlyStopping | None
     recall_stopping: RecallStopping | None
     best: ModelCheckpoint
+    ledger: Ledger | None
 
 
 def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
@@ -57,8 +59,10 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
             check_on_train_epoch_end=False,
         )
     recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
+    ledger = Ledger() if config.ledger else None
     callbacks: list[Callback] = [
         record,
+        *([ledger] if ledger else []),
         *([early_stopping] if early_stopping else []),
         *([recall_stopping] if recall_stopping else []),
         ConsoleReport(record, early_stopping, best),
@@ -80,7 +84,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best)
+    return Loop(trainer, record, early_stopping, recall_stopping, best, ledger)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from qa_lm.answering.evaluate import EvaluatedPair
 
+BASELINES = ("nearest_question", "most_common_answer")
+
 
 class EventsLogger(TensorBoardLogger):
     """TensorBoard events straight in the run folder, without the logger's own hparams.yaml."""
@@ -31,9 +33,13 @@ class EventsLogger(TensorBoardLogger):
 
 
 def log_end(
-    trainer: pl.Trainer, hyperparameters: dict[str, Any], metrics: dict[str, Any], answers: list[EvaluatedPair]
+    trainer: pl.Trainer,
+    hyperparameters: dict[str, Any],
+    metrics: dict[str, Any],
+    answers: list[EvaluatedPair],
+    board: dict[str, Any],
 ) -> None:
-    """Write the HParams row and sample answers, and end the events file."""
+    """Write the HParams row, the board and sample answers, and end the events file."""
     logger = trainer.logger
     if not isinstance(logger, EventsLogger):
         return
@@ -43,7 +49,19 @@ def log_end(
     lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
     table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
     logger.experiment.add_text("answers", table, trainer.global_step)
+    lines = [
+        f"| {row['split']}: {row['name']} | {row['n']} | {_interval(row['exact_match'])} | "
+        f"{_interval(row['normalised_exact_match'])} | {_interval(row['f1'])} | "
+        f"{' | '.join(_interval((row['baselines'] or {}).get(name)) for name in BASELINES)} |"
+        for row in board["rows"]
+    ]
+    heading = "| pairs | n | exact match | normalised | F1 | nearest question's answer | most common answer |"
+    logger.experiment.add_text("board", "\n".join([heading, "|---|" + "---:|" * 6, *lines]), trainer.global_step)
     logger.close()
+
+
+def _interval(found: dict[str, float] | None) -> str:
+    return f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})" if found else "-"
 
 
 def _cell(text: str) -> str:

@@ -6,18 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs
+from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.config import TrainConfig, Weights
 from qa_lm.config_composition import resolved_yaml
 from qa_lm.config_values import check_values
-from qa_lm.data.splits import KINDS
 from qa_lm.errors import UserError
 from qa_lm.training import run_folder
 from qa_lm.training.announcement import announce_data, announce_model
+from qa_lm.training.assessment import assess
 from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.export import export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
+from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
 from qa_lm.training.outcome import outcome
 from qa_lm.training.parts import Parts, build_parts
@@ -27,6 +28,9 @@ from qa_lm.training.recipe import completed
 from qa_lm.training.split_file import write_split
 from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
+
+GOLDEN = 4
+"""Questions of each side that `model/` carries as golden ones."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,19 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     if not first:
         raise SystemExit(0)
 
+    if loop.ledger:
+        write_ledger(folder, prepared.table, loop.ledger.trained, loop.ledger.losses, loop.ledger.exact)
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
-    export_model(parts.module.model, prepared.tokenizer, prepared.template, folder / run_folder.MODEL)
-    answers = _answers(config, prepared, parts)
+    model = parts.module.model.eval()
+    questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
+    export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
+    assessed = assess(model, prepared, config.evaluation)
+    if assessed.calibration:
+        assessed.calibration.save(folder / run_folder.MODEL)
+    answers = assessed.answers
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
+    run_folder.write_json(folder / run_folder.BOARD, assessed.board)
     seconds = {
         "seconds": time.perf_counter() - started,
         "measure_seconds": fit_started - measure_started,
@@ -99,7 +111,7 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     }
     metrics = outcome(config, prepared, parts, loop, answers, seconds, expectation)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
-    log_end(loop.trainer, flat_hyperparameters(config), metrics, answers)
+    log_end(loop.trainer, flat_hyperparameters(config), metrics, answers, assessed.board)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
@@ -137,23 +149,3 @@ def _fit(loop: Loop, parts: Parts) -> None:
         if loop.trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-
-
-def _answers(config: TrainConfig, prepared: PreparedData, parts: Parts) -> list[EvaluatedPair]:
-    evaluation = config.evaluation
-    split, answers = prepared.split, []
-    reasons = {"validation": [KINDS[kind] for kind in split.held_out[: evaluation.max_pairs]]}
-    for name, side in (("train", split.train), ("validation", split.validation), ("test", split.test)):
-        asked = side[: evaluation.max_pairs]
-        answers += evaluate_pairs(
-            parts.module.model,
-            prepared.tokenizer,
-            prepared.template,
-            prepared.table.pairs(asked),
-            prepared.examples.examples(asked),
-            split=name,
-            held_out=reasons.get(name),
-            batch_size=evaluation.batch_size,
-            max_new_tokens=evaluation.max_new_tokens,
-        )
-    return answers

@@ -24,7 +24,7 @@ STEPS = {"loop": 40}
 """Steps of a side, 8 where it is not named; the first three are not measured."""
 
 
-def compare(files: list[str], count: int | None, rounds: int, python: str, row: int) -> Runs:
+def compare(files: list[str], count: int | None, rounds: int, python: str, litgpt: str | None, row: int) -> Runs:
     """Every side on every file, taking turns.
 
     Args:
@@ -32,7 +32,8 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, row: 
         count: pairs of each that are used; None for all.
         rounds: how often each side runs.
         python: the Python of an environment with the extra `bench`.
-        row: tokens of TRL's packed rows; raised where a pair is longer.
+        litgpt: the Python of an environment with LitGPT; None leaves it out.
+        row: tokens of TRL's and LitGPT's packed rows; raised where a pair is longer.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -44,10 +45,11 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, row: 
                 name = Path(path).name.split(".")[0]
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
                 sides.setdefault(f"{name}: ours", []).append(found)
-                for side in SIDES:
+                for side in (*SIDES, *(["litgpt"] if litgpt else [])):
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
-                    found = child([python, str(SCRIPTS / "benchmarks" / "trainers.py"), json.dumps(settings)])
+                    who, script = (litgpt, "litgpt_training.py") if side == "litgpt" else (python, "trainers.py")
+                    found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
                     sides.setdefault(f"{name}: {side}", []).append(found)
     return sides
 

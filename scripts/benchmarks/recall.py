@@ -2,11 +2,12 @@
 
 Ours is `experiment=recall` as it comes: its own measuring, compiling, validating, saving and stopping are counted, and
 the answers are generated and compared at the end, all of them. Of TRL only the steps are counted, neither preparation
-nor the looks at recall after each epoch. It gets its fastest setting with the best of several learning rates and batch
-sizes (`--rates`, `--batches`), each tried for a few epochs first, GPT-2's tokenizer, and the model of the part `peers`.
-Its Trainer has no Muon among its optimizers.
+nor the looks at recall after each epoch. It gets its fastest setting with the best of several learning rates, batch
+sizes and optimizers (`--rates`, `--batches`, `--optimizers`), each tried for a few epochs first, GPT-2's tokenizer, and
+the model of the part `peers`. Its Trainer has no Muon among its optimizers, but takes one that is handed to it.
 """
 
+import itertools
 import json
 import sys
 import tempfile
@@ -21,7 +22,14 @@ RECALL = 0.99
 
 
 def compare(
-    file: str, counts: list[int], rounds: int, python: str | None, limit: float, rates: list[float], batches: list[int]
+    file: str,
+    counts: list[int],
+    rounds: int,
+    python: str | None,
+    limit: float,
+    rates: list[float],
+    batches: list[int],
+    optimizers: list[str],
 ) -> Runs:
     """Ours on so many pairs each, and TRL on the first count.
 
@@ -33,6 +41,7 @@ def compare(
         limit: seconds of steps after which TRL is stopped.
         rates: learning rates that are tried.
         batches: rows a step that are tried.
+        optimizers: "adamw", "muon" or both.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -43,9 +52,8 @@ def compare(
                 found = _ours(pairs_file(file, count, work), few, work / f"ours-{count}-{number}")
                 sides.setdefault(f"ours, {count:,} pairs", []).append(found)
         if python:
-            sides[f"TRL, {counts[0]:,} pairs"] = [
-                _trl(pairs_file(file, counts[0], work), work, python, limit, rates, batches)
-            ]
+            tried = list(itertools.product(optimizers, rates, batches))
+            sides[f"TRL, {counts[0]:,} pairs"] = [_trl(pairs_file(file, counts[0], work), work, python, limit, tried)]
     return sides
 
 
@@ -70,7 +78,7 @@ def _ours(pairs: Path, few: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _trl(pairs: Path, work: Path, python: str, limit: float, rates: list[float], batches: list[int]) -> dict[str, Any]:
+def _trl(pairs: Path, work: Path, python: str, limit: float, tried: list[tuple[str, float, int]]) -> dict[str, Any]:
     base: dict[str, Any] = {
         "side": "trl-bf16-packing-compile",
         "pairs": str(pairs),
@@ -78,23 +86,20 @@ def _trl(pairs: Path, work: Path, python: str, limit: float, rates: list[float],
     }
     base |= {"model": MODEL, "row": row_for(pairs, work, 256), "recall": RECALL, "seconds": limit}
 
-    def run(lr: float, batch_size: int, epochs: int) -> dict[str, Any]:
-        settings = base | {"lr": lr, "batch_size": batch_size, "epochs": epochs}
+    def run(setting: tuple[str, float, int], epochs: int) -> dict[str, Any]:
+        optimizer, lr, batch_size = setting
+        settings = base | {"optimizer": optimizer, "lr": lr, "batch_size": batch_size, "epochs": epochs}
         return child([python, str(SCRIPTS / "benchmarks" / "trainers.py"), json.dumps(settings)])
 
-    if len(rates) * len(batches) > 1:
-        trials = {(lr, size): run(lr, size, TRIAL_EPOCHS) for lr in rates for size in batches}
-        best = min(trials, key=lambda key: trials[key]["history"][-1]["loss"])
-    else:
-        trials, best = {}, (rates[0], batches[0])
-    found = run(*best, 60)
+    trials = {setting: run(setting, TRIAL_EPOCHS) for setting in tried} if len(tried) > 1 else {}
+    best = min(trials, key=lambda setting: trials[setting]["history"][-1]["loss"]) if trials else tried[0]
+    found = run(best, 60)
     return {
         "seconds": found["seconds"],
         "recall": found["history"][-1]["recall"],
         "epochs": len(found["history"]),
         "history": found["history"],
-        "lr": best[0],
-        "batch_size": best[1],
-        "trials": {f"lr {lr:g}, {size} rows": trial["history"] for (lr, size), trial in trials.items()},
+        "setting": best,
+        "trials": {" ".join(map(str, setting)): trial["history"] for setting, trial in trials.items()},
         "peak_memory": found["peak_memory"],
     }

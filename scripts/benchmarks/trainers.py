@@ -165,7 +165,8 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
         **length,
     }
     make = plain_trainer if settings["side"] == "trainer" else trl_trainer
-    trainer = make(model, tokenizer, data, common, settings)
+    optimizer = muon_and_adamw(model, common["learning_rate"]) if settings.get("optimizer") == "muon" else None
+    trainer = make(model, tokenizer, data, common, settings, (optimizer, None))
     trainer.add_callback(Watching())
     compute_loss = trainer.compute_loss
 
@@ -180,16 +181,52 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
     return watch
 
 
-def plain_trainer(model: Any, tokenizer: Any, data: Any, common: dict[str, Any], settings: dict[str, Any]) -> Any:
+def muon_and_adamw(model: Any, lr: float) -> Any:
+    """torch's Muon for the hidden matrices and its AdamW for the rest, as the one optimizer that a Trainer takes."""
+    import torch
+
+    hidden = {name for name, weights in model.named_parameters() if weights.ndim == 2 and "layers" in name}
+    parameters = dict(model.named_parameters())
+    groups = [[parameters[name] for name in parameters if (name in hidden) == wanted] for wanted in (True, False)]
+
+    class Both(torch.optim.Optimizer):
+        """Steps the two."""
+
+        def __init__(self) -> None:
+            super().__init__([{"params": group} for group in groups], {"lr": lr})
+            self.parts = (
+                torch.optim.Muon(groups[0], lr=lr, weight_decay=0, adjust_lr_fn="match_rms_adamw"),
+                torch.optim.AdamW(groups[1], lr=lr, betas=(0.9, 0.95), weight_decay=0, fused=True),
+            )
+
+        def step(self, closure: Any = None) -> None:
+            for part in self.parts:
+                part.param_groups[0]["lr"] = self.param_groups[0]["lr"]
+                part.step()
+
+    return Both()
+
+
+def plain_trainer(
+    model: Any, tokenizer: Any, data: Any, common: dict[str, Any], settings: dict[str, Any], optimizers: Any
+) -> Any:
     """transformers' own."""
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     data = data.map(lambda row: {"labels": row["input_ids"], "length": len(row["input_ids"])})
     arguments = TrainingArguments(bf16=True, train_sampling_strategy="group_by_length", **common)
-    return Trainer(model=model, args=arguments, train_dataset=data, data_collator=DataCollatorForSeq2Seq(tokenizer))
+    return Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        optimizers=optimizers,
+    )
 
 
-def trl_trainer(model: Any, tokenizer: Any, data: Any, common: dict[str, Any], settings: dict[str, Any]) -> Any:
+def trl_trainer(
+    model: Any, tokenizer: Any, data: Any, common: dict[str, Any], settings: dict[str, Any], optimizers: Any
+) -> Any:
     """TRL's."""
     from trl import SFTConfig, SFTTrainer
 
@@ -205,7 +242,9 @@ def trl_trainer(model: Any, tokenizer: Any, data: Any, common: dict[str, Any], s
         gradient_checkpointing=False,
         **common,
     )
-    return SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    return SFTTrainer(
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, optimizers=optimizers
+    )
 
 
 def recall(model: Any, examples: list[tuple[list[int], int]], pad: int) -> float:

@@ -1,0 +1,163 @@
+"""How sure an answer is: from the mean log-probability of its tokens to the probability that it is right.
+
+A language model's own probabilities say how usual a text is, not how often such answers are right; so a map from one to
+the other is fitted on pairs whose true answers are known: on the validation pairs, and where these are nearly all right
+or nearly all wrong, so that nothing can be fitted, on them and the trained pairs together, which holds for questions of
+which some were trained. The map is isotonic regression (Zadrozny and Elkan 2002) where there are enough
+pairs, else Platt's logistic curve (Platt 1999), both by scikit-learn.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa_lm.answering.evaluate import EvaluatedPair
+from qa_lm.errors import UserError
+
+FILE = "confidence.json"
+EACH = 20
+"""Right and wrong answers that are needed of each."""
+ISOTONIC = 1000
+"""Pairs from which on isotonic regression is used; below, its steps follow chance."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A map from mean log-probabilities to probabilities: straight lines between knots, level outside."""
+
+    method: str
+    """`isotonic` or `platt`."""
+    log_probabilities: list[float]
+    """Knots, ascending."""
+    probabilities: list[float]
+    """The map at the knots."""
+    fitted_on: dict[str, int]
+    """How many pairs of which split."""
+    brier: float
+    """Mean squared error of the probabilities, cross-validated."""
+    curve: list[dict[str, float]]
+    """What abstaining below a threshold gives, cross-validated: threshold, coverage (share of the questions that are
+    answered), precision (share of the answers that are right); the highest threshold first."""
+
+    def probability(self, log_probability: float) -> float:
+        """That an answer with this mean log-probability is right."""
+        return float(np.interp(log_probability, self.log_probabilities, self.probabilities))
+
+    def threshold_for(self, precision: float) -> float:
+        """The lowest threshold from which answers are right so often.
+
+        Raises:
+            UserError: none is.
+        """
+        reached = [point["threshold"] for point in self.curve if point["precision"] >= precision]
+        if not reached:
+            best = max(self.curve, key=lambda point: point["precision"])
+            raise UserError(
+                f"a precision of {precision:.1%} is not reached: at best {best['precision']:.1%} of the answers are "
+                f"right, where {best['coverage']:.1%} of the questions are answered"
+            )
+        return min(reached)
+
+    def save(self, folder: Path) -> None:
+        """Write it beside a model."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Calibration | None":
+        """Read what `save` wrote; None if nothing was.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            found.probability(0.0)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: is no calibration: {error}") from None
+        return found
+
+
+def calibrate(evaluated: Sequence[EvaluatedPair]) -> Calibration | None:
+    """The map for a model, from the pairs it was asked; None if they are too few, or all right or all wrong."""
+    for splits in (("validation",), ("validation", "train")):
+        pairs = [pair for pair in evaluated if pair.split in splits]
+        right = sum(pair.exact_match for pair in pairs)
+        if min(right, len(pairs) - right) >= EACH:
+            counts = {split: sum(pair.split == split for pair in pairs) for split in splits}
+            return fitted(
+                np.array([pair.log_probability for pair in pairs]),
+                np.array([pair.exact_match for pair in pairs]),
+                {split: count for split, count in counts.items() if count},
+            )
+    return None
+
+
+def fitted(log_probabilities: np.ndarray, right: np.ndarray, fitted_on: dict[str, int]) -> Calibration:
+    """The map for these answers.
+
+    Args:
+        log_probabilities: mean of each answer's tokens, (answers,).
+        right: whether it is right, bool, (answers,); some are, some are not.
+        fitted_on: for the record.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    method = "isotonic" if len(right) >= ISOTONIC else "platt"
+    unseen = np.zeros(len(right))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    for rest, fold in folds.split(log_probabilities, right):
+        unseen[fold] = np.interp(log_probabilities[fold], *_knots(log_probabilities[rest], right[rest], method))
+    places, probabilities = _knots(log_probabilities, right, method)
+    brier = float(((unseen - right) ** 2).mean())
+    return Calibration(
+        method, places.tolist(), probabilities.tolist(), fitted_on, brier, coverage_and_precision(unseen, right)
+    )
+
+
+def _knots(log_probabilities: np.ndarray, right: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+
+    if method == "isotonic":
+        model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(log_probabilities, right)
+        return model.X_thresholds_, model.y_thresholds_
+    count, number = len(right), int(right.sum())
+    # Platt's targets: a right answer counts as not quite 1, a wrong one as not quite 0: one more of each was seen.
+    targets = np.where(right, (number + 1) / (number + 2), 1 / (count - number + 2))
+    column = np.concatenate([log_probabilities, log_probabilities])[:, None]
+    classes, weights = np.repeat([1, 0], count), np.concatenate([targets, 1 - targets])
+    curve = LogisticRegression(C=np.inf).fit(column, classes, weights)
+    places = np.linspace(log_probabilities.min(), log_probabilities.max(), 200)
+    return places, curve.predict_proba(places[:, None])[:, 1]
+
+
+def coverage_and_precision(probabilities: np.ndarray, right: np.ndarray, points: int = 100) -> list[dict[str, float]]:
+    """What abstaining below each of some thresholds gives, the highest first."""
+    order = np.argsort(-probabilities, kind="stable")
+    ordered, hits = probabilities[order], np.cumsum(right[order])
+    ends = np.flatnonzero(np.diff(ordered, append=-1.0))  # the last answer at each probability
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, min(points, len(ends))).astype(int))]
+    return [
+        {
+            "threshold": float(ordered[end]),
+            "coverage": float((end + 1) / len(ordered)),
+            "precision": float(hits[end] / (end + 1)),
+        }
+        for end in ends
+    ]
+
+
+def as_board(calibration: Calibration | None) -> dict[str, Any] | None:
+    """What the board says of it."""
+    if calibration is None:
+        return None
+    kept = ("method", "fitted_on", "brier", "curve")
+    return {name: value for name, value in asdict(calibration).items() if name in kept}

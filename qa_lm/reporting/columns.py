@@ -1,0 +1,35 @@
+"""Text in straight columns on a terminal, whatever its script."""
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def straight(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, each column as wide as its widest cell; the first row is the heading, and is underlined."""
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return lines
+
+
+def short(text: str, width: int) -> str:
+    """One line of at most so many columns; what is cut off leaves three dots."""
+    line = " ".join(text.split())
+    # A control character would steer the terminal.
+    line = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) == "Cc" else each for each in line)
+    if cells(line) <= width:
+        return line
+    line = line[: 2 * width]
+    while cells(line) > width - 3:
+        line = line[:-1]
+    return line + "..."
+
+
+def cells(text: str) -> int:
+    """Columns that a terminal gives the text: two for Chinese, Japanese, Korean and emoji, none for combining marks."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )

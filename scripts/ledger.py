@@ -1,0 +1,91 @@
+"""The trained pairs most likely to be wrong: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never] [--json]`.
+
+How each pair was learnt is in the run's ledger.parquet; a pair that is learnt late and at a high loss is worth a look
+in the file it comes from.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from qa_lm.errors import UserError
+from qa_lm.reporting.columns import cells, short, straight
+
+QUESTION, ANSWER, PLACE = 40, 30, 28
+"""Columns of the terminal that a text takes at most."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read, print, return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(_shown(options), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Show the trained pairs most likely to be wrong.")
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last")
+    parser.add_argument("--worst", type=int, default=20, metavar="N", help="how many pairs (default 20)")
+    parser.add_argument("--never", action="store_true", help="only pairs that were never learnt")
+    parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all that is known of it")
+    return parser
+
+
+def _shown(options: argparse.Namespace) -> str:
+    if options.worst < 1:
+        raise UserError("--worst must be at least 1")
+    # Imported late: a wrong option is answered at once.
+    from qa_lm.training.ledger_file import read_summary, read_worst
+
+    rows = read_worst(options.run, options.worst, options.never)
+    if options.json:
+        return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return "\n".join([*_table(rows), _in_words(read_summary(options.run))])
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return ["No such pair."]
+    heading = ("place", "question", "answer", "learnt at", "forgotten", "last loss", "why")
+    return [*straight([heading, *map(_line, rows)]), ""]
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        _end(row["place"], PLACE),
+        short(row["question"], QUESTION),
+        short(row["answer"], ANSWER),
+        "never" if row["learnt_at"] is None else str(row["learnt_at"]),
+        str(row["forgotten"]),
+        "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
+        row["why"],
+    )
+
+
+def _end(place: str, width: int) -> str:
+    """The end of a place, which names the line."""
+    kept = place
+    while cells(kept) > width - 3 and cells(place) > width:
+        kept = kept[1:]
+    return place if kept == place else f"...{kept}"
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['learnt']:,} of {summary['pairs']:,} trained pairs were learnt in {summary['epochs']} epochs; "
+        f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""The ledger: what each step said of its pairs, kept whole; and what a person is told of them."""
+
+import json
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.nn.functional as F
+
+from qa_lm.data.collate import Collate
+from qa_lm.data.datamodule import PairsDataModule
+from qa_lm.data.outvoted import outvoted
+from qa_lm.data.pairs import Pair
+from qa_lm.data.splits import Split
+from qa_lm.data.tokenizer import train_bpe
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.histories import high, histories
+from qa_lm.training.ledger import Ledger
+from qa_lm.training.train import train
+from tests.conftest import builtin, encoded, small_config, table_of
+from tests.test_modeling import build
+
+ROW, EPOCHS, LONG = 64, 16, 45
+TRAINED = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9])  # a place in the table is not a place among the trained
+
+
+@pytest.fixture(scope="module")
+def store(template, tmp_path_factory):
+    pairs = [Pair(pair.question, pair.answer[:8]) for pair in builtin("tutorial")]  # learnt in a few epochs
+    bpe = train_bpe([text for pair in pairs for text in pair[:2]], 300)
+    return encoded(pairs, bpe, template, tmp_path_factory.mktemp("store"))
+
+
+def network():
+    return build(vocab_size=300)
+
+
+def optimizer_of(model):
+    return torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
+
+
+def fitted(store, packed, batch_size, accumulate, *callbacks, path=None, epochs=EPOCHS):
+    """A run with a ledger, in the order of the file."""
+    split = Split(TRAINED[::-1].copy(), TRAINED[:2], TRAINED[:0], np.zeros(2, np.int8))
+    data = PairsDataModule(store, split, batch_size, False, 0, True, ROW if packed else None)
+    ledger = Ledger()
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        callbacks=[ledger, *callbacks],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = CausalLMModule(network(), optimizer_of, lambda step: 1.0, False, answer_bytes=1)
+    trainer.fit(module, datamodule=data, ckpt_path=path)
+    return ledger, module, list(data.train_rows)
+
+
+def by_hand(store, rows, window):
+    """The same training one pair at a time, by transformers' own logits: losses and exactness, (epochs, pairs)."""
+    model = network()
+    optimizer = optimizer_of(model)
+    losses, exact = np.full((2, EPOCHS, 10), np.nan)
+    for epoch in range(EPOCHS):
+        for begin in range(0, len(rows), window):
+            of_tokens = []
+            for pair in chain(*rows[begin : begin + window]):
+                batch = Collate(store, True)([[pair]])
+                logits, answer = model(batch.inputs).logits[0], batch.in_answer[0]
+                of_tokens.append(F.cross_entropy(logits, batch.targets[0], reduction="none"))
+                losses[epoch, pair] = of_tokens[-1][answer].mean().item()
+                exact[epoch, pair] = (logits.argmax(-1) == batch.targets[0])[answer].all()
+            torch.cat(of_tokens).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return losses[:, TRAINED], exact[:, TRAINED]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(1, 1), (2, 2)])
+def test_each_step_is_kept_as_it_was_before_its_update(store, packed, batch_size, accumulate):
+    """To 1e-3 nats: sixteen epochs of rounding errors."""
+    ledger, _, rows = fitted(store, packed, batch_size, accumulate)
+    losses, exact = by_hand(store, rows, batch_size * accumulate)
+    assert 0 < exact.mean() < 1
+    assert ledger.trained.tolist() == TRAINED.tolist()
+    np.testing.assert_allclose(np.stack(ledger.losses), losses, atol=1e-3)
+    np.testing.assert_array_equal(np.stack(ledger.exact), exact)
+
+
+class Saved(pl.Callback):
+    """Saves in the middle of an epoch, and notes what the steps said."""
+
+    def __init__(self, path, epoch, batch):
+        self.path, self.when, self.after = path, (epoch, batch), []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.path.exists():
+            self.after.append((trainer.current_epoch, pl_module.step_pairs))
+        if (trainer.current_epoch, batch_idx) == self.when:
+            trainer.save_checkpoint(self.path)
+
+
+def test_a_ledger_restored_in_mid_epoch_ends_as_one_never_interrupted(store, tmp_path):
+    saved = Saved(tmp_path / "middle.ckpt", 2, 3)
+    whole, module, _ = fitted(store, False, 1, 1, saved)
+    assert len(saved.after) == (EPOCHS - 2) * len(TRAINED) - 4
+    state = torch.load(saved.path, weights_only=True)["callbacks"]["Ledger"]
+    assert int((state["exact"][2] >= 0).sum()) == 4
+    restored = Ledger()
+    restored.trained = whole.trained
+    restored.load_state_dict(state)
+    for epoch, step in saved.after:
+        module.step_pairs = step
+        trainer: Any = SimpleNamespace(current_epoch=epoch)
+        restored.on_train_batch_end(trainer, module, None, None, 0)
+    restored.state_dict()
+    np.testing.assert_array_equal(np.stack(restored.losses), np.stack(whole.losses))
+    np.testing.assert_array_equal(np.stack(restored.exact), np.stack(whole.exact))
+
+
+def test_a_run_that_goes_on_from_a_finished_epoch_has_the_same_ledger(store, tmp_path):
+    saved = Saved(tmp_path / "end.ckpt", 2, len(TRAINED) - 1)
+    whole, _, _ = fitted(store, False, 1, 1, saved)
+    resumed, _, _ = fitted(store, False, 1, 1, path=saved.path)
+    assert len(resumed.losses) == EPOCHS
+    np.testing.assert_allclose(np.stack(resumed.losses), np.stack(whole.losses), atol=1e-4)
+
+
+def test_steps_are_moved_in_several_parts(store, monkeypatch):
+    whole, _, _ = fitted(store, False, 1, 1)
+    monkeypatch.setattr("qa_lm.training.ledger.STEPS", 2)
+    waiting = []
+
+    class Watching(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            waiting.extend(len(each._steps) for each in trainer.callbacks if isinstance(each, Ledger))
+
+    parted, _, _ = fitted(store, False, 1, 1, Watching())
+    assert set(waiting) == {0, 1}
+    np.testing.assert_array_equal(np.stack(parted.losses), np.stack(whole.losses))
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """Most pairs are learnt in it, and not all."""
+    config = small_config(trainer__max_epochs=LONG, early_stopping__patience=None)
+    return train(config, tmp_path_factory.mktemp("run"))
+
+
+def ledger_of(folder):
+    return pq.read_table(folder / "ledger.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("packing", ["true", "false"])
+def test_two_processes_keep_what_one_does(script, tmp_path, packing):
+    """Validations in the middle of an epoch too, after which all processes know the same."""
+    common = [
+        *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "data.shuffle=true", "data.row_tokens=64"),
+        *(f"data.packing={packing}", "trainer.accelerator=cpu", "trainer.max_epochs=3", "optimizer.lr=0.5"),
+        *("data.train_fraction=0.7", "loss_weighting=token", "trainer.precision=32-true", "optimizer.eps=1"),
+        "early_stopping.patience=null",
+    ]
+    one = script("train.py", *common, "data.batch_size=2", "hydra.run.dir=one")
+    two = script(
+        *("train.py", *common, "data.batch_size=1", "trainer.devices=2", "trainer.strategy=ddp", "hydra.run.dir=two"),
+        "trainer.val_check_interval=1",
+    )
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    rows = ledger_of(tmp_path / "one")
+    assert len(rows) == 7
+    for alone, together in zip(rows, ledger_of(tmp_path / "two"), strict=True):
+        assert len(alone["losses"]) == 3
+        assert together["losses"] == pytest.approx(alone["losses"], abs=1e-4)
+        assert together["exact"] == alone["exact"]
+        assert together["place"] == alone["place"]
+
+
+@pytest.mark.parametrize(
+    ("exact", "learnt_at", "first_exact", "forgotten"),
+    [
+        ([0, 0, 0, 0], 0, 0, 0),
+        ([1, 1, 1, 1], 1, 1, 0),
+        ([0, 1, 0, 1], 4, 2, 1),
+        ([1, 0, 1, 0], 0, 1, 2),
+        ([0, 0, 1, 1], 3, 3, 0),
+        ([0, 1, -1, 1], 2, 2, 0),
+        ([0, 1, 1, -1], 2, 2, 0),
+        ([0, 1, -1, 0], 0, 2, 1),
+        ([-1, -1, -1, -1], 0, 0, 0),
+    ],
+)
+def test_a_history_in_a_word(exact, learnt_at, first_exact, forgotten):
+    losses = [np.array([np.nan if now < 0 else 4.0 - epoch], np.float32) for epoch, now in enumerate(exact)]
+    found = histories(losses, [np.array([now], np.int8) for now in exact], 1)
+    seen = [float(loss[0]) for loss in losses if not np.isnan(loss[0])]
+    assert (found.learnt_at[0], found.first_exact[0], found.forgotten[0]) == (learnt_at, first_exact, forgotten)
+    np.testing.assert_allclose(found.last_loss[0], seen[-1] if seen else np.nan)
+    np.testing.assert_allclose(found.mean_loss[0], np.mean(seen) if seen else np.nan)
+
+
+def test_high_is_above_what_most_have():
+    assert not high(np.ones(100)).any()
+    assert not high(np.zeros(0)).any()
+    assert np.flatnonzero(high(np.arange(100.0))).tolist() == [95, 96, 97, 98, 99]
+
+
+def test_an_answer_that_stands_alone_against_most_is_outvoted(tmp_path):
+    asked = "how long may a parcel be that is sent abroad by post"
+    pairs = [
+        Pair("Who wrote it?", "Ada"),  # 0
+        Pair("who wrote it", "ada."),  # 1: the same question and the same answer
+        Pair("Who wrote  it??", "Bob"),  # 2: outvoted
+        Pair("When?", "1901"),  # 3: one against one
+        Pair("when", "1902"),
+        Pair(f"{asked}?", "60 cm"),  # 5
+        Pair(f"{asked} now?", "60 cm"),
+        Pair(f"{asked} today?", "90 cm"),  # 7: outvoted
+        Pair("Capital of A?", "X", group="A"),  # 8
+        Pair("Name the seat of government of A.", "X", group="A"),
+        Pair("A is ruled from?", "Y", group="A"),  # 10: outvoted
+        Pair("Is one even?", "no"),  # 11: two say yes, two no
+        Pair("is one even", "no"),
+        Pair("is one even!", "yes"),
+        Pair("is one even...", "yes"),
+        Pair("Which?", "red"),  # 15
+        Pair("which", "red"),
+        Pair("which??", "blue", other_answers=("red",)),  # 17 accepts what the others say
+        *(Pair("Half of them?", answer) for answer in ("a", "a", "b", "c")),  # 18
+        *(Pair("Where are two alone?", answer) for answer in ("a", "a", "a", "b", "b")),  # 22
+    ]
+    table = table_of(pairs, tmp_path)
+    expected = {2: ("the same question", 0), 7: ("a near-duplicate", 5), 10: ("the same fact", 8)}
+    assert outvoted(table, np.arange(27)) == expected
+    assert outvoted(table, np.arange(1, 27)) == {7: expected[7], 10: expected[10]}  # pair 0 is not trained
+    assert outvoted(table, np.arange(0)) == {}
+    assert (
+        outvoted(table_of([Pair("Who?", "x"), Pair("Where?", "x"), Pair("When?", "y")], tmp_path), np.arange(3)) == {}
+    )
+
+
+def test_the_files_of_a_run(long_run):
+    rows = ledger_of(long_run.folder)
+    summary = json.loads((long_run.folder / "ledger_summary.json").read_text())
+    learnt = [row for row in rows if row["learnt_at"] is not None]
+    assert len(rows) == summary["pairs"] == 8
+    assert 0 < len(learnt) == summary["learnt"] < 8
+    assert len(learnt) + summary["never_learnt"] == 8
+    assert summary["epochs"] == LONG
+    by_place = {f"tutorial:{line}": pair for line, pair in enumerate(builtin("tutorial"), start=1)}
+    for row in rows:
+        assert (row["question"], row["answer"]) == by_place[row["place"]][:2]
+        assert len(row["losses"]) == len(row["exact"]) == LONG
+        assert row["losses"][-1] == row["last_loss"] < row["losses"][0]
+        if row["learnt_at"]:
+            assert all(row["exact"][row["learnt_at"] - 1 :])
+            assert row["learnt_at"] == 1 or not row["exact"][row["learnt_at"] - 2]
+    worst = [row["place"] for row in sorted(rows, key=lambda row: -row["suspicion"])]
+    assert [row["place"] for row in summary["worst"]] == worst
+
+
+def test_a_run_ended_in_mid_epoch_knows_nothing_of_the_rest(tmp_path):
+    result = train(small_config(trainer__max_steps=11), tmp_path / "run")
+    rows = ledger_of(result.folder)
+    assert [len(row["losses"]) for row in rows] == [2] * 8
+    assert sum(row["losses"][1] is None for row in rows) == 5
+    assert all((row["losses"][1] is None) == (row["exact"][1] is None) for row in rows)
+    assert all(row["last_loss"] in row["losses"] for row in rows)
+
+
+def test_without_a_ledger_the_run_is_the_same(tmp_path):
+    kept, none = (train(small_config(ledger=ledger), tmp_path / str(ledger)) for ledger in (True, False))
+    assert (kept.folder / "metrics.csv").read_bytes() == (none.folder / "metrics.csv").read_bytes()
+    assert not (none.folder / "ledger.parquet").exists()
+
+
+def test_the_script_shows_the_worst_as_a_table_and_as_json(script, long_run):
+    done = script("ledger.py", str(long_run.folder), "--worst", "3")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    summary = json.loads((long_run.folder / "ledger_summary.json").read_text())
+    assert lines[0].split()[:3] == ["place", "question", "answer"]
+    assert [line.split()[0] for line in lines[2:5]] == [row["place"] for row in summary["worst"][:3]]
+    assert lines[5] == ""
+    assert lines[6].startswith(f"{summary['learnt']} of 8 trained pairs were learnt in {LONG} epochs; ")
+    done = script("ledger.py", str(long_run.folder), "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows == sorted(ledger_of(long_run.folder), key=lambda row: -row["suspicion"])
+    done = script("ledger.py", str(long_run.folder), "--never", "--json")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [r for r in rows if r["learnt_at"] is None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "error: nowhere: no such folder; "),
+        (["."], "error: .: holds no run; "),
+        (["begun"], "error: begun/ledger.parquet: not there; it is written when a run ends"),
+        (["begun", "--worst", "0"], "error: --worst must be at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(script, tmp_path, arguments, message):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").touch()
+    done = script("ledger.py", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,422 @@
+"""report.md and report.html: what they say, what they leave out, and that foreign text stays text."""
+
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_lm.errors import UserError
+from qa_lm.reporting.charts import coverage_chart, loss_chart, recall_chart
+from qa_lm.reporting.markdown import escape, fenced, table
+from qa_lm.reporting.run_files import read_run
+from qa_lm.reporting.run_report import write_report
+from qa_lm.reporting.samples import COUNT, sample_answers
+from qa_lm.reporting.wording import counted, duration, listed, percent, printable
+from tests.report_example import (
+    ANSWERS,
+    BOARD,
+    CONFIG,
+    DATA,
+    ENVIRONMENT,
+    EPOCHS,
+    HOSTILE,
+    LEDGER,
+    METRICS,
+    PARTS,
+    answer,
+    hostile_folder,
+    run_folder,
+)
+
+
+def dashed(text: str) -> str:
+    """With the dash of the keyboard for the one of the page."""
+    return text.replace("\N{EN DASH}", "-")
+
+
+class Page(HTMLParser):
+    """The tags of a page and its visible text."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+        self.text = dashed(" ".join(" ".join(self.words).split()))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def both(folder: Path) -> tuple[Page, str]:
+    """The page read back, and the Markdown without its escapes."""
+    page = write_report(folder)
+    assert page == folder / "report.html"
+    parsed = Page(page)
+    assert parsed.open == []
+    plain = html.unescape((folder / "report.md").read_text(encoding="utf-8"))
+    return parsed, dashed(re.sub(r"\\([*_\[\]~$#+=-])", r"\1", plain))
+
+
+def test_both_say_the_same(tmp_path):
+    page, plain = both(run_folder(tmp_path))
+    for said in (
+        "What the model learnt from faq.jsonl",
+        "Run 2026-11-25/04-16-36",
+        "It has learnt nearly all that it was taught: of 512 asked of the 1,050 trained questions it answers 98.4%",
+        "Of 308 held-out pairs (validation) it answers 56.8%, 95% interval 51.2-62.2%, clearly more than copying",
+        "By kind (validation): unseen fact 0.0% of 133.",
+        "Of 40 held-out pairs (test) it answers 10.0%, 95% interval 4.0-23.0%, clearly less than copying the answer of",
+        "Of its answers 10.0% do not end by themselves (train).",
+        "Mind the 2 warnings below.",
+        "faq.jsonl: 1,358 pairs, 1,050 trained and 308 held out for validation",
+        "by question, seed 7; held out: unseen fact 133",
+        "2 lines that are no pair",
+        "16.4 per pair, 5.6 of them its answer with EOS; tokenizer bpe",
+        "llama, 2.9 million parameters, width 256, layers 1, context 256",
+        "muon; learning rate 0.0045, linear; 16 rows of 64 tokens a batch",
+        "3 of at most 60, stopped early; the best is epoch 2, by val/loss; its validation loss 3.5000",
+        "2 min 5 s in all, 90 s of it training steps, 11,431 tokens a second, 0.78 GB of memory at most",
+        "2 (best)",
+        "6.8335",
+        "trained in no words at all: its answer is a guess",
+        "Probabilities are calibrated (isotonic) on 133 answers",
+        "Brier score 0.083",
+        "3 of 3, chosen to show",
+        "✗ wrong",
+        "I do not know",
+        "12.5%",
+        "faq.jsonl:12",
+        "never learnt; high loss",
+        "few held-out pairs",
+        "repeats of an earlier pair: 50",
+        "python scripts/train.py experiment=recall 'data.path=my pairs.jsonl'",
+        "The code had changes that are in no commit",
+        "torch 2.13.0",
+    ):
+        assert said in page.text, said
+        assert said in " ".join(plain.split()), said
+    assert "hydra.run.dir" not in page.text + plain
+
+
+def test_the_tables_hold_the_numbers(tmp_path):
+    _, plain = both(run_folder(tmp_path))
+    assert (
+        "| Held out for validation: all held-out pairs | every pair that was kept from training | 308 | "
+        "56.8% (51.2-62.2%) | 40.0% (35.0-45.0%) | 1.0% (0.0-2.0%) | 90.0% (80.0-95.0%) | 93.0% (90.0-96.0%) |"
+    ) in plain
+    assert "| Trained | 512 | 90.0% | 3 | 2 | 97.0% |" in plain
+    assert "| 0.90 | 40.0% | 97.0% |" in plain
+    assert "| 3 | 1.1250 | - | 75.0% | - |" in plain
+    assert "| faq.jsonl:12 | Which? | That. | - | 1 | 0.80 | never learnt; high loss |" in plain
+
+
+def test_nothing_comes_from_outside(tmp_path):
+    page, _ = both(run_folder(tmp_path))
+    assert not {"script", "link", "iframe", "object", "a", "img"} & set(page.tags)
+    assert not {"src", "href", "srcset"} & {name for name, _ in page.attributes}
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
+
+
+def test_foreign_text_stays_text_in_html(tmp_path):
+    folder = hostile_folder(tmp_path)
+    page, _ = both(folder)
+    assert not {"script", "img"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert page.text.count("<script>document.title='ran'</script>") >= 12
+    assert "\x07" not in page.text
+    assert "\u202e" not in page.text
+
+
+def test_foreign_text_stays_text_in_markdown(tmp_path):
+    folder = hostile_folder(tmp_path)
+    write_report(folder)
+    written = (folder / "report.md").read_text(encoding="utf-8")
+    prose = re.sub(r"^(`{3,})text\n.*?\n\1$", "", written, flags=re.MULTILINE | re.DOTALL)
+    assert prose != written
+    assert set(re.findall(r"<[^>]*>", prose)) == {"<br>"}
+    assert "`" not in prose
+    for block in re.findall(r"(?:^\|.*\n)+", prose, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+    titles = re.findall(r"^#+ .*", prose, flags=re.MULTILINE)
+    assert len(titles) == 10
+    assert "# y" not in titles
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b\\|c", "a&#124;b&#92;&#124;c"),
+        ("`code` <b>&amp;", "&#96;code&#96; &#60;b&#62;&#38;amp;"),
+        ("*_[x](y)~$", "\\*\\_\\[x\\](y)\\~\\$"),
+        ("# a\r\n- b\n1. c\n---", "\\# a<br>\\- b<br>1\\. c<br>\\---"),
+        ("  -0.3% 3.5", "-0.3% 3.5"),
+        ("서울 🙂", "서울 🙂"),
+    ],
+)
+def test_markdown_escapes(text, expected):
+    assert str(escape(text)) == expected
+
+
+def test_markdown_tables_and_blocks():
+    assert (
+        str(table(["a|", "b"], [["1\n2", "<x>"]], "lr")) == "| a&#124; | b |\n| --- | ---: |\n| 1<br>2 | &#60;x&#62; |"
+    )
+    assert str(fenced("a ```` b")) == "`````text\na ```` b\n`````"
+    assert escape(escape("<")) == "&#60;"
+
+
+def test_numbers_in_words():
+    assert [dashed(percent(share)) for share in (1, 0.9999, 0.98, 0.0001, 0, None, float("nan"))] == [
+        *("100.0%", ">99.9%", "98.0%", "<0.1%", "0.0%", "-", "-")
+    ]
+    assert [dashed(duration(seconds)) for seconds in (4.23, 74, 725, 7800, None)] == [
+        *("4.2 s", "74 s", "12 min 5 s", "2 h 10 min", "-")
+    ]
+    assert (counted(1, "pair"), counted(3610, "pair")) == ("1 pair", "3,610 pairs")
+    assert (listed(["a", "b", "c"]), listed(list("abcdef"))) == ("a, b and c", "a, b, c and 3 more")
+    assert printable("a\r\nb\x00\ud800c\tд") == "a\nb\N{REPLACEMENT CHARACTER}?c\tд"
+
+
+def test_curves_stand_where_their_values_are(tmp_path):
+    run = read_run(run_folder(tmp_path))
+    loss, recall, coverage = loss_chart(run), recall_chart(run), coverage_chart(run)
+    assert loss
+    assert recall
+    assert coverage
+    assert [tick.label for tick in loss.x_ticks] == ["1", "2", "3"]
+    assert loss.mark
+    assert loss.mark.label == "best: 2"
+    assert loss.mark.at == loss.lines[0].dots[1].x
+    assert [len(line.dots) for line in loss.lines] == [3, 2]
+    assert loss.lines[1].dots[1].words == "epoch 2, validation: 3.5000"
+    left, right, top, bottom = recall.box
+    assert recall.lines[0].dots[2].y == round(bottom - 0.75 * (bottom - top), 1)
+    assert [dot.x for dot in coverage.lines[0].dots] == [round(left + 0.4 * (right - left), 1), right]
+
+
+def test_a_line_goes_over_epochs_without_validation(tmp_path):
+    epochs = EPOCHS + "4,32,1.0,3.25,0.5,0.75\n"
+    loss = loss_chart(read_run(run_folder(tmp_path, epochs=epochs)))
+    assert loss
+    assert [line.path.count("L") for line in loss.lines] == [3, 2]
+
+
+def test_one_epoch(tmp_path):
+    folder = run_folder(tmp_path, epochs="\n".join(EPOCHS.splitlines()[:2]), metrics=METRICS | {"best_epoch": 1})
+    page, _ = both(folder)
+    loss = loss_chart(read_run(folder))
+    assert loss
+    assert [tick.label for tick in loss.x_ticks] == ["1"]
+    assert "best: 1" in page.text
+
+
+def test_many_epochs_are_thinned_but_the_best_is_there(tmp_path):
+    epochs = EPOCHS.splitlines()[0] + "".join(f"\n{n},{n},1.0,1.0,0.0,0.0" for n in range(1, 501))
+    folder = run_folder(tmp_path, epochs=epochs, metrics=METRICS | {"best_epoch": 333})
+    _, plain = both(folder)
+    rows = re.findall(r"^\| (\d+)(?: \(best\))? \| 1.0000", plain, flags=re.MULTILINE)
+    assert len(rows) == 21
+    assert {"1", "333", "500"} <= set(rows)
+    loss = loss_chart(read_run(folder))
+    assert loss
+    assert loss.lines[0].dots == []
+
+
+def test_no_validation(tmp_path):
+    folder = run_folder(
+        tmp_path,
+        epochs="epoch,step,train_loss,val_loss,val_exact_match,train_recall\n1,8,2.0,,,\n2,16,1.0,,,\n",
+        answers=[answer(1), answer(2, right=False)],
+        metrics=METRICS | {"best_epoch": 2, "epochs_run": 2, "best_val_loss": None},
+        board=None,
+    )
+    page, plain = both(folder)
+    assert "Nothing was held out" in page.text
+    assert (
+        "It has learnt a part of what it was taught: of 2 asked of the 1,050 trained questions it answers 1 (50.0%)"
+        in plain
+    )
+    assert recall_chart(read_run(folder)) is None
+    assert 'id="chart-loss"' in (folder / "report.html").read_text()
+    assert 'id="chart-recall"' not in (folder / "report.html").read_text()
+
+
+def test_no_board_no_ledger(tmp_path):
+    folder = run_folder(tmp_path, board=None, ledger_summary=None)
+    page, plain = both(folder)
+    for title in ("How well it answers", "Does it stop?", "When it may keep silent", "Pairs to look at twice"):
+        assert title not in page.text
+        assert title not in plain
+    assert "Of 1 question that were never trained it answers 0 exactly." not in plain
+    assert "Of 1 question that was never trained it answers 0 exactly." in plain
+
+
+def test_no_confidence(tmp_path):
+    page, plain = both(run_folder(tmp_path, board=BOARD | {"confidence": None}))
+    assert "How well it answers" in page.text
+    assert "When it may keep silent" not in page.text + plain
+
+
+def test_no_answers(tmp_path):
+    page, plain = both(run_folder(tmp_path, answers=[], board=None))
+    assert "No trained question was asked" in page.text
+    assert "Answers to look at" not in page.text + plain
+
+
+def test_only_the_configuration(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    page, _ = both(tmp_path)
+    assert "No trained question was asked" in page.text
+    assert "There is no report on the pairs." in page.text
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def nulled(content: Any) -> Any:
+    """The same with null for every number."""
+    if isinstance(content, dict):
+        return {key: nulled(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [nulled(value) for value in content]
+    return None if isinstance(content, int | float) else content
+
+
+def test_null_for_every_number(tmp_path):
+    parts = {name.removesuffix(".json"): nulled(content) for name, content in PARTS.items()}
+    folder = run_folder(tmp_path, answers=nulled(ANSWERS), config=nulled(CONFIG), **parts)
+    page, plain = both(folder)
+    assert "Whether it has learnt what it was taught was not measured." in page.text
+    assert "None" not in page.text + plain
+    assert "nan" not in page.text.split()
+
+
+def test_null_for_every_part(tmp_path):
+    folder = run_folder(
+        tmp_path,
+        board=dict.fromkeys(BOARD),
+        ledger_summary=dict.fromkeys(LEDGER),
+        data_report=dict.fromkeys(DATA),
+        metrics=dict.fromkeys(METRICS),
+        environment=dict.fromkeys(ENVIRONMENT),
+        config=dict.fromkeys(CONFIG),
+    )
+    page, plain = both(folder)
+    assert "None" not in page.text.replace(page.text[page.text.index("Every setting") :], "") + plain
+
+
+def test_a_report_is_written_again_the_same(tmp_path):
+    folder = run_folder(tmp_path)
+    page = write_report(folder)
+    first = page.read_bytes()
+    assert write_report(folder).read_bytes() == first
+    assert not list(folder.glob(".report*"))
+
+
+def test_the_picture_is_shown_in_markdown_where_it_is(tmp_path):
+    folder = run_folder(tmp_path)
+    _, plain = both(folder)
+    assert "loss_curve.png" not in plain
+    (folder / "loss_curve.png").write_bytes(b"")
+    _, plain = both(folder)
+    assert "![Train and validation loss by epoch](loss_curve.png)" in plain
+
+
+def test_samples_are_a_mix():
+    answers = [answer(n, "train", n != 400) for n in range(500)] + [
+        answer(n, "validation", n < 520) for n in range(500, 900)
+    ]
+    samples = sample_answers(answers)
+    assert len(samples) == COUNT
+    kinds = [(sample["kind"], sample["mark"]) for sample in samples]
+    assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [7, 1, 6, 6]
+    assert samples == sample_answers(answers)
+    assert [sample["kind"] for sample in samples] == sorted((sample["kind"] for sample in samples), reverse=True)
+    assert {"question 0", "question 400", "question 499", "question 899"} <= {sample["question"] for sample in samples}
+
+
+def test_samples_of_few_and_of_long_answers():
+    assert sample_answers([]) == []
+    shown = sample_answers(
+        [answer(1, "validation", right=False, generated="x" * 5000, answer="", normalised_exact_match=True)]
+    )
+    assert [sample["mark"] for sample in shown] == ["nearly"]
+    assert shown[0]["generated"] == "x" * 600 + "… (cut; 5,000 characters)"
+
+
+MEASURE = """<script>
+addEventListener('load', () => {
+  const root = document.documentElement;
+  parent.postMessage([document.title === 'ran', root.scrollWidth, root.clientWidth].join(' '), '*');
+});
+</script>"""
+FRAME = """<!doctype html><p id="measured"></p>
+<script>addEventListener('message', (event) => document.getElementById('measured').textContent = event.data);</script>
+<iframe src="NAME" width="360" height="800" style="border: 0"></iframe>"""
+
+
+def in_browser(page: Path) -> tuple[bool, int, int]:
+    """Whether the planted script ran, the width of the page's content, and that of its frame.
+
+    A frame of 360 pixels, because windows of a browser cannot be this narrow.
+    """
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium on PATH: the page was not opened in a browser")
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.replace("NAME", page.name))
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    more = "--disable-component-update --disable-sync --virtual-time-budget=3000 --window-size=900,900 --dump-dom"
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    command = [browser, *quiet.split(), *more.split(), profile, frame.as_uri()]
+    dump = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'<p id="measured">(true|false) (\d+) (\d+)</p>', dump)
+    assert found, dump[-2000:]
+    return found[1] == "true", int(found[2]), int(found[3])
+
+
+@pytest.mark.slow
+def test_in_a_browser(tmp_path):
+    text = write_report(hostile_folder(tmp_path)).read_text(encoding="utf-8")
+    # Without its Content-Security-Policy, so that the escaping alone has to hold, and the measuring script may run.
+    unguarded = re.sub(r"<meta http-equiv=\"Content-Security-Policy\".*\n", "", text)
+    assert unguarded != text
+    page = tmp_path / "unguarded.html"
+    page.write_text(unguarded.replace("</head>", MEASURE + "</head>"), encoding="utf-8")
+    ran, content, frame = in_browser(page)
+    assert not ran
+    assert content <= frame <= 360
+
+    # The same check sees a script that does run, and a page that is too wide.
+    wide = f'</h1>{HOSTILE}<div style="width: 700px">wide</div>'
+    page.write_text(page.read_text(encoding="utf-8").replace("</h1>", wide), encoding="utf-8")
+    ran, content, frame = in_browser(page)
+    assert ran
+    assert content > frame
