@@ -6,12 +6,15 @@ the result into plain objects.
 
 import difflib
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from qa_lm.config import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 
 def register_schema() -> None:
@@ -96,3 +99,40 @@ def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
 def resolved_yaml(config: TrainConfig) -> str:
     """The configuration as YAML text, with no interpolation left."""
     return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration of a run, from its config.yaml.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another schema.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: is no configuration of a run: {first_line(error)}") from None
+    assert isinstance(found, TrainConfig)
+    return found
+
+
+def data_config(overrides: list[str]) -> DataConfig:
+    """The data settings that overrides such as `data.path=faq.csv` name; the others are the schema's.
+
+    Raises:
+        UserError: an override is no `data.KEY=VALUE`, or its value is of the wrong type.
+    """
+    known = {each.name for each in fields(DataConfig)}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" not in override or not key.startswith("data."):
+            raise UserError(f"{override}: give settings of the data as data.KEY=VALUE, such as data.path=faq.jsonl")
+        if key.removeprefix("data.") not in known:
+            raise unknown_key(key)
+    try:
+        given = OmegaConf.from_dotlist(overrides)
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), given.get("data", {})))
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{' '.join(overrides)}: {first_line(error)}") from None
+    assert isinstance(found, DataConfig)
+    return found

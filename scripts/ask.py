@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 from qa_lm.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qa_lm.answering.answerer import Answer, Answerer
-    from qa_lm.answering.generate import Sampling
+    from qa_lm.answering.explanation import Explanation
+    from qa_lm.answering.relations import TrainedPairs
+    from qa_lm.answering.sampling import Sampling
+
+UNKNOWN = "I don't know"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest tokens that sum to P (default 1)"
     )
+    parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
+    parser.add_argument(
+        "--precision", type=float, metavar="P", help="'I don't know' so often that P of the other answers are right"
+    )
+    parser.add_argument("--explain", action="store_true", help="show how sure it is, and the nearest trained questions")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
     return parser
 
@@ -72,6 +83,9 @@ def _check(options: argparse.Namespace) -> None:
         "--top-k and --top-p need --temperature above 0": options.temperature > 0
         or (options.top_k == 0 and options.top_p == 1),
         "give a question or --file, not both": not (options.question and options.file),
+        "--abstain-below must be from 0 to 1": options.abstain_below is None or 0 <= options.abstain_below <= 1,
+        "--precision must be from 0 to 1": options.precision is None or 0 <= options.precision <= 1,
+        "give --abstain-below or --precision, not both": None in (options.abstain_below, options.precision),
     }
     for rule, holds in rules.items():
         if not holds:
@@ -97,19 +111,22 @@ def _ask(options: argparse.Namespace, questions: list[str]) -> None:
     import transformers
 
     from qa_lm.answering.answerer import Answerer
-    from qa_lm.answering.generate import Sampling
+    from qa_lm.answering.sampling import Sampling
 
     transformers.utils.logging.disable_progress_bar()
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
     answerer = Answerer.load(options.run)
+    show = _shower(options, answerer)
     if questions:
         for answer in answerer.answer(questions, options.max_new_tokens, sampling):
-            _show(answer, options.json)
+            show(answer)
     else:
-        _talk(answerer, options, sampling)
+        _talk(answerer, options, sampling, show)
 
 
-def _talk(answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling") -> None:
+def _talk(
+    answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling", show: "Callable[[Answer], None]"
+) -> None:
     if sys.stdin.isatty():
         import readline  # noqa: F401  # its import gives input() editing and a history
 
@@ -128,11 +145,69 @@ def _talk(answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling
         except UserError as error:
             print(error, file=sys.stderr)
             continue
-        _show(answer, options.json)
+        show(answer)
 
 
-def _show(answer: "Answer", as_json: bool) -> None:
-    print(json.dumps(asdict(answer), ensure_ascii=False) if as_json else answer.answer, flush=True)
+def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Answer], None]":
+    """What prints an answer as the options want it.
+
+    Raises:
+        UserError: they want what the model's folder does not have.
+    """
+    threshold, trained = _threshold(options, answerer), _trained(options)
+
+    def show(answer: "Answer") -> None:
+        abstained = threshold is not None and answer.probability is not None and answer.probability < threshold
+        explanation = _explained(answer.question, trained) if trained else None
+        if options.json:
+            record = asdict(answer) | ({} if threshold is None else {"abstained": abstained})
+            record |= asdict(explanation) if explanation else {}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+            return
+        print(UNKNOWN if abstained else answer.answer, flush=True)
+        if explanation:
+            print("\n".join(_in_words(answer, explanation)), flush=True)
+
+    return show
+
+
+def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | None:
+    if options.abstain_below is None and options.precision is None:
+        return None
+    if answerer.calibration is None:
+        raise UserError(
+            f"{options.run}: has no calibration, so it cannot say how sure it is: too few of the pairs asked at the end "
+            "of training were right, or too few wrong"
+        )
+    if options.precision is None:
+        return float(options.abstain_below)
+    return answerer.calibration.threshold_for(options.precision)
+
+
+def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
+    if not options.explain:
+        return None
+    from qa_lm.answering.explanation import TRAINED_FILE, read_trained_pairs
+
+    trained = read_trained_pairs(options.run)
+    if trained is None:
+        raise UserError(f"--explain: {options.run}: holds no {TRAINED_FILE}; give the folder of a run with ledger=true")
+    return trained
+
+
+def _explained(question: str, trained: "TrainedPairs") -> "Explanation":
+    from qa_lm.answering.explanation import explain  # scikit-learn takes a second
+
+    return explain(question, trained)
+
+
+def _in_words(answer: "Answer", explanation: "Explanation") -> list[str]:
+    sure = "" if answer.probability is None else f"right with probability {answer.probability:.1%}; "
+    return [
+        f"  {sure}mean log-probability of a token {answer.log_probability:.3f}",
+        f"  this question: {explanation.question_is}; the nearest trained ones:",
+        *(f"  {each.similarity:.2f}  {each.question}  ->  {each.answer}" for each in explanation.nearest),
+    ]
 
 
 if __name__ == "__main__":

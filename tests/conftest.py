@@ -14,7 +14,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 import pytest
 import torch
 
-from qa_lm.config import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig
+from qa_lm.config import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig, Weights
 from qa_lm.data.cache import cache_folder, made_folder
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
@@ -95,7 +95,8 @@ def small_config(**changes: object) -> TrainConfig:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """A finished run, long enough to have learnt most of its pairs."""
-    return train(small_config(trainer__max_epochs=25, early_stopping__patience=None), tmp_path_factory.mktemp("run"))
+    config = small_config(trainer__max_epochs=60, early_stopping__patience=None, export_weights=Weights.last)
+    return train(config, tmp_path_factory.mktemp("run"))
 
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -1,6 +1,7 @@
 """The ledger: what each step said of its pairs, kept whole; and what a person is told of them."""
 
 import json
+import random
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from qa_lm.data.accord import accord_of
 from qa_lm.data.collate import Collate
 from qa_lm.data.datamodule import PairsDataModule
 from qa_lm.data.outvoted import outvoted
@@ -19,10 +21,10 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.splits import Split
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.histories import high, histories
+from qa_lm.training.histories import LOSS_WEIGHT, OUTVOTED, high, histories, suspicion
 from qa_lm.training.ledger import Ledger
 from qa_lm.training.train import train
-from tests.conftest import builtin, encoded, small_config, table_of
+from tests.conftest import SHARED_DATA, builtin, encoded, read, small_config, table_of
 from tests.test_modeling import build
 
 ROW, EPOCHS, LONG = 64, 16, 45
@@ -138,7 +140,7 @@ def test_a_run_that_goes_on_from_a_finished_epoch_has_the_same_ledger(store, tmp
 def test_steps_are_moved_in_several_parts(store, monkeypatch):
     whole, _, _ = fitted(store, False, 1, 1)
     monkeypatch.setattr("qa_lm.training.ledger.STEPS", 2)
-    waiting = []
+    waiting: list[int] = []
 
     class Watching(pl.Callback):
         def on_train_batch_end(self, trainer, *_):
@@ -242,9 +244,40 @@ def test_an_answer_that_stands_alone_against_most_is_outvoted(tmp_path):
     assert outvoted(table, np.arange(27)) == expected
     assert outvoted(table, np.arange(1, 27)) == {7: expected[7], 10: expected[10]}  # pair 0 is not trained
     assert outvoted(table, np.arange(0)) == {}
-    assert (
-        outvoted(table_of([Pair("Who?", "x"), Pair("Where?", "x"), Pair("When?", "y")], tmp_path), np.arange(3)) == {}
-    )
+    strangers = table_of([Pair("Who?", "x"), Pair("Where?", "x"), Pair("When?", "y")], tmp_path)
+    assert outvoted(strangers, np.arange(3)) == {}
+
+
+def test_a_foreign_answer_is_in_no_accord_with_its_question(tmp_path):
+    """Ten commands with five questions each, of which two have each other's answers."""
+    names = [name * 2 for name in ("axel", "brno", "cdkr", "dhol", "erfu", "fjrd", "gnom", "hxak", "inuk", "jolt")]
+    pairs = [Pair(f"{name}: what is its mode number {i}", f"{name} --{'xyzuv'[i]}") for name in names for i in range(5)]
+    pairs[7], pairs[31] = pairs[7]._replace(answer=pairs[31].answer), pairs[31]._replace(answer=pairs[7].answer)
+    table = table_of(pairs, tmp_path)
+    found = accord_of(table, np.arange(50))
+    assert set(np.argsort(found)[:2]) == {7, 31}
+    assert found[[7, 31]].max() < 0.1 < 0.5 < np.delete(found, [7, 31]).min()
+    without = np.delete(np.arange(50), 3)
+    assert accord_of(table, without).shape == (49,)
+    assert set(without[np.argsort(accord_of(table, without))[:2]]) == {7, 31}
+    assert accord_of(table, np.arange(0)).shape == (0,)
+    assert np.isfinite(accord_of(table_of([Pair("same", "same")] * 3, tmp_path), np.arange(3))).all()
+
+
+def test_pairs_are_compared_within_blocks_of_neighbours(tmp_path, monkeypatch):
+    pairs = builtin("capitals")[:70]
+    table = table_of(pairs, tmp_path)
+    halves = [accord_of(table_of(half, tmp_path), np.arange(35)) for half in (pairs[:35], pairs[35:])]
+    monkeypatch.setattr("qa_lm.data.accord.BLOCK", 40)
+    np.testing.assert_allclose(accord_of(table, np.arange(70)), np.concatenate(halves), atol=1e-5)
+
+
+def test_suspicion_adds_what_each_witness_says():
+    loss, accord = np.array([1.0, 2, 3, np.nan]), np.array([0.9, 0.1, 0.5, 0.5])
+    found = suspicion(loss, accord, np.array([False, False, True, False]))
+    accord_says, loss_says = np.log([1, 4, 4 / 3, 4 / 3]), np.log([4 / 3, 2, 4, 1])
+    np.testing.assert_allclose(found, accord_says + LOSS_WEIGHT * loss_says + [0, 0, OUTVOTED, 0], rtol=1e-6)
+    assert suspicion(loss[:0], accord[:0], np.zeros(0, bool)).shape == (0,)
 
 
 def test_the_files_of_a_run(long_run):
@@ -314,3 +347,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(script, tmp_path, arguments, mess
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_wrong_answers_are_among_the_most_suspicious(script, tmp_path, seed):
+    """Of 4,000 commands and their descriptions 3% get each other's command: four of five stand among the worst 5%."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real pairs at {SHARED_DATA}")
+    pairs = read(SHARED_DATA / "tldr_en.jsonl.gz")[:4040]
+    planted = random.Random(seed).sample(range(4000), 120)
+    answers = [pairs[index].answer for index in [*planted[1:], planted[0]]]
+    for index, answer in zip(planted, answers, strict=True):
+        pairs[index] = pairs[index]._replace(answer=answer)
+    for name, part in (("train", pairs[:4000]), ("held_out", pairs[4000:])):
+        lines = [json.dumps({"question": pair.question, "answer": pair.answer}) for pair in part]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    done = script(
+        *("train.py", "experiment=recall", "data.path=train.jsonl", "data.validation_path=held_out.jsonl"),
+        *("hydra.run.dir=run", "evaluation.max_pairs=0"),
+    )
+    assert done.returncode == 0, done.stderr
+    worst = sorted(ledger_of(tmp_path / "run"), key=lambda row: -row["suspicion"])[:200]
+    found = {int(row["place"].partition(":")[2]) - 1 for row in worst}
+    assert len(found & set(planted)) >= 0.8 * 120

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qa_lm.answering.evaluate import evaluate_pairs, exact_match
+from qa_lm.answering.evaluate import Asked, evaluate_pairs, exact_match
 from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.errors import UserError
@@ -95,7 +95,7 @@ def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch)
         known = int(sums.exact)
         if known not in seen:
             seen.add(known)
-            answers = evaluate_pairs(model, gpt2, template, pairs, examples, "train", None, None, 4, 1)
+            answers = evaluate_pairs(model, gpt2, template, Asked("train", pairs, examples), None, 4, 1)
             assert exact_match(answers) == known / 10
         optimizer.zero_grad()
         (sums.loss / sums.weight).backward()

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from qa_lm.answering.evaluate import evaluate_pairs
+from qa_lm.answering.evaluate import Asked, evaluate_pairs
 from qa_lm.config import OptimizerKind, ScheduleKind
 from qa_lm.data.batching import PackedRows
 from qa_lm.data.collate import Collate
@@ -261,7 +261,7 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
         if found > 150:
             break
     assert 100 < found < 350
-    answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, None, 64, 64)
+    answers = evaluate_pairs(model, tokenizer, template, Asked("train", pairs, examples), None, 64, 64)
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():

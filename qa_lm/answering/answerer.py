@@ -82,7 +82,7 @@ class Answerer:
                 stopped=each.stopped,
                 tokens=len(each.ids),
                 log_probability=each.mean_log_probability,
-                probability=self.calibration and self.calibration.probability(each.mean_log_probability),
+                probability=self.calibration.probability(each.mean_log_probability) if self.calibration else None,
             )
             for question, each in zip(questions, found, strict=True)
         ]

@@ -76,13 +76,13 @@ def _share(pairs: list[EvaluatedPair], value: Callable[[EvaluatedPair], float]) 
 
 
 def _stopping(pairs: list[EvaluatedPair]) -> dict[str, Any]:
-    probabilities = [math.exp(pair.eos_log_probability) for pair in pairs]
+    probabilities = [math.exp(pair.eos_log_probability) for pair in pairs if not math.isnan(pair.eos_log_probability)]
     return {
         "n": len(pairs),
         "stop_rate": sum(pair.stopped for pair in pairs) / len(pairs),
         "cut_early": sum(_begins(pair.answer, pair.generated) for pair in pairs),
         "run_on": sum(_begins(pair.generated, pair.answer) for pair in pairs),
-        "eos_probability": sum(probabilities) / len(pairs),
+        "eos_probability": sum(probabilities) / len(probabilities) if probabilities else None,
     }
 
 
@@ -101,7 +101,7 @@ def _warnings(stopping: list[dict[str, Any]]) -> list[str]:
                 "were cut at the length limit"
             )
         # What was never trained may well end elsewhere.
-        if found["split"] == "train" and found["eos_probability"] < WARN_BELOW:
+        if found["split"] == "train" and (found["eos_probability"] or 0) < WARN_BELOW:
             warnings.append(
                 "after the true answer of a trained pair the model ends with probability "
                 f"{found['eos_probability']:.1%} on average: train longer, if answers must stop"

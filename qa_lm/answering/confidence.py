@@ -161,3 +161,23 @@ def as_board(calibration: Calibration | None) -> dict[str, Any] | None:
         return None
     kept = ("method", "fitted_on", "brier", "curve")
     return {name: value for name, value in asdict(calibration).items() if name in kept}
+
+
+def on_pairs(
+    calibration: Calibration | None, answers: Sequence[EvaluatedPair], threshold: float | None
+) -> dict[str, Any] | None:
+    """What the board says of a calibration on other pairs than it was fitted on, and of abstaining below a point."""
+    found = as_board(calibration)
+    if found is None or not answers:
+        return found
+    probabilities = np.array([each.probability for each in answers])
+    right = np.array([each.exact_match for each in answers])
+    found |= {
+        "brier": float(((probabilities - right) ** 2).mean()),
+        "curve": coverage_and_precision(probabilities, right),
+    }
+    if threshold is not None:
+        answered = probabilities >= threshold
+        precision = float(right[answered].mean()) if answered.any() else None
+        found["abstaining"] = {"threshold": threshold, "coverage": float(answered.mean()), "precision": precision}
+    return found

@@ -15,6 +15,18 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import TextTokenizer
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The pairs of one split that are asked."""
+
+    split: str
+    pairs: list[Pair]
+    examples: list[Example]
+    """The pairs encoded, in the same order."""
+    held_out: list[str] | None = None
+    """Why each pair is held out, where that is known."""
+
+
 @dataclass
 class EvaluatedPair:
     """A pair and what the model answered: a line of answers.jsonl."""
@@ -44,7 +56,7 @@ class EvaluatedPair:
     log_probability: float
     """Mean of the answer's tokens, EOS included, in nats."""
     eos_log_probability: float
-    """Of EOS after the true answer, in nats."""
+    """Of EOS after the true answer, in nats; nan where that was not looked at."""
     probability: float | None = None
     """Calibrated probability that the answer is right; None where nothing is calibrated."""
 
@@ -53,13 +65,12 @@ def evaluate_pairs(
     model: PreTrainedModel,
     tokenizer: TextTokenizer,
     template: PromptTemplate,
-    pairs: Sequence[Pair],
-    examples: Sequence[Example],
-    split: str,
-    held_out: Sequence[str] | None,
+    asked: Asked,
     relations: Sequence[Relation] | None,
     batch_size: int,
     max_new_tokens: int,
+    drafts_hold: bool = True,
+    by_text: bool = False,
 ) -> list[EvaluatedPair]:
     """The model's greedy answer to each pair's question.
 
@@ -67,36 +78,35 @@ def evaluate_pairs(
         model: a causal LM of transformers.
         tokenizer: ids to text.
         template: how an answer is written.
-        pairs: what is asked.
-        examples: the pairs encoded, in the same order.
-        split: name of the pairs' split, for the record.
-        held_out: why each pair is held out, for the record.
+        asked: the pairs.
         relations: how each stands to the trained pairs, for the record.
         batch_size: answers decoded at once.
         max_new_tokens: longest answer; raised to the longest true one, so that no right answer is cut.
+        drafts_hold: whether true answers may serve as drafts, see `qa_lm.modeling.causal_lm.packs_exactly`.
+        by_text: whether an answer is exact whose text is, but for white space at its ends, whatever its ids: for models
+            that were trained otherwise.
     """
-    longest = max((len(example.answer_ids) for example in examples), default=1)
-    drafts = [Draft(example.ids[: example.prompt_tokens], example.answer_ids[:-1]) for example in examples]
-    found = greedy_answers(model, drafts, tokenizer.eos_id, max(max_new_tokens, longest), batch_size)
-    return [
-        _evaluated(
-            pair,
-            answer,
-            template.answer_from(tokenizer.decode(answer.ids)),
-            [*answer.ids, tokenizer.eos_id] == example.answer_ids,
-            split,
-            held_out[number] if held_out else "",
-            relations[number] if relations else None,
-        )
-        for number, (pair, example, answer) in enumerate(zip(pairs, examples, found, strict=True))
-    ]
+    longest = max((len(example.answer_ids) for example in asked.examples), default=1)
+    drafts = [Draft(example.ids[: example.prompt_tokens], example.answer_ids[:-1]) for example in asked.examples]
+    found = greedy_answers(model, drafts, tokenizer.eos_id, max(max_new_tokens, longest), batch_size, drafts_hold)
+    evaluated = []
+    for number, (pair, example, answer) in enumerate(zip(asked.pairs, asked.examples, found, strict=True)):
+        generated = template.answer_from(tokenizer.decode(answer.ids))
+        same = [*answer.ids, tokenizer.eos_id] == example.answer_ids or generated in pair.other_answers
+        if by_text:
+            generated = generated.strip()
+            same = same or generated in {each.strip() for each in (pair.answer, *pair.other_answers)}
+        held_out = asked.held_out[number] if asked.held_out else ""
+        relation = relations[number] if relations else None
+        evaluated.append(_evaluated(pair, answer, generated, same, asked.split, held_out, relation))
+    return evaluated
 
 
 def _evaluated(
     pair: Pair,
     answer: Continuation,
     generated: str,
-    same_ids: bool,
+    same: bool,
     split: str,
     held_out: str,
     relation: Relation | None,
@@ -106,7 +116,7 @@ def _evaluated(
         question=pair.question,
         answer=pair.answer,
         generated=generated,
-        exact_match=answer.stopped and (same_ids or generated in pair.other_answers),
+        exact_match=answer.stopped and same,
         normalised_exact_match=normalised_exact_match(generated, accepted),
         f1=f1(generated, accepted),
         stopped=answer.stopped,
@@ -114,8 +124,8 @@ def _evaluated(
         held_out=held_out,
         relation=relation.name if relation else "",
         nearest_question=relation.nearest_question if relation else "",
-        nearest_is_right=relation and relation.nearest_answer in accepted,
-        most_common_is_right=relation and relation.most_common_answer in accepted,
+        nearest_is_right=relation.nearest_answer in accepted if relation else None,
+        most_common_is_right=relation.most_common_answer in accepted if relation else None,
         log_probability=answer.mean_log_probability,
         eos_log_probability=answer.eos_log_probability,
     )

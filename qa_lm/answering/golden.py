@@ -73,8 +73,8 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
     for question, prompt, (prompt_ids, _) in zip(questions, prompts, wanted, strict=True):
         if prompt != prompt_ids:
             raise UserError(
-                f"{folder}: the prompt of {question!r} has the ids {_shown(prompt)}, in training it had "
-                f"{_shown(prompt_ids)}\nThe tokenizer or the prompt template is not the one it was trained with."
+                f"{folder}: the prompt of {question!r} has other ids than in training: {_difference(prompt, prompt_ids)}"
+                "\nThe tokenizer or the prompt template is not the one it was trained with."
             )
     sure = [number for number, (_, answer_ids) in enumerate(wanted) if answer_ids is not None]
     drafts = [Draft(prompts[number], wanted[number][1]) for number in sure]
@@ -87,5 +87,9 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
             )
 
 
-def _shown(ids: list[int]) -> str:
-    return str(ids) if len(ids) <= 12 else f"{str(ids[:12])[:-1]}, ...] ({len(ids)})"
+def _difference(ids: list[int], wanted: list[int]) -> str:
+    """Where two lists part, and a few ids of each from there."""
+    same = next((n for n, pair in enumerate(zip(ids, wanted, strict=False)) if pair[0] != pair[1]), None)
+    place = min(len(ids), len(wanted)) if same is None else same
+    found, before = (each[place : place + 8] or "nothing" for each in (ids, wanted))
+    return f"from place {place + 1} on {found} instead of {before}"

@@ -1,4 +1,4 @@
-"""How a pair that was not trained stands to those that were; and what copying from them would answer."""
+"""How a pair stands to those that were trained; and what copying from them would answer."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ import numpy as np
 
 from qa_lm.answering.metrics import normalised_answer
 from qa_lm.data.nearest import TrainedQuestions
-from qa_lm.data.pairs import Pair
+from qa_lm.data.pairs import Pair, normalised_question
 
+TRAINED = "trained question"
 NEAR = "near-duplicate of a trained question"
 KNOWN_ANSWER = "answer occurs in training"
 NEW = "wholly new"
-RELATIONS = (NEAR, KNOWN_ANSWER, NEW)
-"""Of held-out pairs; the first that holds."""
+RELATIONS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
+"""The first that holds; trained is a question but for case, spaces and final punctuation."""
 MOST = 200_000
 """Most trained pairs that others are compared with: finding the nearest takes memory and time."""
 
@@ -51,6 +52,7 @@ class TrainedPairs:
         self._known = {normalised_answer(answer) for answer in answers}
         # Of several the first in order, so that the order of the file decides nothing.
         self.most_common = min(Counter(answers).items(), key=lambda item: (-item[1], item[0]))[0]
+        self._asked = set(map(normalised_question, questions))
         self.index = TrainedQuestions(self.questions)
 
     def relations(self, pairs: Sequence[Pair]) -> list[Relation]:
@@ -62,6 +64,8 @@ class TrainedPairs:
         ]
 
     def _name(self, pair: Pair, near: bool) -> str:
+        if normalised_question(pair.question) in self._asked:
+            return TRAINED
         if near:
             return NEAR
         accepted = (pair.answer, *pair.other_answers)

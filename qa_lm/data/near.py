@@ -81,7 +81,7 @@ def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray
 
     for place, question in enumerate(questions):
         if place in is_wanted:
-            chunk.append(_pieces(normalised_question(question)))
+            chunk.append(pieces_of(normalised_question(question)))
             if len(chunk) == CHUNK:
                 flush()
     flush()
@@ -91,8 +91,8 @@ def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray
     return np.concatenate(bands)[in_order], rows[in_order]
 
 
-def _pieces(text: str) -> np.ndarray:
-    """Hashes of the different pieces, ascending, int32 from 0."""
+def pieces_of(text: str) -> np.ndarray:
+    """Hashes of the text's different pieces, ascending, int32 from 0."""
     found = {_piece_hash(text[i : i + PIECE]) for i in range(max(1, len(text) - PIECE + 1))}
     return np.array(sorted(found), np.int32)
 

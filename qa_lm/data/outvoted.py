@@ -5,12 +5,10 @@ questions. Where two answers are given twice or more, both may be right, as with
 template: only an answer that is given once is outvoted.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from qa_lm.data.pairs import normalised_question, text_key
-from qa_lm.data.table import BATCH, PairTable
+from qa_lm.data.table import PairTable
 
 SAME_QUESTION, SAME_FACT, NEAR_DUPLICATE = "the same question", "the same fact", "a near-duplicate"
 MOST_PAIRS = 200_000
@@ -24,7 +22,7 @@ def outvoted(table: PairTable, indices: np.ndarray) -> dict[int, tuple[str, int]
         table: all pairs.
         indices: places of the pairs that are looked at, ascending.
     """
-    answers = np.fromiter((text_key(normalised_question(answer)) for _, answer in _texts(table, indices)), np.uint64)
+    answers = np.fromiter((text_key(normalised_question(answer)) for _, answer in table.texts(indices)), np.uint64)
     alone = np.arange(1, len(indices) + 1, dtype=np.uint64)
     facts = table.numbers("group_key")[indices]
     found: dict[int, tuple[str, int]] = {}
@@ -38,21 +36,13 @@ def outvoted(table: PairTable, indices: np.ndarray) -> dict[int, tuple[str, int]
     return {pair: case for pair, case in found.items() if not _accepts(table, pair, case[1])}
 
 
-def _texts(table: PairTable, indices: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Question and answer of these pairs, in ascending order."""
-    for number, batch in enumerate(table.batches()):
-        begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
-        for index in indices[begin:end] - number * BATCH:
-            yield batch[index].question, batch[index].answer
-
-
 def _near(table: PairTable, indices: np.ndarray) -> np.ndarray:
     """Groups of near-duplicate questions; every pair its own where there are too many."""
     if len(indices) > MOST_PAIRS:
         return np.arange(len(indices))
     from qa_lm.data.near import near_groups  # scipy and datasketch take a second
 
-    questions = (question for question, _ in _texts(table, indices))
+    questions = (question for question, _ in table.texts(indices))
     return near_groups(questions, table.numbers("normalised_key")[indices])
 
 

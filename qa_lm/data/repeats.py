@@ -106,6 +106,32 @@ def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarr
             found.first_contradictions.append(sorted(part[begin : begin + of_question[number]].tolist())[:LISTED])
 
 
+def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> float:
+    """Share of a sample of the trained pairs that a model can answer which gives each question one answer.
+
+    Where the pairs of one question disagree, that is the answer that most of the trained ones have; of several the one
+    that suits the sample best.
+
+    Args:
+        table: all pairs.
+        trained: places of the trained pairs.
+        sample: places of those that are asked.
+    """
+    questions, answers = table.numbers("question_key"), table.numbers("answer_key")
+    asked = np.unique(questions[sample])
+    same = trained[np.isin(questions[trained], asked)]
+    counts = Counter(zip(questions[same].tolist(), answers[same].tolist(), strict=True))
+    most: dict[int, int] = {}
+    for (question, _), count in counts.items():
+        most[question] = max(most.get(question, 0), count)
+    in_sample = Counter(zip(questions[sample].tolist(), answers[sample].tolist(), strict=True))
+    best: dict[int, int] = {}
+    for (question, answer), count in in_sample.items():
+        if counts[question, answer] == most[question]:
+            best[question] = max(best.get(question, 0), count)
+    return sum(best.values()) / max(1, len(sample))
+
+
 def _most_accepted(pairs: list[Pair]) -> int:
     """How many of these pairs of one question the best single answer satisfies."""
     return max(Counter(answer for pair in pairs for answer in {pair.answer, *pair.other_answers}).values())

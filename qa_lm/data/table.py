@@ -131,6 +131,13 @@ class PairTable:
                 columns = (column.to_pylist() for column in reader.get_batch(number).columns)
                 yield [_pair(*row) for row in zip(*columns, strict=True)]
 
+    def texts(self, indices: np.ndarray) -> Iterator[tuple[str, str]]:
+        """Question and answer of the pairs at these places, which ascend."""
+        for number, batch in enumerate(self.batches()):
+            begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
+            for index in indices[begin:end] - number * BATCH:
+                yield batch[index][:2]
+
     def place(self, index: int) -> str:
         """`file:line` of a pair."""
         return f"{self.sources[self.numbers('source')[index]]}:{self.numbers('line')[index]}"

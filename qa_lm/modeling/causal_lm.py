@@ -130,6 +130,23 @@ def _known_arguments(architecture: str, extra: dict[str, Any]) -> set[str]:
 
 
 @torch.no_grad()
+def packs_exactly(model: PreTrainedModel) -> bool:
+    """Whether sequences side by side in a row, through body and head apart, have the logits that each has alone.
+
+    So it is for the architectures that qa_lm trains; others may scale their logits, or not take positions.
+    """
+    model.eval()
+    ids = torch.arange(1, 10, device=model.device)[None] % model.config.vocab_size
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]], device=model.device)
+    try:
+        packed = head(model)(hidden_states(model, ids, positions))[0]
+        alone = torch.cat([model(input_ids=part).logits[0] for part in (ids[:, :4], ids[:, 4:])])
+    except (TypeError, AttributeError, ValueError, RuntimeError):
+        return False
+    return torch.allclose(packed.float(), alone.float(), atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
 def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
     if not isinstance(model.get_output_embeddings(), nn.Linear):
         raise UserError(f"model.architecture={architecture}: its head is not one matrix; choose another")

@@ -18,6 +18,7 @@ MEANINGS = {
     "all held-out pairs": "every pair that was kept from training",
     "all test pairs": "every pair that was kept for the test",
     "all pairs": "every pair that was asked",
+    "trained question": "asked in training too, perhaps with another answer",
     "near-duplicate of a trained question": "held out, but worded almost as a trained question is",
     "answer occurs in training": "no question like it was trained, but its answer was",
     "wholly new": "no question like it, and not its answer: only a rule, or luck, gives it",

@@ -56,10 +56,11 @@ def board_lines(board: dict[str, Any]) -> list[str]:
         )
     lines = straight(rows)
     for found in board["stopping"]:
+        end = found["eos_probability"]
         lines.append(
             f"Stopping, {found['split']}: {found['stop_rate']:.1%} of {found['n']:,} answers stop by themselves, "
-            f"{found['cut_early']:,} end too early, {found['run_on']:,} run on; EOS after the true answer has "
-            f"probability {found['eos_probability']:.1%}."
+            f"{found['cut_early']:,} end too early, {found['run_on']:,} run on"
+            + ("." if end is None else f"; EOS after the true answer has probability {end:.1%}.")
         )
     return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
 

@@ -1,5 +1,6 @@
 """What a trained model has learnt: its answers, how sure they are, and the board."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +9,8 @@ from transformers import PreTrainedModel
 
 from qa_lm.answering.board import board
 from qa_lm.answering.confidence import Calibration, as_board, calibrate
-from qa_lm.answering.evaluate import EvaluatedPair, evaluate_pairs
-from qa_lm.answering.relations import Relation, TrainedPairs, looked_through
+from qa_lm.answering.evaluate import Asked, EvaluatedPair, evaluate_pairs
+from qa_lm.answering.relations import TrainedPairs, looked_through
 from qa_lm.config import EvaluationConfig
 from qa_lm.data.splits import KINDS
 from qa_lm.training.prepare import PreparedData
@@ -28,30 +29,32 @@ class Assessment:
 
 def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig) -> Assessment:
     """Ask the model the pairs of each split, `evaluation.max_pairs` at most, and judge its answers."""
-    split = prepared.split
-    reasons = {"validation": [KINDS[kind] for kind in split.held_out[: evaluation.max_pairs]]}
     trained = trained_pairs(prepared) if evaluation.max_pairs else None
     answers: list[EvaluatedPair] = []
-    for name, side in (("train", split.train), ("validation", split.validation), ("test", split.test)):
-        asked = side[: evaluation.max_pairs]
-        pairs = prepared.table.pairs(asked)
-        relations: list[Relation] | None = trained.relations(pairs) if trained and name != "train" else None
+    for asked in asked_pairs(prepared, ("train", "validation", "test"), evaluation.max_pairs):
         answers += evaluate_pairs(
             model,
             prepared.tokenizer,
             prepared.template,
-            pairs,
-            prepared.examples.examples(asked),
-            split=name,
-            held_out=reasons.get(name),
-            relations=relations,
-            batch_size=evaluation.batch_size,
-            max_new_tokens=evaluation.max_new_tokens,
+            asked,
+            trained.relations(asked.pairs) if trained and asked.split != "train" else None,
+            evaluation.batch_size,
+            evaluation.max_new_tokens,
         )
     calibration = calibrate(answers)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
     return Assessment(answers, calibration, board(answers, as_board(calibration)))
+
+
+def asked_pairs(prepared: PreparedData, splits: Sequence[str], most: int) -> list[Asked]:
+    """The first pairs of each of the splits, at most so many."""
+    found = []
+    for name in splits:
+        side = getattr(prepared.split, name)[:most]
+        held_out = [KINDS[kind] for kind in prepared.split.held_out[:most]] if name == "validation" else None
+        found.append(Asked(name, prepared.table.pairs(side), prepared.examples.examples(side), held_out))
+    return found
 
 
 def trained_pairs(prepared: PreparedData) -> TrainedPairs:

@@ -156,27 +156,45 @@ class ConsoleReport(Callback):
 class RecallStopping(Callback):
     """Ends training when the recall of the trained sample has reached a share in two validations in a row.
 
+    It also ends once the schedule of the learning rate is over and recall no longer grows: what is not known then is
+    not learnt at so low a rate.
+
     Args:
         threshold: the share.
     """
 
     VALIDATIONS = 2
     """One alone may be luck: near the end recall still moves by half a percent from epoch to epoch."""
+    PATIENCE = 3
+    """Validations after the schedule's end in which recall may stay below its best before training ends."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold, self.in_a_row = threshold, 0
+        self.schedule_epochs = float("inf")
+        """Epochs after which the learning rate no longer changes."""
+        self.best, self.without_gain = -1.0, 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count, and stop."""
+        if trainer.sanity_checking:
+            return
         recall = float(trainer.callback_metrics["train/recall"])
         self.in_a_row = self.in_a_row + 1 if recall >= self.threshold else 0
-        if self.reached:
+        over = trainer.current_epoch + 1 > self.schedule_epochs
+        self.without_gain = self.without_gain + 1 if over and recall <= self.best else 0
+        self.best = max(self.best, recall)
+        if self.reached or self.given_up:
             trainer.should_stop = True
 
     @property
     def reached(self) -> bool:
-        """Whether training is over."""
+        """Whether recall is there."""
         return self.in_a_row >= self.VALIDATIONS
+
+    @property
+    def given_up(self) -> bool:
+        """Whether recall will not come there."""
+        return self.without_gain >= self.PATIENCE
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say so."""
@@ -186,14 +204,21 @@ class RecallStopping(Callback):
                 f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in {self.VALIDATIONS} "
                 "validations in a row.",
             )
+        elif self.given_up:
+            say(
+                trainer,
+                f"Stopped: recall of the trained sample stays at {self.best:.1%}, below {self.threshold:.1%}. A "
+                "larger model (model.hidden_size, model.layers) or more epochs (optimizer.schedule_epochs) may help.",
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"in_a_row": self.in_a_row}
+        return {"in_a_row": self.in_a_row, "best": self.best, "without_gain": self.without_gain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self.in_a_row = state_dict["in_a_row"]
+        self.in_a_row, self.best = state_dict["in_a_row"], state_dict["best"]
+        self.without_gain = state_dict["without_gain"]
 
 
 class RunningLossBar(TQDMProgressBar):

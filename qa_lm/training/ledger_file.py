@@ -102,14 +102,18 @@ def write_ledger(
 def _find(
     table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
 ) -> _Findings:
+    from qa_lm.data.accord import accord_of  # scipy and datasketch take a second
+
     history = histories(losses, exact, len(trained))
     against = outvoted(table, trained)
-    suspicious = suspicion(losses, len(trained), np.isin(trained, list(against)))
+    accord = accord_of(table, trained)
+    suspicious = suspicion(history.mean_loss, accord, np.isin(trained, list(against)))
     never = history.learnt_at == 0
     reasons = [
         (never, "never learnt"),
         (~never & high(np.where(never, len(losses) + 1, history.learnt_at)), "learnt late"),
         (high(history.mean_loss), "high loss"),
+        (high(-accord), "unlike the answers to similar questions"),
     ]
     return _Findings(table, trained, losses, exact, history, suspicious, reasons, against)
 

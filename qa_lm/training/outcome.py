@@ -50,7 +50,7 @@ def outcome(
         "stopped_early": any(
             (
                 loop.early_stopping is not None and loop.early_stopping.stopped_epoch > 0,
-                loop.recall_stopping is not None and loop.recall_stopping.reached,
+                loop.recall_stopping is not None and (loop.recall_stopping.reached or loop.recall_stopping.given_up),
             )
         ),
         "epochs_run": len(rows),

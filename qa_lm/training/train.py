@@ -10,6 +10,7 @@ from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.config import TrainConfig, Weights
 from qa_lm.config_composition import resolved_yaml
 from qa_lm.config_values import check_values
+from qa_lm.data.repeats import answerable
 from qa_lm.errors import UserError
 from qa_lm.training import run_folder
 from qa_lm.training.announcement import announce_data, announce_model
@@ -78,7 +79,9 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     config = completed(config, lengths, longest, prepared.row_tokens)
     parts = build_parts(config, prepared, loop.trainer)
     if loop.recall_stopping:  # contradictions cannot all be answered
-        loop.recall_stopping.threshold *= prepared.report.contradictions["best_recall"]
+        sample = parts.data.recall_sample
+        loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
+        loop.recall_stopping.schedule_epochs = parts.epochs
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)

@@ -38,7 +38,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     import torch
 
     from qa_lm.answering.answerer import Answerer
-    from qa_lm.answering.evaluate import evaluate_pairs
+    from qa_lm.answering.evaluate import Asked, evaluate_pairs
     from qa_lm.data.batching import PackedRows
     from qa_lm.data.cache import made_folder
     from qa_lm.data.collate import Collate
@@ -71,7 +71,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
         return right / len(pairs)
 
     def by_generation() -> float:
-        answers = evaluate_pairs(model, tokenizer, template, pairs, examples, "train", None, 64, longest)
+        answers = evaluate_pairs(model, tokenizer, template, Asked("train", pairs, examples), None, 64, longest)
         return statistics.mean(answer.exact_match for answer in answers)
 
     def by_transformers() -> float:

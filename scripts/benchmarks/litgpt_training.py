@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 WARM, ROWS = 3, 8
 """First steps, not measured; rows of a step."""
@@ -32,8 +32,8 @@ def main(settings: dict[str, Any]) -> None:
     model = GPT(Config(**config_of(settings["model"], vocab_size)))
     model.lm_head.weight = model.transformer.wte.weight
     model.max_seq_length = settings["row"]
-    compiled = fabric.setup(torch.compile(model))
-    optimizer = fabric.setup_optimizers(torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+    compiled = fabric.setup(cast(torch.nn.Module, torch.compile(model)))
+    optimizer: Any = fabric.setup_optimizers(torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
     size, seconds = ROWS * settings["row"], []
     for step in range(settings["steps"]):
         begin = step * size % (len(tokens) - size - 1)
@@ -64,11 +64,12 @@ def token_stream(settings: dict[str, Any]) -> tuple[Any, int]:
     tokenizer = Tokenizer.from_file(str(Path(settings["tokenizer"]) / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
     stream: list[int] = []
+    eos: Any = tokenizer.token_to_id("<|endoftext|>")
     with open(settings["pairs"], encoding="utf-8") as file:
         for pair in map(json.loads, file):
             texts = (pair["question"], " " + pair["answer"])
             stream += [id_ for text in texts for id_ in tokenizer.encode(text, add_special_tokens=False).ids]
-            stream.append(tokenizer.token_to_id("<|endoftext|>"))
+            stream.append(eos)
     return torch.tensor(stream), tokenizer.get_vocab_size()
 
 

@@ -199,7 +199,7 @@ def muon_and_adamw(model: Any, lr: float) -> Any:
                 torch.optim.AdamW(groups[1], lr=lr, betas=(0.9, 0.95), weight_decay=0, fused=True),
             )
 
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             for part in self.parts:
                 part.param_groups[0]["lr"] = self.param_groups[0]["lr"]
                 part.step()

@@ -1,0 +1,57 @@
+"""The pairs that a model is evaluated on: a run's own, split as they were, or those of other files."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+from qa_lm.config import BadLines, DataConfig
+from qa_lm.config_composition import read_config
+from qa_lm.data.columns import ColumnNames
+from qa_lm.data.pairs import Pair, builtin_path
+from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.errors import UserError
+from qa_lm.training.prepare import PreparedData, prepare
+from qa_lm.training.run_folder import CONFIG, ENVIRONMENT
+
+
+def data_of_run(run: Path) -> PreparedData:
+    """The pairs that a run was trained and validated on, split as they were.
+
+    Raises:
+        UserError: this is no run folder, or its files have changed since.
+    """
+    if not (run / CONFIG).is_file():
+        raise UserError(f"{run}: is no run folder, so the pairs must be named: data.path=FILE")
+    config = read_config(run / CONFIG)
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
+    if trained_on != prepared.table.fingerprint:
+        raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
+    return prepared
+
+
+def pairs_of_files(data: DataConfig, most: int) -> list[Pair]:
+    """The pairs of files, whatever their split.
+
+    Args:
+        data: what to read, and how.
+        most: at most so many, the first ones.
+
+    Raises:
+        UserError: the files cannot be read, or hold no pairs.
+    """
+    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
+        raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
+    if data.builtin is not None:
+        sources = [Source(data.builtin, builtin_path(data.builtin))]
+    elif data.hub is not None:
+        sources = [Source(data.hub, None, data.hub_subset, data.hub_split)]
+    else:
+        sources = file_sources(data.path, "data.path")
+    columns = None if data.columns is None else tuple(data.columns)
+    names = ColumnNames(data.question, data.answer, data.group)
+    reader = PairReader(sources, Reading(names, columns, data.encoding, data.bad_lines is BadLines.skip))
+    pairs = [pair for _, _, pair in islice(reader.pairs(), most)]
+    if not pairs:
+        raise UserError(f"{', '.join(source.name for source in sources)}: no pairs")
+    return pairs

@@ -1,0 +1,85 @@
+"""Calibration on planted miscalibration, abstaining, and the file."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from qa_lm.answering.confidence import Calibration, calibrate, coverage_and_precision, fitted
+from qa_lm.answering.evaluate import EvaluatedPair
+from qa_lm.errors import UserError
+
+
+def planted(count, seed=0):
+    """A model far too sure of itself: at mean log-probability x an answer is right with probability e^(8x)."""
+    draw = np.random.default_rng(seed)
+    x = -draw.exponential(0.15, count)
+    truth = np.exp(8 * x)
+    return x, truth, draw.random(count) < truth
+
+
+@pytest.mark.parametrize(("count", "method"), [(300, "platt"), (4000, "isotonic")])
+def test_planted_miscalibration_is_mended(count, method):
+    x, _, right = planted(count)
+    calibration = fitted(x, right, {"validation": count})
+    assert calibration.method == method
+    fresh, truth, _ = planted(20_000, seed=1)
+    found = np.array([calibration.probability(each) for each in fresh])
+    claimed = np.exp(fresh)
+    error, error_before = abs(found - truth).mean(), abs(claimed - truth).mean()
+    assert error_before > 0.3
+    assert error < 0.06
+    assert (np.diff(found[np.argsort(fresh)]) >= -1e-9).all()
+    assert calibration.brier < ((claimed - np.exp(8 * fresh)) ** 2).mean() + (truth * (1 - truth)).mean()
+
+
+def test_the_curve_is_what_abstaining_gives():
+    probabilities, right = np.array([0.9, 0.8, 0.8, 0.3]), np.array([True, True, False, False])
+    assert coverage_and_precision(probabilities, right) == [
+        {"threshold": 0.9, "coverage": 0.25, "precision": 1.0},
+        {"threshold": 0.8, "coverage": 0.75, "precision": pytest.approx(2 / 3)},
+        {"threshold": 0.3, "coverage": 1.0, "precision": 0.5},
+    ]
+    assert len(coverage_and_precision(np.linspace(0, 1, 5000), np.ones(5000, bool))) == 100
+
+
+def test_the_threshold_for_a_precision_holds_on_fresh_answers():
+    x, _, right = planted(4000)
+    calibration = fitted(x, right, {"validation": 4000})
+    threshold = calibration.threshold_for(0.7)
+    fresh, _, fresh_right = planted(20_000, seed=2)
+    answered = np.array([calibration.probability(each) for each in fresh]) >= threshold
+    assert answered.mean() > 0.1
+    assert fresh_right[answered].mean() == pytest.approx(0.7, abs=0.05)
+    with pytest.raises(UserError, match=r"a precision of 100.0% is not reached: at best \d"):
+        calibration.threshold_for(1.0)
+
+
+def pair(split, right, log_probability):
+    blank = {field.name: "" for field in dataclasses.fields(EvaluatedPair)}
+    changes = {"split": split, "exact_match": right, "log_probability": log_probability, "probability": None}
+    return EvaluatedPair(**blank | changes)
+
+
+def test_what_it_is_fitted_on():
+    wrong = [pair("validation", False, -1 - n / 100) for n in range(30)]
+    right = [pair("validation", True, -n / 100) for n in range(30)]
+    trained = [pair("train", True, -n / 1000) for n in range(50)]
+    assert calibrate(wrong + right + trained).fitted_on == {"validation": 60}
+    both = calibrate(wrong + trained)
+    assert both.fitted_on == {"validation": 30, "train": 50}
+    assert both.probability(-0.01) > 0.9 > 0.1 > both.probability(-1.2)
+    assert calibrate(wrong) is None
+    assert calibrate(trained) is None
+    assert calibrate([]) is None
+
+
+def test_the_file_is_read_back_and_damage_is_told(tmp_path):
+    assert Calibration.load(tmp_path) is None
+    x, _, right = planted(300)
+    calibration = fitted(x, right, {"validation": 300})
+    calibration.save(tmp_path)
+    assert Calibration.load(tmp_path) == calibration
+    (tmp_path / "confidence.json").write_text('{"method": "platt"}')
+    with pytest.raises(UserError, match=r"confidence.json: is no calibration"):
+        Calibration.load(tmp_path)
