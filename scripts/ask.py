@@ -176,8 +176,8 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
         return None
     if answerer.calibration is None:
         raise UserError(
-            f"{options.run}: has no calibration, so it cannot say how sure it is: too few of the pairs asked at the end "
-            "of training were right, or too few wrong"
+            f"{options.run}: has no calibration, so it cannot say how sure it is: too few of the pairs asked when "
+            "training ended were right, or too few wrong"
         )
     if options.precision is None:
         return float(options.abstain_below)

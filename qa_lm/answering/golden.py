@@ -73,7 +73,8 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
     for question, prompt, (prompt_ids, _) in zip(questions, prompts, wanted, strict=True):
         if prompt != prompt_ids:
             raise UserError(
-                f"{folder}: the prompt of {question!r} has other ids than in training: {_difference(prompt, prompt_ids)}"
+                f"{folder}: the prompt of {question!r} has other ids than in training: "
+                f"{_difference(prompt, prompt_ids)}"
                 "\nThe tokenizer or the prompt template is not the one it was trained with."
             )
     sure = [number for number, (_, answer_ids) in enumerate(wanted) if answer_ids is not None]
