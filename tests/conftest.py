@@ -94,9 +94,15 @@ def small_config(**changes: object) -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    """A finished run, long enough to have learnt most of its pairs."""
+    """A finished run whose best epoch, which model/ holds, came long before its last."""
+    return train(small_config(trainer__max_epochs=25, early_stopping__patience=None), tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """A finished run whose model/ has learnt most of its pairs."""
     config = small_config(trainer__max_epochs=60, early_stopping__patience=None, export_weights=Weights.last)
-    return train(config, tmp_path_factory.mktemp("run"))
+    return train(config, tmp_path_factory.mktemp("learnt"))
 
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -4,8 +4,10 @@ import json
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import asdict
+from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qa_lm.answering.answerer import Answerer
 from qa_lm.answering.board import board
@@ -25,7 +27,7 @@ ANSWERS = ["Paris", "Lima", "J.K. Rowling"]
 
 
 def evaluated(**changes):
-    values = {
+    values: dict[str, Any] = {
         "question": "q",
         "answer": "the right answer",
         "generated": "the right answer",
@@ -146,6 +148,19 @@ def test_the_rows_of_capitals(capitals_run):
     assert rows["train", "trained pairs"]["baselines"] is None
 
 
+def test_tensorboard_has_the_parts_as_curves_that_end_as_the_board_does(capitals_run):
+    events = EventAccumulator(str(capitals_run.folder))
+    events.Reload()
+    rows = {row["name"]: row for row in json.loads((capitals_run.folder / "board.json").read_text())["rows"]}
+    names = {tag.removeprefix("board/") for tag in events.Tags()["scalars"] if tag.startswith("board/")}
+    assert names == set(rows) - {"trained pairs", "all held-out pairs"}
+    best = capitals_run.metrics["best_epoch"]
+    for name in names:
+        curve = events.Scalars(f"board/{name}")
+        assert len(curve) == 8
+        assert curve[best - 1].value == pytest.approx(rows[name]["exact_match"]["value"], abs=1e-6)
+
+
 @pytest.mark.parametrize("file", ["nq_open_dev", "korean_chatbot"])
 def test_the_rows_of_real_files(file, tmp_path):
     path = SHARED_DATA / f"{file}.jsonl.gz"
@@ -158,9 +173,9 @@ def test_the_rows_of_real_files(file, tmp_path):
     assert len({a["relation"] for a in answers}) >= 3
 
 
-def test_golden_questions_are_replayed_and_a_difference_is_named(small_run, tmp_path):
+def test_golden_questions_are_replayed_and_a_difference_is_named(learnt_run, tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(small_run.folder / "model", folder)
+    shutil.copytree(learnt_run.folder / "model", folder)
     records = json.loads((folder / "golden.json").read_text())
     assert len(records) == 4 + 2 + 1
     assert any(record["answer_ids"] for record in records)
@@ -171,7 +186,7 @@ def test_golden_questions_are_replayed_and_a_difference_is_named(small_run, tmp_
     template.write_text(json.dumps(changed))
     with pytest.raises(UserError, match=r"the prompt of '.*' has other ids .* from place \d+ on \[\d+\] instead of"):
         Answerer.load(folder)
-    shutil.copy(small_run.folder / "model" / "prompt_template.json", template)
+    shutil.copy(learnt_run.folder / "model" / "prompt_template.json", template)
 
     first = next(record for record in records if record["answer_ids"])
     first["answer_ids"] = first["answer_ids"][:-1]

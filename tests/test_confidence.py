@@ -65,8 +65,10 @@ def test_what_it_is_fitted_on():
     wrong = [pair("validation", False, -1 - n / 100) for n in range(30)]
     right = [pair("validation", True, -n / 100) for n in range(30)]
     trained = [pair("train", True, -n / 1000) for n in range(50)]
-    assert calibrate(wrong + right + trained).fitted_on == {"validation": 60}
-    both = calibrate(wrong + trained)
+    alone, both = calibrate(wrong + right + trained), calibrate(wrong + trained)
+    assert alone
+    assert both
+    assert alone.fitted_on == {"validation": 60}
     assert both.fitted_on == {"validation": 30, "train": 50}
     assert both.probability(-0.01) > 0.9 > 0.1 > both.probability(-1.2)
     assert calibrate(wrong) is None

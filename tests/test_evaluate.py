@@ -32,28 +32,28 @@ evaluate, ask = load("evaluate"), load("ask")
 
 
 @pytest.fixture
-def run(small_run, tmp_path):
+def run(learnt_run, tmp_path):
     """A run whose model has a calibration."""
     folder = tmp_path / "run"
-    shutil.copytree(small_run.folder, folder)
+    shutil.copytree(learnt_run.folder, folder)
     draw = np.random.default_rng(0)
     x = -draw.exponential(0.3, 400)
     fitted(x, draw.random(400) < np.exp(4 * x), {"validation": 400}).save(folder / "model")
     return folder
 
 
-def test_a_runs_own_pairs_give_its_own_board(run, small_run, tmp_path, capsys, monkeypatch):
+def test_a_runs_own_pairs_give_its_own_board(run, learnt_run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert evaluate.main([str(run)]) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == "evaluation/run"
     assert "trained pairs" in printed
     found = json.loads(Path("evaluation/run/board.json").read_text())
-    before = json.loads((small_run.folder / "board.json").read_text())
+    before = json.loads((learnt_run.folder / "board.json").read_text())
     assert [row["n"] for row in found["rows"]] == [row["n"] for row in before["rows"]]
     assert [row["exact_match"] for row in found["rows"]] == [row["exact_match"] for row in before["rows"]]
     answers = [json.loads(line) for line in Path("evaluation/run/answers.jsonl").read_text().splitlines()]
-    assert [a["generated"] for a in answers] == [a.generated for a in small_run.answers]
+    assert [a["generated"] for a in answers] == [a.generated for a in learnt_run.answers]
     assert all(0 <= a["probability"] <= 1 for a in answers)
 
     assert evaluate.main([str(run), "--split", "validation", "--json", "--out", "one"]) == 0
@@ -156,11 +156,12 @@ def test_a_model_of_others_is_evaluated(chat_model, tmp_path, capsys, monkeypatc
         output = model.generate(ids, do_sample=False, max_new_tokens=40, pad_token_id=0, eos_token_id=0)[
             0, ids.shape[1] :
         ].tolist()
-        return tokenizer.decode(output, skip_special_tokens=True).strip(), 0 in output
+        return str(tokenizer.decode(output, skip_special_tokens=True)).strip(), 0 in output
 
     questions = [f"{word}{number} is {number * 7919}?" for number in range(15) for word in ("one", "Wer", "Ω", "x y")]
     truth = {question: answer(question) for question in questions}
-    stopping = [question for question, (text, stops) in truth.items() if stops and text]
+    # Longer ones would raise the limit of all.
+    stopping = [question for question, (text, stops) in truth.items() if stops and 0 < len(text) < 12]
     assert stopping
     with Path("pairs.jsonl").open("w") as file:
         for number, question in enumerate(questions):

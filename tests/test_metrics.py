@@ -56,9 +56,11 @@ def test_exact_match_and_f1(answer, accepted, same, score):
 )
 def test_wilsons_interval(right, n, low, high):
     found = share([1.0] * right + [0.0] * (n - right))
+    mirrored = share([0.0] * right + [1.0] * (n - right))
+    assert found
+    assert mirrored
     assert found.value == pytest.approx(right / n)
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
-    mirrored = share([0.0] * right + [1.0] * (n - right))
     assert (mirrored.low, mirrored.high) == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 

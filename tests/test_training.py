@@ -38,7 +38,7 @@ def test_the_run_folder_holds_what_it_promises(small_run):
     assert names == {
         *("config.yaml", "metrics.csv", "metrics.json", "loss_curve.png", "answers.jsonl"),
         *("checkpoints", "model", "environment.json", "data_report.json", "split.csv"),
-        *("ledger.parquet", "ledger_summary.json"),
+        *("ledger.parquet", "ledger_summary.json", "board.json"),
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -123,7 +123,7 @@ def test_tensorboard_has_the_curves_the_answers_and_the_hyperparameters(small_ru
         round(float(row["val_loss"]), 4) for row in rows_of(small_run.folder)
     ]
     assert events.Scalars("end/best_val_loss")[-1].value == pytest.approx(small_run.metrics["best_val_loss"])
-    assert "answers/text_summary" in tags["tensors"]
+    assert {"answers/text_summary", "board/text_summary"} <= set(tags["tensors"])
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
@@ -142,6 +142,7 @@ def test_the_table_is_straight_where_characters_are_wide(tmp_path):
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
     metrics = {"best_epoch": 1, "epochs_run": 1, "best_val_loss": None, "seconds": 1.0}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "board.json").write_text(json.dumps({"rows": [], "stopping": [], "warnings": []}))
     rows = answers_table(tmp_path).splitlines()[2:6]
     begins = [row.index(" b ") for row in rows]
     # Two columns for each Hangul syllable, none for the accent.

@@ -49,14 +49,12 @@ class CausalLMModule(pl.LightningModule):
         answer_bytes: int,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.make_optimizer, self.schedule = make_optimizer, schedule
+        self.model, self.make_optimizer, self.schedule = model, make_optimizer, schedule
         self.mean_per_pair, self.answer_bytes = mean_per_pair, answer_bytes
         self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
-        self.train_sums = torch.zeros(5)
-        self.validation_sums = [torch.zeros(5), torch.zeros(5)]
+        self.train_sums, self.validation_sums = torch.zeros(5), [torch.zeros(5), torch.zeros(5)]
         self.step_loss = torch.zeros(())
-        self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # indices, answer's loss, whether exact
+        self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: indices, losses, exactness
         # Weights of the current window of micro-batches, over all processes: of its first one, and of all so far.
         self.first_weight = self.window_weight = torch.zeros(())
 
@@ -68,14 +66,16 @@ class CausalLMModule(pl.LightningModule):
         """The loss of a batch."""
         # Validation has a shape and a graph of its own, which would have to be compiled apart.
         body = self.hidden_states if torch.is_grad_enabled() else hidden_states
-        return batch_loss(body(self.model, batch.inputs, batch.positions), head(self.model), batch, self.mean_per_pair)
+        states = body(self.model, batch.inputs, batch.positions)
+        sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
+        self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
+        return sums
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's part in the loss of its optimizer step."""
         sums = self(batch)
         self.train_sums += _as_tensor(sums, batch.pairs)
         self.step_loss = sums.loss.detach() / sums.weight
-        self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
         weight = self._over_processes(sums.weight)
         micro_batches = self.trainer.accumulate_grad_batches
         if batch_idx % micro_batches == 0:

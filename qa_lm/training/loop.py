@@ -16,6 +16,7 @@ from qa_lm.config import TrainConfig
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training import run_folder
+from qa_lm.training.board_scalars import BoardScalars
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
 from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
 from qa_lm.training.ledger import Ledger
@@ -32,6 +33,7 @@ class Loop:
     recall_stopping: RecallStopping | None
     best: ModelCheckpoint
     ledger: Ledger | None
+    board: BoardScalars
 
 
 def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
@@ -59,10 +61,11 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
             check_on_train_epoch_end=False,
         )
     recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
-    ledger = Ledger() if config.ledger else None
+    ledger, board = Ledger() if config.ledger else None, BoardScalars()
     callbacks: list[Callback] = [
         record,
         *([ledger] if ledger else []),
+        board,
         *([early_stopping] if early_stopping else []),
         *([recall_stopping] if recall_stopping else []),
         ConsoleReport(record, early_stopping, best),
@@ -84,7 +87,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best, ledger)
+    return Loop(trainer, record, early_stopping, recall_stopping, best, ledger, board)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

@@ -15,6 +15,7 @@ from qa_lm.errors import UserError
 from qa_lm.training import run_folder
 from qa_lm.training.announcement import announce_data, announce_model
 from qa_lm.training.assessment import assess
+from qa_lm.training.board_scalars import validation_parts
 from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.export import export_model
@@ -82,6 +83,8 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
         sample = parts.data.recall_sample
         loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
         loop.recall_stopping.schedule_epochs = parts.epochs
+    if loop.trainer.loggers:
+        loop.board.parts = validation_parts(prepared)
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)
