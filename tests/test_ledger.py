@@ -268,6 +268,7 @@ def test_pairs_are_compared_within_blocks_of_neighbours(tmp_path, monkeypatch):
     pairs = builtin("capitals")[:70]
     table = table_of(pairs, tmp_path)
     halves = [accord_of(table_of(half, tmp_path), np.arange(35)) for half in (pairs[:35], pairs[35:])]
+    assert not np.allclose(accord_of(table, np.arange(70)), np.concatenate(halves), atol=0.01)
     monkeypatch.setattr("qa_lm.data.accord.BLOCK", 40)
     np.testing.assert_allclose(accord_of(table, np.arange(70)), np.concatenate(halves), atol=1e-5)
 

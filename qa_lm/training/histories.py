@@ -9,8 +9,8 @@ HIGH = 0.95
 """Share of the values that lie below a high one."""
 LOSS_WEIGHT = 0.1
 """Weight of the loss beside the accord: it decides among equals. A model that learns by heart learns a wrong answer
-nearly as soon as a right one; measured: of 3% wrong answers the loss alone puts 9% to 22% among the worst 5%, the accord
-alone 30% to 95%, and more weight on the loss finds fewer."""
+nearly as soon as a right one; measured: of 3% wrong answers the loss alone puts 9% to 22% among the worst 5%, the
+accord alone 30% to 95%, and more weight on the loss finds fewer."""
 OUTVOTED = 3.0
 """What being outvoted adds, in nats: as much as a value that one pair in twenty has."""
 
