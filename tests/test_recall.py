@@ -16,6 +16,8 @@ from qa_lm.data.batching import PackedRows
 from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.data.packing import fill, plan_rows
+from qa_lm.data.pairs import Pair
+from qa_lm.data.repeats import answerable
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states
@@ -29,7 +31,7 @@ from qa_lm.training.parts import build_parts
 from qa_lm.training.precision import choose_precision
 from qa_lm.training.prepare import prepare
 from qa_lm.training.train import train
-from tests.conftest import builtin, encoded, small_config
+from tests.conftest import builtin, encoded, small_config, table_of
 
 
 def open_config(**changes):
@@ -119,14 +121,17 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+class FakeTrainer:
+    """As much of a Trainer as the callback looks at."""
+
+    should_stop, sanity_checking, current_epoch = False, False, 0
+
+    def __init__(self):
+        self.callback_metrics = {}
+
+
 def test_a_stop_needs_two_validations_in_a_row():
-    class Fake:  # as much of a Trainer as the callback looks at
-        should_stop = False
-
-        def __init__(self):
-            self.callback_metrics = {}
-
-    stopping, trainer, module = RecallStopping(0.9), cast(Any, Fake()), cast(Any, None)
+    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
     for recall, stops in ((0.95, False), (0.5, False), (0.91, False), (0.9, True)):
         trainer.callback_metrics["train/recall"] = recall
         stopping.on_validation_end(trainer, module)
@@ -134,6 +139,31 @@ def test_a_stop_needs_two_validations_in_a_row():
     copy = RecallStopping(0.9)
     copy.load_state_dict(stopping.state_dict())
     assert copy.reached
+
+
+def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
+    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping.schedule_epochs = 4
+    recalls = [0.5, 0.8, 0.7, 0.7, 0.7, 0.7, 0.85, 0.85, 0.84, 0.85]
+    for epoch, recall in enumerate(recalls):
+        trainer.current_epoch = epoch
+        trainer.callback_metrics["train/recall"] = recall
+        assert not trainer.should_stop
+        stopping.on_validation_end(trainer, module)
+    assert trainer.should_stop
+    assert stopping.given_up
+    assert not stopping.reached
+
+
+def test_the_share_of_a_sample_that_can_be_answered(tmp_path):
+    texts = [("a", "1"), ("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "4")]
+    table = table_of([Pair(*text) for text in texts], tmp_path)
+    everything = np.arange(7)
+    assert answerable(table, everything, everything) == pytest.approx(5 / 7)
+    assert answerable(table, everything, np.array([0, 5])) == 1
+    assert answerable(table, everything, np.array([2, 5])) == 0.5  # most trained pairs say otherwise
+    assert answerable(table, everything, np.array([4])) == 1  # one of two equals
+    assert answerable(table, np.array([2, 6]), np.array([2])) == 1  # pair 0 and 1 are not trained
 
 
 def parts_of(config, folder):
