@@ -26,7 +26,7 @@ from qa_lm.training.outcome import outcome
 from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.prepare import PreparedData, prepare
-from qa_lm.training.recipe import completed
+from qa_lm.training.recipe import completed, wordings
 from qa_lm.training.split_file import write_split
 from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
@@ -77,7 +77,8 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
         prepared.examples.lengths(prepared.split.train),
         prepared.report.lengths["example_tokens"]["p100"],
     )
-    config = completed(config, lengths, longest, prepared.row_tokens)
+    facts = wordings(prepared.table.numbers("group_key")[prepared.split.train])
+    config = completed(config, lengths, longest, prepared.row_tokens, facts)
     parts = build_parts(config, prepared, loop.trainer)
     if loop.recall_stopping:  # contradictions cannot all be answered
         sample = parts.data.recall_sample
