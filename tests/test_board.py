@@ -97,7 +97,7 @@ def test_stopping_counts_cut_and_running_answers():
         "only 75.0% of the answers to all held-out pairs stop by themselves; the others were cut at the length limit"
     ]
     trained = board([evaluated(split="train", eos_log_probability=-0.2)])
-    assert "ends with probability 81.9%" in trained["warnings"][0]
+    assert "ends with a probability of 81.9%" in trained["warnings"][0]
     assert board([]) == {"rows": [], "stopping": [], "confidence": None, "warnings": []}
 
 

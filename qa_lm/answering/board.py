@@ -103,7 +103,7 @@ def _warnings(stopping: list[dict[str, Any]]) -> list[str]:
         # What was never trained may well end elsewhere.
         if found["split"] == "train" and (found["eos_probability"] or 0) < WARN_BELOW:
             warnings.append(
-                "after the true answer of a trained pair the model ends with probability "
-                f"{found['eos_probability']:.1%} on average: train longer, if answers must stop"
+                "after the true answer of a trained pair the model ends with a probability of "
+                f"{found['eos_probability']:.1%} on average; more epochs make it surer of the end"
             )
     return warnings

@@ -39,7 +39,7 @@ def answers_table(run_folder: Path) -> str:
 
 def board_lines(board: dict[str, Any]) -> list[str]:
     """board.json as a table, with what is said about stopping and its warnings."""
-    rows = [("", "n", "exact match (95% interval)", "normalised", "F1", "copied from nearest", "most common")]
+    rows = [("", "n", "exact match (95% interval)", "normalised", "F1", "copy of nearest", "most common")]
     for row in board["rows"]:
         exact, baselines = row["exact_match"], row["baselines"] or {}
         indent = "" if row["name"] in WHOLE else "  "
@@ -57,11 +57,12 @@ def board_lines(board: dict[str, Any]) -> list[str]:
     lines = straight(rows)
     for found in board["stopping"]:
         end = found["eos_probability"]
-        lines.append(
+        sentence = (
             f"Stopping, {found['split']}: {found['stop_rate']:.1%} of {found['n']:,} answers stop by themselves, "
             f"{found['cut_early']:,} end too early, {found['run_on']:,} run on"
             + ("." if end is None else f"; EOS after the true answer has probability {end:.1%}.")
         )
+        lines += textwrap.wrap(sentence, 120)
     return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
 
 
