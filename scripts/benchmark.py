@@ -11,7 +11,7 @@ peers: tokens a second and peak memory of ours, the tutorial's loop, transformer
     an environment of its own, --litgpt), like for like
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
-eval: exact match from the forward pass, by our generation and by transformers'
+eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Exact match of all trained pairs from the forward pass of the loss, by our generation and by transformers'."""
+"""Exact match of all trained pairs: from the forward pass of the loss, by our answers with and without drafts, and by
+transformers' `generate`; of a model that knows them and of one that has seen them once."""
 
 import statistics
 import sys
@@ -11,7 +12,7 @@ from benchmarks.common import Runs, child, our_run, pairs_file, print_medians
 
 
 def compare(file: str, count: int | None, rounds: int) -> Runs:
-    """Train the recipe once, then score the pairs it was trained on, the ways taking turns.
+    """Train the recipe, once to its end and once for an epoch; score the trained pairs, the ways taking turns.
 
     Args:
         file: a file of pairs.
@@ -20,10 +21,14 @@ def compare(file: str, count: int | None, rounds: int) -> Runs:
     """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        pairs, run = pairs_file(file, count, work), work / "run"
-        our_run(run, ["experiment=recall", f"data.path={pairs}", f"data.validation_path={pairs_file(file, 50, work)}"])
-        found = child([sys.executable, "-m", "benchmarks.evaluation", str(run), str(pairs), str(rounds)])
-    sides: Runs = found["sides"]
+        pairs = pairs_file(file, count, work)
+        sides: Runs = {}
+        common = ["experiment=recall", f"data.path={pairs}", f"data.validation_path={pairs_file(file, 50, work)}"]
+        for name, more in (("knows them", []), ("one epoch", ["trainer.max_epochs=1"])):
+            run = work / name.replace(" ", "_")
+            our_run(run, [*common, "evaluation.max_pairs=0", *more])
+            found = child([sys.executable, "-m", "benchmarks.evaluation", str(run), str(pairs), str(rounds)])
+            sides |= {f"{name}: {way}": runs for way, runs in found["sides"].items()}
     return sides
 
 
@@ -33,7 +38,7 @@ def print_table(sides: Runs) -> None:
 
 
 def measure(run: str, path: str, rounds: int) -> Runs:
-    """The three ways on one model."""
+    """The ways on one model."""
     import numpy as np
     import torch
 
@@ -70,8 +75,9 @@ def measure(run: str, path: str, rounds: int) -> Runs:
                 right += int(batch_loss(hidden, head(model), batch, False).exact)
         return right / len(pairs)
 
-    def by_generation() -> float:
-        answers = evaluate_pairs(model, tokenizer, template, Asked("train", pairs, examples), None, 64, longest)
+    def by_answers(drafts: bool) -> float:
+        asked = Asked("train", pairs, examples)
+        answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, drafts_hold=drafts)
         return statistics.mean(answer.exact_match for answer in answers)
 
     def by_transformers() -> float:
@@ -98,7 +104,12 @@ def measure(run: str, path: str, rounds: int) -> Runs:
                 right += stopped == example.answer_ids
         return right / len(pairs)
 
-    ways = {"forward pass": by_forward_pass, "our generation": by_generation, "transformers generate": by_transformers}
+    ways = {
+        "forward pass of the loss": by_forward_pass,
+        "our answers": lambda: by_answers(True),
+        "our answers without drafts": lambda: by_answers(False),
+        "transformers generate": by_transformers,
+    }
     sides: Runs = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
