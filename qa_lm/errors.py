@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""Exceptions that are printed as a line: the user's mistakes, and writes that fail."""
 
 
 class UserError(ValueError):
@@ -15,6 +15,14 @@ class UserError(ValueError):
     def __init__(self, message: str, key: str | None = None) -> None:
         super().__init__(message)
         self.key = key
+
+
+class FailedWrite(OSError):
+    """Something of a run could not be written: the disk is full or read-only, or the folder is gone.
+
+    The message is one line: what, and why. Scripts print it without a traceback and exit with code 1. What had been
+    written before is as it was.
+    """
 
 
 def first_line(error: Exception) -> str:

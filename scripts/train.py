@@ -12,14 +12,17 @@ from omegaconf import DictConfig
 from qa_lm.config_composition import register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_values import check_values
+from qa_lm.errors import FailedWrite
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 # The user's own wish, as Hydra spells it, read before `main` sets the variable for its own ends.
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
-# Jobs that the user's settings made impossible: one for a single run, any number in a sweep, which goes on.
+# Jobs that the user's settings made impossible, and jobs that ended because something could not be written: one for a
+# single run, any number in a sweep, which goes on.
 refused: list[str] = []
+failed: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -28,11 +31,19 @@ def run(composed: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return _train(composed, folder)
-    except KeyboardInterrupt:
-        kept = (folder / "checkpoints").is_dir()
-        what = f"what was trained so far is in {folder}/checkpoints" if kept else "nothing was trained yet"
-        print(f"interrupted; {what}", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, KeyboardInterrupt) or end.code:
+            kept = (folder / "checkpoints").is_dir()
+            what = f"what was trained so far is in {folder}/checkpoints" if kept else "nothing was trained yet"
+            how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+            print(f"{how}; {what}", file=sys.stderr)
         raise
+    except OSError as error:
+        if WANTS_TRACEBACK:
+            raise
+        failed.append(_cannot_write(error, folder))
+        print(f"error: {failed[-1]}", file=sys.stderr)
+        return math.nan
     except Exception as error:
         # Hydra would print a line of its own about an exception that it sees.
         if WANTS_TRACEBACK or not is_configuration_error(error):
@@ -56,7 +67,7 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 2 if refused else 0
+    return 2 if refused else 1 if failed else 0
 
 
 def _train(composed: DictConfig, folder: Path) -> float:
@@ -74,6 +85,12 @@ def _train(composed: DictConfig, folder: Path) -> float:
     write_report(folder)
     print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
     return result.objective
+
+
+def _cannot_write(error: OSError, folder: Path) -> str:
+    what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
+    kept = (folder / "checkpoints" / "last.ckpt").is_file()
+    return what + (f"; {folder}/checkpoints holds what was saved before" if kept else "")
 
 
 def _remove_if_empty(folder: Path) -> None:

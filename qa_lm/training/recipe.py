@@ -59,7 +59,8 @@ def completed(
     optimizer = replace(
         optimizer,
         lr=optimizer.lr or LEARNING_RATE,
-        schedule_epochs=optimizer.schedule_epochs or (None if config.stop_at_recall is None else epochs(tokens, wordings)),
+        schedule_epochs=optimizer.schedule_epochs
+        or (None if config.stop_at_recall is None else epochs(tokens, wordings)),
     )
     return replace(config, model=model, data=data, optimizer=optimizer)
 

@@ -1,5 +1,6 @@
 """The names in a run folder, and how its files are written: whole or not at all."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -27,8 +28,20 @@ def write_text(path: Path, text: str) -> None:
         "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, outlive a power cut; some systems can do that for files alone."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.config import TrainConfig, Weights
 from qa_lm.config_composition import resolved_yaml
@@ -31,6 +33,8 @@ from qa_lm.training.split_file import write_split
 from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 
+TERMINATED = 143
+"""Exit code after SIGTERM, as shells have it."""
 GOLDEN = 4
 """Questions of each side that `model/` carries as golden ones."""
 
@@ -59,7 +63,9 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     Raises:
         UserError: the settings or the data are wrong; nothing has been written then.
         SystemExit: after training, in all processes but the first, which does the rest.
-        KeyboardInterrupt: Ctrl-C; `checkpoints/last.ckpt` holds what was trained so far.
+        SystemExit: with code `TERMINATED`, on SIGTERM while training.
+        KeyboardInterrupt: Ctrl-C. After both, `checkpoints/last.ckpt` holds what was trained so far.
+        FailedWrite: a checkpoint cannot be written; those before are as they were.
     """
     quiet_lightning()
     started = time.perf_counter()
@@ -152,6 +158,8 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
 def _fit(loop: Loop, parts: Parts) -> None:
     try:
         loop.trainer.fit(parts.module, datamodule=parts.data)
+    except SIGTERMException:  # raised at the end of a step, once last.ckpt is saved
+        raise SystemExit(TERMINATED) from None
     except SystemExit:  # how Lightning ends on Ctrl-C, once it has saved last.ckpt
         if loop.trainer.interrupted:
             raise KeyboardInterrupt from None
