@@ -71,6 +71,9 @@ def test_what_it_is_fitted_on():
     assert alone.fitted_on == {"validation": 60}
     assert both.fitted_on == {"validation": 30, "train": 50}
     assert both.probability(-0.01) > 0.9 > 0.1 > both.probability(-1.2)
+    few = calibrate(wrong * 10 + right[:25] + trained)  # under a tenth of the held-out answers are right
+    assert few
+    assert few.fitted_on == {"validation": 325, "train": 50}
     assert calibrate(wrong) is None
     assert calibrate(trained) is None
     assert calibrate([]) is None

@@ -19,8 +19,8 @@ from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.errors import UserError
 
 FILE = "confidence.json"
-EACH = 20
-"""Right and wrong answers that are needed of each."""
+EACH, SHARE = 20, 0.1
+"""Right and wrong answers that are needed of each: so many, and such a share of all."""
 ISOTONIC = 1000
 """Pairs from which on isotonic regression is used; below, its steps follow chance."""
 FOLDS = 5
@@ -90,7 +90,7 @@ def calibrate(evaluated: Sequence[EvaluatedPair]) -> Calibration | None:
     for splits in (("validation",), ("validation", "train")):
         pairs = [pair for pair in evaluated if pair.split in splits]
         right = sum(pair.exact_match for pair in pairs)
-        if min(right, len(pairs) - right) >= EACH:
+        if min(right, len(pairs) - right) >= max(EACH, (SHARE * len(pairs)) if len(splits) == 1 else 0):
             counts = {split: sum(pair.split == split for pair in pairs) for split in splits}
             return fitted(
                 np.array([pair.log_probability for pair in pairs]),
