@@ -67,6 +67,7 @@ def test_the_nearest_question_and_near_ones_equal_a_plain_search(monkeypatch):
     monkeypatch.setattr(nearest, "AT_ONCE", 2)
     questions = [*QUESTIONS, "How tall is Mount Everest?", "How tall is K2?", "Who painted the Mona Lisa?"]
     others = ["What is the capital of Perú?", "Who wrote Moby Dick?", "How tall is mount Everest", "", "zzzz", "It is"]
+    others.append("Who wrote Harry Potter, xylophone jumpers?")  # many pieces that no trained question has
     found = TrainedQuestions(questions).nearest(others)
 
     def pieces(text):
