@@ -14,7 +14,7 @@ from qa_lm.answering.board import board
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.answering.explanation import explain
 from qa_lm.answering.relations import KNOWN_ANSWER, NEAR, NEW, TRAINED, TrainedPairs
-from qa_lm.config import DataConfig, SplitKind
+from qa_lm.config import DataConfig, LossWeighting, Mode, ModelConfig, OptimizerKind, SplitKind
 from qa_lm.data import nearest
 from qa_lm.data.nearest import TrainedQuestions
 from qa_lm.data.pairs import Pair, normalised_question
@@ -107,8 +107,13 @@ def capitals_run(tmp_path_factory):
     data = DataConfig(builtin="capitals", split=SplitKind.phrasing_and_fact, packing=True, row_tokens=64, batch_size=16)
     data.train_fraction = 0.9
     config = small_config(data=data, trainer__max_epochs=8, early_stopping__patience=None, optimizer__lr=1e-2)
-    config.evaluation.max_pairs = 2000
-    config.tokenizer.vocab_size = 1500
+    config.optimizer.kind, config.optimizer.betas = OptimizerKind.muon, (0.9, 0.95)
+    config.loss_weighting = LossWeighting.token
+    config.model = ModelConfig(
+        architecture="llama", hidden_size=128, layers=1, heads=2, extra={"intermediate_size": 384}
+    )
+    config.monitor, config.monitor_mode = "val/exact_match", Mode.max
+    config.tokenizer.vocab_size, config.evaluation.max_pairs = 1500, 2000
     return train(config, tmp_path_factory.mktemp("capitals"))
 
 
@@ -155,6 +160,7 @@ def test_tensorboard_has_the_parts_as_curves_that_end_as_the_board_does(capitals
     rows = {row["name"]: row for row in json.loads((capitals_run.folder / "board.json").read_text())["rows"]}
     names = {tag.removeprefix("board/") for tag in events.Tags()["scalars"] if tag.startswith("board/")}
     assert names == set(rows) - {"trained pairs", "all held-out pairs"}
+    assert any(0 < rows[name]["exact_match"]["value"] < 1 for name in names)
     best = capitals_run.metrics["best_epoch"]
     for name in names:
         curve = events.Scalars(f"board/{name}")
