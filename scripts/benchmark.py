@@ -65,6 +65,8 @@ def main() -> int:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")
+    if options.files:  # the children run in another folder
+        options.files = [str(Path(name).resolve()) for name in options.files]
     measure, show = PARTS[options.part]
     sides = measure(options)
     show(sides)
