@@ -4,13 +4,12 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from qa_lm.config import BadLines, DataConfig
+from qa_lm.config import DataConfig
 from qa_lm.config_composition import read_config
-from qa_lm.data.columns import ColumnNames
-from qa_lm.data.pairs import Pair, builtin_path
-from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.pairs import Pair
+from qa_lm.data.reading import PairReader
 from qa_lm.errors import UserError
-from qa_lm.training.prepare import PreparedData, prepare
+from qa_lm.training.prepare import PreparedData, how_to_read, main_sources, prepare
 from qa_lm.training.run_folder import CONFIG, ENVIRONMENT
 
 
@@ -42,15 +41,8 @@ def pairs_of_files(data: DataConfig, most: int) -> list[Pair]:
     """
     if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
         raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
-    if data.builtin is not None:
-        sources = [Source(data.builtin, builtin_path(data.builtin))]
-    elif data.hub is not None:
-        sources = [Source(data.hub, None, data.hub_subset, data.hub_split)]
-    else:
-        sources = file_sources(data.path, "data.path")
-    columns = None if data.columns is None else tuple(data.columns)
-    names = ColumnNames(data.question, data.answer, data.group)
-    reader = PairReader(sources, Reading(names, columns, data.encoding, data.bad_lines is BadLines.skip))
+    sources = main_sources(data)
+    reader = PairReader(sources, how_to_read(data))
     pairs = [pair for _, _, pair in islice(reader.pairs(), most)]
     if not pairs:
         raise UserError(f"{', '.join(source.name for source in sources)}: no pairs")

@@ -70,7 +70,7 @@ def prepare(
         root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
     sides = _sides(data)
     # What the hub holds is kept by its own library, which knows when it has changed.
-    table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, _reading(data))
+    table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, how_to_read(data))
     split = _split(data, table, [len(side) for side in sides], root)
     template = PromptTemplate()
     chosen = _tokenizer(tokenizer, table, split, template, root)
@@ -103,7 +103,8 @@ def _name(data: DataConfig) -> str:
     return ", ".join(source) if isinstance(source, list) else str(source)
 
 
-def _reading(data: DataConfig) -> Reading:
+def how_to_read(data: DataConfig) -> Reading:
+    """How the sources are read."""
     return Reading(
         ColumnNames(data.question, data.answer, data.group),
         None if data.columns is None else tuple(data.columns),
@@ -112,14 +113,18 @@ def _reading(data: DataConfig) -> Reading:
     )
 
 
+def main_sources(data: DataConfig) -> list[Source]:
+    """Sources that `data.builtin`, `data.hub` or `data.path` names."""
+    if data.builtin is not None:
+        return [Source(data.builtin, builtin_path(data.builtin))]
+    if data.hub is not None:
+        return [Source(data.hub, None, data.hub_subset, data.hub_split)]
+    return file_sources(data.path, "data.path")
+
+
 def _sides(data: DataConfig) -> list[list[Source]]:
     """Sources to train (or to split), to validate, to test."""
-    if data.builtin is not None:
-        main = [Source(data.builtin, builtin_path(data.builtin))]
-    elif data.hub is not None:
-        main = [Source(data.hub, None, data.hub_subset, data.hub_split)]
-    else:
-        main = file_sources(data.path, "data.path")
+    main = main_sources(data)
     validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []
     sides = [main, validation, test]
