@@ -75,6 +75,13 @@ class BadLines(Enum):
     skip = "skip"
 
 
+class FailedWriteChoice(Enum):
+    """What becomes of a run whose checkpoint cannot be written."""
+
+    stop = "stop"
+    go_on = "go_on"
+
+
 class TooLong(Enum):
     """What becomes of pairs with more tokens than a row or the model takes."""
 
@@ -132,6 +139,8 @@ class DataConfig:
     """Rows per step and process; without packing a row is one pair; null chooses it from the number of tokens."""
     shuffle: bool = False
     """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
+    workers: int = 0
+    """Processes that prepare training batches; 0 for the training process itself, which is fast enough on a CPU."""
     train_on: TrainOn = TrainOn.all
     """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
     cache: str | None = None
@@ -226,11 +235,26 @@ class EvaluationConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When `checkpoints/last.ckpt` is saved, beside after each validation and at an interruption."""
+
+    every_seconds: float | None = 600.0
+    """Most seconds of training that a crash can cost; null for no such limit."""
+    every_steps: int | None = None
+    """Most optimizer steps that a crash can cost; null for no such limit."""
+    failed_write: FailedWriteChoice = FailedWriteChoice.stop
+    """When a checkpoint cannot be written: `stop` ends the run (exit code 1), `go_on` says so and trains on."""
+
+
+@dataclass
 class TrainConfig:
     """One training run."""
 
     seed: int = 42
     """Seed of weights, dropout and the order of pairs; recorded in the run folder."""
+    resume: str | None = None
+    """Run folder to go on in, exactly where it was interrupted; `auto` goes on in the folder that `hydra.run.dir` names
+    if a run was begun there, else begins one."""
     monitor: str = "val/loss"
     """Metric that early stopping and the best checkpoint follow."""
     monitor_mode: Mode = Mode.min
@@ -244,6 +268,8 @@ class TrainConfig:
     for each trained pair and epoch)."""
     export_weights: Weights = Weights.best
     """Weights that `model/` holds and the questions at the end are asked of: the best by `monitor`, or the last."""
+    max_skipped_steps: int = 10
+    """Steps in a row whose loss or gradient is not finite, and whose update is skipped, before training ends."""
     loss_weighting: LossWeighting = LossWeighting.pair
     """`pair`: mean over pairs of each pair's mean token loss (the tutorial's). `token`: mean over tokens."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -252,5 +278,6 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     """Arguments of `lightning.Trainer`, any of them, by name."""

@@ -5,20 +5,23 @@ the result into plain objects.
 """
 
 import difflib
+import functools
+import itertools
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from qa_lm.config import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.errors import UserError, first_line
 
 
 def register_schema() -> None:
-    """Put the schema where Hydra's defaults lists find it."""
+    """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
+    OmegaConf.register_new_resolver("new_folder", _new_folder, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="data", name="data_schema", node=DataConfig)
@@ -27,6 +30,20 @@ def register_schema() -> None:
     store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
     # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
     store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
+
+
+@functools.cache  # Hydra resolves its settings more than once
+def _new_folder(path: str) -> str:
+    """Make a folder of this name, or with -2, -3, ... behind it, that was not there: two runs that start in the same
+    second get one each."""
+    for number in itertools.count(1):
+        folder = Path(path if number == 1 else f"{path}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return str(folder)
+    raise AssertionError
 
 
 def typed_config(composed: DictConfig) -> TrainConfig:
@@ -104,13 +121,23 @@ def resolved_yaml(config: TrainConfig) -> str:
 def read_config(path: Path) -> TrainConfig:
     """The configuration of a run, from its config.yaml.
 
+    The run may be someone else's: an interpolation such as `${oc.env:NAME}` would read the reader's environment, and
+    YAML's aliases can stand for more than any memory holds. `resolved_yaml` writes neither, so both are refused.
+
     Raises:
         UserError: the file is missing, damaged, or of another schema.
     """
     try:
-        loaded = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"line {line}: an alias, which no run writes")
+            if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+                raise ValueError(f"line {line}: an interpolation, {event.value}, left unresolved")
+        loaded = OmegaConf.create(text)
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
-    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is no configuration of a run: {first_line(error)}") from None
     assert isinstance(found, TrainConfig)
     return found
@@ -132,7 +159,7 @@ def data_config(overrides: list[str]) -> DataConfig:
     try:
         given = OmegaConf.from_dotlist(overrides)
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), given.get("data", {})))
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{' '.join(overrides)}: {first_line(error)}") from None
     assert isinstance(found, DataConfig)
     return found

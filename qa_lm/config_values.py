@@ -1,6 +1,15 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
-from qa_lm.config import DataConfig, Mode, OptimizerConfig, OptimizerKind, ScheduleKind, SplitKind, TrainConfig
+from qa_lm.config import (
+    DataConfig,
+    Mode,
+    OptimizerConfig,
+    OptimizerKind,
+    ScheduleKind,
+    SplitKind,
+    TokenizerConfig,
+    TrainConfig,
+)
 from qa_lm.errors import UserError
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
@@ -13,7 +22,7 @@ def check_values(config: TrainConfig) -> None:
     Raises:
         UserError: the message begins with the key.
     """
-    data, tokenizer, model = config.data, config.tokenizer, config.model
+    data, model = config.data, config.model
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
     _require(config.monitor in MONITORS, "monitor", config.monitor, f"must be one of {', '.join(MONITORS)}")
     better = MONITORS[config.monitor]
@@ -23,7 +32,7 @@ def check_values(config: TrainConfig) -> None:
         config.monitor_mode.value,
         f"must be {better.value} for {config.monitor}",
     )
-    _check_data(data)
+    check_sources(data, config.tokenizer)
     for key, value in {
         "data.batch_size": data.batch_size,
         "model.hidden_size": model.hidden_size,
@@ -32,14 +41,19 @@ def check_values(config: TrainConfig) -> None:
         "early_stopping.patience": config.early_stopping.patience,
         "optimizer.schedule_epochs": config.optimizer.schedule_epochs,
         "evaluation.batch_size": config.evaluation.batch_size,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "max_skipped_steps": config.max_skipped_steps,
         "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
     }.items():
         _require(value is None or value >= 1, key, value, "must be at least 1")
     for key, count in {
         "evaluation.max_pairs": config.evaluation.max_pairs,
         "evaluation.recall_pairs": config.evaluation.recall_pairs,
+        "data.workers": data.workers,
     }.items():
         _require(count >= 0, key, count, "must be 0 or more")
+    seconds = config.checkpoint.every_seconds
+    _require(seconds is None or seconds >= 0, "checkpoint.every_seconds", seconds, "must be 0 or more")
     _check_recall(config)
     _require(
         not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
@@ -52,6 +66,22 @@ def check_values(config: TrainConfig) -> None:
         f"must divide model.hidden_size = {model.hidden_size}",
     )
     _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
+    _check_optimizer(config.optimizer)
+    _require(
+        config.early_stopping.min_delta >= 0,
+        "early_stopping.min_delta",
+        config.early_stopping.min_delta,
+        "must be 0 or more",
+    )
+
+
+def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
+    """Refuse settings of the pairs and the tokenizer that cannot be used.
+
+    Raises:
+        UserError: the message begins with the key.
+    """
+    _check_data(data)
     _require(
         tokenizer.kind in TOKENIZER_KINDS,
         "tokenizer.kind",
@@ -77,13 +107,6 @@ def check_values(config: TrainConfig) -> None:
             tokenizer.vocab_size,
             "must be at least 257: every byte and EOS",
         )
-    _check_optimizer(config.optimizer)
-    _require(
-        config.early_stopping.min_delta >= 0,
-        "early_stopping.min_delta",
-        config.early_stopping.min_delta,
-        "must be 0 or more",
-    )
 
 
 def _check_recall(config: TrainConfig) -> None:

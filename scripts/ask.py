@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,9 +164,11 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
             record |= asdict(explanation) if explanation else {}
             print(json.dumps(record, ensure_ascii=False), flush=True)
             return
-        print(UNKNOWN if abstained else answer.answer, flush=True)
+        said = UNKNOWN if abstained else answer.answer
+        # A file gets the answer as it is; a terminal would be steered by some.
+        print(harmless(said) if sys.stdout.isatty() else said, flush=True)
         if explanation:
-            print("\n".join(_in_words(answer, explanation)), flush=True)
+            print(harmless("\n".join(_in_words(answer, explanation))), flush=True)
 
     return show
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.problems import Problems
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, harmless
 
 if TYPE_CHECKING:
     from qa_lm.data.checks import DataReport
@@ -87,7 +87,7 @@ def _show(report: "DataReport") -> None:
     from qa_lm.data.checks import summary
 
     for name, columns in report.sources.items():
-        print(f"{name}: {columns}")
+        print(harmless(f"{name}: {columns}"))
     print("   ".join(f"{name} {count:,}" for name, count in report.counts.items()))
     shown = ("p0", "p50", "p95", "p100")
     print(f"{'':<22}{'least':>8}{'median':>8}{'95%':>8}{'most':>8}")
@@ -98,7 +98,7 @@ def _show(report: "DataReport") -> None:
         f"best possible: recall {best['best_recall']:.2%}, loss {best['best_loss']:.4f} nats per token "
         f"({best['best_answer_loss']:.4f} on answers alone)"
     )
-    print("\n".join(summary(report)))
+    print(harmless("\n".join(summary(report))))
 
 
 def _write(path: Path, report: "DataReport") -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, harmless
 from qa_lm.reporting.columns import cells, short, straight
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
@@ -62,13 +62,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
-        _end(row["place"], PLACE),
+        _end(harmless(row["place"]), PLACE),
         short(row["question"], QUESTION),
         short(row["answer"], ANSWER),
         "never" if row["learnt_at"] is None else str(row["learnt_at"]),
         str(row["forgotten"]),
         "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
-        row["why"],
+        harmless(row["why"]),
     )
 
 

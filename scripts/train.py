@@ -9,10 +9,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from qa_lm.config_composition import register_schema, typed_config
+from qa_lm.config_composition import read_config, register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
-from qa_lm.errors import FailedWrite
+from qa_lm.errors import FailedWrite, OutOfMemory
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -33,15 +34,13 @@ def run(composed: DictConfig) -> float:
         return _train(composed, folder)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, KeyboardInterrupt) or end.code:
-            kept = (folder / "checkpoints").is_dir()
-            what = f"what was trained so far is in {folder}/checkpoints" if kept else "nothing was trained yet"
-            how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
-            print(f"{how}; {what}", file=sys.stderr)
+            print(_interrupted(end, folder), file=sys.stderr)
+            _remove_if_empty(folder)
         raise
-    except OSError as error:
+    except (OSError, OutOfMemory) as error:
         if WANTS_TRACEBACK:
             raise
-        failed.append(_cannot_write(error, folder))
+        failed.append(str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
         print(f"error: {failed[-1]}", file=sys.stderr)
         return math.nan
     except Exception as error:
@@ -59,6 +58,8 @@ def main() -> int:
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     try:
+        if folder := resume_argument(sys.argv[1:]):
+            sys.argv.append(run_folder_override(folder))
         run()
     except Exception as error:
         if WANTS_TRACEBACK or not is_configuration_error(error):
@@ -74,6 +75,15 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
     config = typed_config(composed)
     check_values(config)
+    if config.resume is not None and (folder / "config.yaml").is_file():
+        before = read_config(folder / "config.yaml")
+        config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
+        check_values(config)
+        from qa_lm.training.resume import finished
+
+        if words := finished(folder, before, config):
+            print(words, flush=True)
+            return math.nan
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.run_report import write_report
@@ -84,7 +94,20 @@ def _train(composed: DictConfig, folder: Path) -> float:
     draw_loss_curve(folder)
     write_report(folder)
     print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
+    if result.metrics["diverged"]:
+        failed.append("diverged")
+        print(
+            f"error: training diverged: too many updates in a row were not finite (see above); {folder}",
+            file=sys.stderr,
+        )
     return result.objective
+
+
+def _interrupted(end: BaseException, folder: Path) -> str:
+    how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        return f"{how}; nothing was trained yet"
+    return f"{how}; what was trained so far is in {folder}/checkpoints; to go on: resume={folder}"
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:

@@ -1,8 +1,12 @@
 """A trained model to ask, from the folder `model/` of a run alone."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from qa_lm.answering.confidence import Calibration
@@ -51,6 +55,7 @@ class Answerer:
         folder = model_folder(folder)
         tokenizer, template = load_tokenizer(folder), PromptTemplate.load(folder)
         model = load_causal_lm(folder)
+        check_vocabulary(folder, model, tokenizer)
         check_golden(folder, model, tokenizer, template)
         return cls(model, tokenizer, template, Calibration.load(folder))
 
@@ -103,16 +108,45 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
+def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
+    """Refuse a tokenizer with ids that the model has no embedding for.
+
+    Raises:
+        UserError: so it is.
+    """
+    rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(f"{folder}: its tokenizer has ids up to {len(tokenizer) - 1:,}, its model knows {rows:,}")
+
+
 def load_causal_lm(folder: Path) -> PreTrainedModel:
     """The model of a transformers folder, in float32.
 
     Raises:
-        UserError: its files are damaged, or are no causal language model's.
+        UserError: its files are damaged, or are no causal language model's, or it wants code of its own to be run.
     """
+    _refuse_kernels(folder)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
     except Exception as error:  # damaged files raise errors of many libraries
         raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
-    return model.eval()
+    try:
+        with torch.inference_mode():
+            model.eval()(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=True)
+    except Exception as error:  # a config.json that can be read need not make sense
+        raise UserError(f"{folder}: the model cannot be run: {first_line(error)}") from None
+    return model
+
+
+def _refuse_kernels(folder: Path) -> None:
+    """Refuse attention by a program of the hub (`"attn_implementation": "owner/name"`): transformers would fetch and
+    run it, though no remote code is trusted."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # transformers says what is wrong with it
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key.endswith("_implementation") and "/" in json.dumps(value):
+            raise UserError(f"{folder / 'config.json'}: {key}={value} is code of others, which is not run")

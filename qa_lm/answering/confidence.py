@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from qa_lm.answering.evaluate import EvaluatedPair
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 FILE = "confidence.json"
 EACH, SHARE = 20, 0.1
@@ -79,10 +79,25 @@ class Calibration:
             return None
         try:
             found = cls(**json.loads(path.read_text(encoding="utf-8")))
-            found.probability(0.0)
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: is no calibration: {error}") from None
+            found._check()
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise UserError(f"{path}: is no calibration: {first_line(error)}") from None
         return found
+
+    def _check(self) -> None:
+        """Refuse what `save` does not write: the file may come from elsewhere.
+
+        Raises:
+            ValueError: so it is, or TypeError, KeyError or OverflowError.
+        """
+        places, probabilities = (np.asarray(each, np.float64) for each in (self.log_probabilities, self.probabilities))
+        shares = [point[name] for point in self.curve for name in ("threshold", "coverage", "precision")]
+        if not (places.ndim == 1 and len(places) and places.shape == probabilities.shape and self.curve):
+            raise ValueError("its knots must be two lists of as many numbers, and its curve must have points")
+        if not (np.diff(places) >= 0).all():
+            raise ValueError("log_probabilities must ascend")
+        if not all(0 <= share <= 1 for share in (*probabilities.tolist(), *shares, self.brier)):
+            raise ValueError("probabilities must be from 0 to 1")
 
 
 def calibrate(evaluated: Sequence[EvaluatedPair]) -> Calibration | None:

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet
 
 from qa_lm.answering.relations import NEAR, TRAINED, TrainedPairs, looked_through
 from qa_lm.data.pairs import Pair
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 TRAINED_FILE = "ledger.parquet"
 """In a run folder: every trained pair."""
+TEXTS = pyarrow.schema({"question": pyarrow.string(), "answer": pyarrow.string()})
 SHOWN = 3
 
 
@@ -41,8 +43,11 @@ def read_trained_pairs(run: Path) -> TrainedPairs | None:
         return None
     try:
         columns = pyarrow.parquet.read_table(path, columns=["question", "answer"])
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        columns = columns.cast(TEXTS)
+        if not len(columns) or any(column.null_count for column in columns.columns):
+            raise ValueError("a question or an answer is missing")
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     columns = columns.take(looked_through(len(columns)))
     return TrainedPairs(columns["question"].to_pylist(), columns["answer"].to_pylist())
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from qa_lm.answering.answerer import Answerer, load_causal_lm, model_folder
+from qa_lm.answering.answerer import Answerer, check_vocabulary, load_causal_lm, model_folder
 from qa_lm.data.encoding import TEMPLATE_FILE, Example, PromptTemplate
 from qa_lm.data.pairs import Pair
-from qa_lm.data.tokenizer import TextTokenizer, load_tokenizer
+from qa_lm.data.tokenizer import load_tokenizer
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import packs_exactly
 
@@ -30,7 +30,10 @@ class Prompts:
         """What the model is asked with."""
         if self.template == CHAT:
             messages = [{"role": "user", "content": question}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            except Exception as error:  # the template is a program, run without access to ours
+                raise UserError(f"the model's own chat template cannot be used: {first_line(error)}") from None
             found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
             return found
         found = self.tokenizer(self.template.replace("{question}", question)).input_ids
@@ -65,8 +68,9 @@ class ForeignModel:
         if template == CHAT and not tokenizer.chat_template:
             raise UserError(f"{folder}: brings no chat template; give one: --template 'Q: {{question}}\\nA:'")
         model = load_causal_lm(folder)
+        text_tokenizer = load_tokenizer(folder)
+        check_vocabulary(folder, model, text_tokenizer)
         answer = "{answer}" if template == CHAT or template.endswith((" ", "\n")) else " {answer}"
-        text_tokenizer: TextTokenizer = load_tokenizer(folder)
         answerer = Answerer(model, text_tokenizer, PromptTemplate(template, answer))
         return cls(answerer, Prompts(tokenizer, template), packs_exactly(model))
 

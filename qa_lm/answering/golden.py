@@ -15,7 +15,7 @@ from qa_lm.answering.drafts import Draft
 from qa_lm.answering.greedy import greedy_answers
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 FILE = "golden.json"
 ODD = "  Is <|endoftext|> text,\tor 2 + 2 = é 한국 🙂 ?  "
@@ -66,9 +66,9 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
         questions = [str(record["question"]) for record in records]
-        wanted = [(list(record["prompt_ids"]), record["answer_ids"]) for record in records]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: is damaged: {error}") from None
+        wanted = [(list(record["prompt_ids"]), _ids(record["answer_ids"], len(tokenizer))) for record in records]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged: {first_line(error)}") from None
     prompts = encode_prompts(questions, tokenizer, template)
     for question, prompt, (prompt_ids, _) in zip(questions, prompts, wanted, strict=True):
         if prompt != prompt_ids:
@@ -77,15 +77,28 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
                 f"{_difference(prompt, prompt_ids)}"
                 "\nThe tokenizer or the prompt template is not the one it was trained with."
             )
-    sure = [number for number, (_, answer_ids) in enumerate(wanted) if answer_ids is not None]
-    drafts = [Draft(prompts[number], wanted[number][1]) for number in sure]
+    sure = [(number, answer_ids) for number, (_, answer_ids) in enumerate(wanted) if answer_ids is not None]
+    drafts = [Draft(prompts[number], answer_ids) for number, answer_ids in sure]
     found = greedy_answers(model, drafts, tokenizer.eos_id, LONGEST)
-    for number, draft, answer in zip(sure, drafts, found, strict=True):
+    for (number, _), draft, answer in zip(sure, drafts, found, strict=True):
         if answer.ids != draft.answer or not answer.stopped:
             raise UserError(
                 f"{folder}: the answer to {questions[number]!r} is {tokenizer.decode(answer.ids)!r}, it was "
                 f"{tokenizer.decode(draft.answer)!r} when the model was saved\nIts weights have changed since."
             )
+
+
+def _ids(found: object, entries: int) -> list[int] | None:
+    """The ids of an answer as the file has them; None where it has none.
+
+    Raises:
+        ValueError: they are no ids of a vocabulary with so many entries.
+    """
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(type(each) is int and 0 <= each < entries for each in found):
+        raise ValueError(f"answer_ids must be ids below {entries}")
+    return found
 
 
 def _difference(ids: list[int], wanted: list[int]) -> str:

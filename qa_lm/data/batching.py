@@ -45,6 +45,7 @@ class RowSampler(Sampler[Row]):
     ) -> None:
         self.indices, self.lengths = indices, lengths
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.begin = (0, 0)
         self.batch_size, self.rank, self.processes = batch_size, rank, processes
 
     @property
@@ -56,6 +57,10 @@ class RowSampler(Sampler[Row]):
         """Choose the epoch whose rows come next."""
         self.epoch = epoch
 
+    def begin_at(self, epoch: int, batches: int) -> None:
+        """Go on within an epoch whose first batches have been trained; other epochs are whole."""
+        self.epoch, self.begin = epoch, (epoch, batches)
+
     def __len__(self) -> int:
         together = self.batch_size * self.processes
         whole, rest = divmod(self.rows, together)
@@ -64,7 +69,8 @@ class RowSampler(Sampler[Row]):
     def __iter__(self) -> Iterator[Row]:
         together = self.batch_size * self.processes
         begin = self.rank * self.batch_size
-        rows = self._all_rows()
+        trained = self.begin[1] if self.epoch == self.begin[0] else 0
+        rows = itertools.islice(self._all_rows(), trained * together, None)
         while batches := list(itertools.islice(rows, together)):
             mine = batches[begin : begin + self.batch_size]
             short = len(batches) < together

@@ -35,6 +35,7 @@ class PairsDataModule(pl.LightningDataModule):
         train_on_question: whether the question's tokens carry loss too.
         row_tokens: positions of a packed row; None for one pair per row.
         recall_pairs: size of the sample of trained pairs.
+        workers: processes that prepare training batches; 0 for the training process itself.
     """
 
     def __init__(
@@ -47,21 +48,28 @@ class PairsDataModule(pl.LightningDataModule):
         train_on_question: bool,
         row_tokens: int | None,
         recall_pairs: int = 0,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.examples, self.split = examples, split
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.row_tokens = row_tokens
+        self.row_tokens, self.workers = row_tokens, workers
+        self.begin = (0, 0)
         self.collate = Collate(examples, train_on_question, row_tokens)
         self.train_rows = self._rows(split.train, batch_size, shuffle)
         size = min(recall_pairs, len(split.train))
         self.recall_sample = np.sort(np.random.default_rng(seed).choice(split.train, size, replace=False))
 
+    def begin_at(self, epoch: int, batches: int) -> None:
+        """Let training go on in this epoch, counted from 0, after so many of its batches."""
+        self.begin = (epoch, batches)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training pairs, each pair once per epoch."""
         if self._processes() != (0, 1):  # known only now
             self.train_rows = self._rows(self.split.train, self.batch_size, self.shuffle)
-        return self._loader(self.train_rows)
+        self.train_rows.begin_at(*self.begin)
+        return self._loader(self.train_rows, self.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Batches of the validation pairs and of the trained sample, each pair once, always the same."""
@@ -85,12 +93,13 @@ class PairsDataModule(pl.LightningDataModule):
         """Number of this process and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, rows: PackedRows | PaddedRows) -> DataLoader[Batch]:
+    def _loader(self, rows: PackedRows | PaddedRows, workers: int = 0) -> DataLoader[Batch]:
         return DataLoader(
             _Rows(),
             batch_size=rows.batch_size,
             sampler=rows,
             collate_fn=self.collate,
+            num_workers=workers,
             # A generator of its own, so that making an iterator draws nothing from the global one (dropout's).
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 
 TEMPLATE_FILE = "prompt_template.json"
 
@@ -57,8 +57,10 @@ class PromptTemplate:
         path = folder / TEMPLATE_FILE
         try:
             template = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: not a prompt template ({error})") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: not a prompt template ({first_line(error)})") from None
+        if not (isinstance(template.prompt, str) and isinstance(template.answer, str)):
+            raise UserError(f"{path}: not a prompt template (prompt and answer must be text)")
         if "{question}" not in template.prompt or "{answer}" not in template.answer:
             raise UserError(f"{path}: the prompt needs {{question}} and the answer needs {{answer}}")
         return template

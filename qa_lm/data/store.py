@@ -21,7 +21,9 @@ from qa_lm.data.cache import read_meta
 from qa_lm.data.encoding import Example, PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import TextTokenizer
+from qa_lm.errors import UserError
 
+DTYPES = ("uint16", "uint32")
 FILES = ("ids.bin", "ends.bin", "lengths.bin", "prompts.bin")
 
 
@@ -33,7 +35,7 @@ def write_store(
     Returns:
         dtype: the type of an id.
     """
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
+    dtype = np.dtype(DTYPES[0] if len(tokenizer) <= 1 << 16 else DTYPES[1])
     end = 0
     with ExitStack() as stack:
         files = [stack.enter_context((folder / name).open("wb")) for name in FILES]
@@ -61,7 +63,10 @@ class EncodedPairs:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        dtype = np.dtype(read_meta(folder)["dtype"])
+        name = read_meta(folder)["dtype"]
+        if name not in DTYPES:
+            raise UserError(f"{folder}: is no store of encoded pairs: its ids are {name}; delete it")
+        dtype = np.dtype(name)
         kinds = (dtype, np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.int32))
         self.ids, self._ends, self._lengths, self._prompts = (
             np.memmap(folder / name, kind, "r") for name, kind in zip(FILES, kinds, strict=True)

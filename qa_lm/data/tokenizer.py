@@ -36,7 +36,17 @@ class TextTokenizer:
         self.eos_id: int = eos_id
 
     def __len__(self) -> int:
+        """Rows of a matrix that every id is a row of: one more than the highest id."""
+        return self._rows
+
+    @property
+    def entries(self) -> int:
+        """Number of entries; less than `len` if ids are left out."""
         return self._tokenizer.get_vocab_size()
+
+    @cached_property
+    def _rows(self) -> int:
+        return max(self._tokenizer.get_vocab().values()) + 1
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, without any special token. All cores work on a long list."""
@@ -119,6 +129,8 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     loaded = TextTokenizer(tokenizer, eos_token)
+    if len(loaded) > 2 * loaded.entries:  # each id is a row of the model's matrices
+        raise UserError(f"{folder}: its {loaded.entries:,} entries have ids up to {len(loaded) - 1:,}; choose another")
     _check_round_trip(loaded, folder)
     return loaded
 
@@ -146,8 +158,16 @@ def hub_tokenizer(name: str) -> TextTokenizer:
 def _from_file(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(folder / FILE))
-    except Exception as error:  # the library raises bare Exception for every bad file
-        raise UserError(f"{folder}: no usable tokenizer.json: {first_line(error)}") from None
+    except BaseException as error:
+        raise UserError(f"{folder}: no usable tokenizer.json: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What the tokenizers library says of a bad file: it raises bare Exception, and where its Rust code panics, what
+    is no Exception at all. Ctrl-C goes on."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    return first_line(error)
 
 
 def _converted(folder: Path) -> tuple[Tokenizer, str]:
@@ -155,7 +175,7 @@ def _converted(folder: Path) -> tuple[Tokenizer, str]:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return loaded.backend_tokenizer, str(loaded.eos_token)
     except Exception as error:  # errors of many libraries
         raise UserError(f"{folder}: no tokenizer.json, and transformers cannot make one: {first_line(error)}") from None
@@ -164,9 +184,13 @@ def _converted(folder: Path) -> tuple[Tokenizer, str]:
 def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
     """Refuse a tokenizer that changes plain text: what a model is asked would not be what was written."""
     text = "What is 2 + 2?"
-    (ids,) = tokenizer.encode([text])
-    if not ids or tokenizer.decode(ids).strip() != text:
-        raise UserError(f"{folder}: this tokenizer reads {text!r} as {tokenizer.decode(ids)!r}; choose another")
+    try:
+        (ids,) = tokenizer.encode([text])
+        again = tokenizer.decode(ids)
+    except BaseException as error:
+        raise UserError(f"{folder}: this tokenizer cannot read {text!r}: {_reason(error)}") from None
+    if not ids or again.strip() != text:
+        raise UserError(f"{folder}: this tokenizer reads {text!r} as {again!r}; choose another")
 
 
 def _eos_token(folder: Path) -> str:
@@ -182,6 +206,6 @@ def _eos_token(folder: Path) -> str:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -40,7 +40,7 @@ def build_causal_lm(
     eos_id: int,
     extra: dict[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A model with fresh weights, drawn from torch's global generator.
+    """A model with fresh weights, drawn from torch's global generator; on the meta device, one without weights.
 
     Args:
         architecture: a causal-LM model type of transformers, such as "gpt2" or "llama".
@@ -76,7 +76,8 @@ def build_causal_lm(
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
-    _check_plain_head(model, architecture)
+    if model.device.type != "meta":  # where only its shapes are asked for
+        _check_plain_head(model, architecture)
     return model
 
 

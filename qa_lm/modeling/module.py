@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from qa_lm.batch import Batch
 from qa_lm.modeling.causal_lm import head, hidden_states
+from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.loss import LossSums, batch_loss
 
 VALIDATION, RECALL = 0, 1
@@ -53,7 +54,7 @@ class CausalLMModule(pl.LightningModule):
         self.mean_per_pair, self.answer_bytes = mean_per_pair, answer_bytes
         self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
         self.train_sums, self.validation_sums = torch.zeros(5), [torch.zeros(5), torch.zeros(5)]
-        self.step_loss = torch.zeros(())
+        self.step_loss = self.gradient_norm = torch.zeros(())
         self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: indices, losses, exactness
         # Weights of the current window of micro-batches, over all processes: of its first one, and of all so far.
         self.first_weight = self.window_weight = torch.zeros(())
@@ -74,7 +75,8 @@ class CausalLMModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's part in the loss of its optimizer step."""
         sums = self(batch)
-        self.train_sums += _as_tensor(sums, batch.pairs)
+        # A batch whose update is skipped is not part of the epoch's loss.
+        self.train_sums += torch.where(torch.isfinite(sums.loss.detach()), _as_tensor(sums, batch.pairs), 0)
         self.step_loss = sums.loss.detach() / sums.weight
         weight = self._over_processes(sums.weight)
         micro_batches = self.trainer.accumulate_grad_batches
@@ -93,10 +95,7 @@ class CausalLMModule(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip; Lightning itself refuses to with a fused optimizer under mixed precision, for float16's sake alone."""
-        if gradient_clip_val and gradient_clip_algorithm == "value":
-            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        self.gradient_norm = clip(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sums of loss and exact matches."""
@@ -125,7 +124,7 @@ class CausalLMModule(pl.LightningModule):
         if pairs:
             mean = loss / weight
             metrics |= {"train/recall": exact / pairs, RECALL_THEN_LOSS: (exact - mean / (1 + mean)) / pairs}
-        self.log_dict(metrics)
+        self.log_dict(metrics, logger=False)
 
     def epoch_train_loss(self) -> float:
         """Mean train loss of the epoch's steps so far, of all processes; nan before the first. Call it on each."""

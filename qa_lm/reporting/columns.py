@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Sequence
 
+from qa_lm.errors import harmless
+
 
 def straight(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines, each column as wide as its widest cell; the first row is the heading, and is underlined."""
@@ -17,9 +19,7 @@ def straight(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def short(text: str, width: int) -> str:
     """One line of at most so many columns; what is cut off leaves three dots."""
-    line = " ".join(text.split())
-    # A control character would steer the terminal.
-    line = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) == "Cc" else each for each in line)
+    line = harmless(" ".join(text.split()))
     if cells(line) <= width:
         return line
     line = line[: 2 * width]

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import tempfile
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -40,6 +42,7 @@ def draw_loss_curve(run_folder: Path) -> Path:
             label="validation",
         )
         _mark_best(axes, [point for point in validated if point[0] == best_epoch])
+    _mark_bad(axes, run_folder, rows)
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy loss (nats)")
     axes.set_ylim(bottom=0)
@@ -48,8 +51,30 @@ def draw_loss_curve(run_folder: Path) -> Path:
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
     axes.legend(frameon=False)
     path = run_folder / "loss_curve.png"
-    figure.savefig(path, dpi=200)
+    # Beside the target and renamed: never half a picture, and of a link not what it leads to is written.
+    with tempfile.NamedTemporaryFile(dir=run_folder, prefix=f".{path.name}.", delete=False) as beside:
+        figure.savefig(beside, dpi=200, format="png")
+    os.chmod(beside.name, 0o644)
+    os.replace(beside.name, path)
     return path
+
+
+def _mark_bad(axes: Axes, run_folder: Path, rows: list[dict[str, str]]) -> None:
+    """Ticks along the axis where updates were skipped and where the loss leapt, at their place within the epoch."""
+    path = run_folder / "bad_batches.jsonl"
+    if not path.is_file():
+        return
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    ends = [0, *(int(row["step"]) for row in rows)]
+    for kind, marker, color, label in (("skipped", "x", "#000000", "skipped"), ("spike", "^", "#CC79A7", "loss spike")):
+        places = [
+            record["epoch"] - 1 + (record["step"] - ends[record["epoch"] - 1]) / (step - ends[record["epoch"] - 1])
+            for record in records
+            if record["kind"] == kind and (step := [*ends, record["step"]][record["epoch"]])
+        ]
+        if places:
+            below = axes.get_xaxis_transform()
+            axes.plot(places, [0.02] * len(places), marker, color=color, markersize=5, label=label, transform=below)
 
 
 def _mark_best(axes: Axes, points: list[tuple[int, float]]) -> None:

@@ -47,7 +47,7 @@ def read_run(folder: Path) -> RunFiles:
         config=yaml.safe_load(config_text) or {},
         config_text=config_text,
         metrics=_json(folder / "metrics.json"),
-        epochs=_epochs(folder / "metrics.csv"),
+        epochs=read_epochs(folder / "metrics.csv"),
         data_report=_json(folder / "data_report.json"),
         environment=_json(folder / "environment.json"),
         answers=_json_lines(folder / "answers.jsonl"),
@@ -55,6 +55,15 @@ def read_run(folder: Path) -> RunFiles:
         ledger=_json(folder / "ledger_summary.json"),
         has_picture=(folder / "loss_curve.png").is_file(),
     )
+
+
+def read_epochs(path: Path) -> list[dict[str, float | None]]:
+    """The lines of a metrics.csv; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{column: finite(float(text)) if text else None for column, text in row.items()} for row in rows]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -66,11 +75,3 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
-
-
-def _epochs(path: Path) -> list[dict[str, float | None]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{column: finite(float(text)) if text else None for column, text in row.items()} for row in rows]

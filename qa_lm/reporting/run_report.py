@@ -1,21 +1,13 @@
 """report.html and report.md: all that a run came to, on one page that needs nothing outside itself.
 
 - Both pages show the same content, gathered once from the files of the run folder.
-- Whatever a template prints is escaped, by the environment and not by each template: text of pairs, models and file
-  names can be hostile. Only what our own code has marked as HTML or Markdown is printed as it is.
+- Whatever a template prints is escaped: text of pairs, models and file names can be hostile (`pages`).
 - The HTML page also forbids scripts and outside addresses by its own Content-Security-Policy.
 """
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from qa_lm.reporting import markdown
 from qa_lm.reporting.board import (
     CURVE_SHOWN,
     board_rows,
@@ -28,12 +20,12 @@ from qa_lm.reporting.board import (
 from qa_lm.reporting.charts import coverage_chart, loss_chart, recall_chart
 from qa_lm.reporting.facts import again, environment_facts, run_facts, source_names
 from qa_lm.reporting.markdown_tables import MARKS, markdown_tables
+from qa_lm.reporting.pages import html_page, markdown_page, write_page
 from qa_lm.reporting.run_files import RunFiles, read_run
 from qa_lm.reporting.samples import sample_answers
 from qa_lm.reporting.verdict import verdict
-from qa_lm.reporting.wording import decimal, percent, printable, whole
+from qa_lm.reporting.wording import decimal, percent, whole
 
-TEMPLATES = Path(__file__).parent / "templates"
 EPOCHS_SHOWN = 20
 
 
@@ -45,9 +37,9 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     content = _content(run)
-    _write(run_folder / "report.md", _render("report.md.j2", markdown.escape, content | markdown_tables(content)))
+    write_page(run_folder / "report.md", markdown_page("report.md.j2", content | markdown_tables(content)))
     page = run_folder / "report.html"
-    _write(page, _render("report.html.j2", _printable, content))
+    write_page(page, html_page("report.html.j2", content))
     return page
 
 
@@ -57,6 +49,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     charts = [loss_chart(run), recall_chart(run)]
     return {
         "run": run,
+        "marks": MARKS,
         "title": f"What the model learnt from {source_names(run)}",
         "verdict": verdict(run),
         "trained": run_facts(run),
@@ -92,39 +85,3 @@ def _epoch_rows(run: RunFiles) -> list[list[str]]:
         ]
         for row in rows
     ]
-
-
-def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) -> str:
-    """Fill a template.
-
-    Args:
-        template: its name.
-        text: what each printed value goes through before the environment escapes it as HTML, if it is not Markup yet.
-        content: the values.
-    """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=text,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals |= {"fenced": markdown.fenced, "marks": MARKS}
-    environment.filters |= {"percent": percent, "decimal": decimal, "whole": whole}
-    return environment.get_template(template).render(content)
-
-
-def _printable(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the target and rename, so that a reader never sees half a page."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

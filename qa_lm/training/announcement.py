@@ -3,6 +3,7 @@
 from qa_lm.config import TrainConfig
 from qa_lm.data.batching import PackedRows
 from qa_lm.data.checks import summary
+from qa_lm.errors import harmless
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.training.parts import Parts
 from qa_lm.training.prepare import PreparedData
@@ -18,10 +19,10 @@ def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> 
     )
     for name, columns in prepared.report.sources.items():
         if columns != "question = question, answer = answer":
-            print(f"columns of {name}: {columns}")
+            print(harmless(f"columns of {name}: {columns}"))
     print(f"tokenizer: {config.tokenizer.kind}, {len(prepared.tokenizer):,} entries")
     for line in summary(prepared.report):
-        print(line)
+        print(harmless(line))
     rows = parts.data.train_rows
     if isinstance(rows, PackedRows):
         print(

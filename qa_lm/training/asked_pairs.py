@@ -1,15 +1,17 @@
 """The pairs that a model is evaluated on: a run's own, split as they were, or those of other files."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from qa_lm.config import DataConfig
 from qa_lm.config_composition import read_config
+from qa_lm.config_values import check_sources
 from qa_lm.data.pairs import Pair
 from qa_lm.data.reading import PairReader
-from qa_lm.errors import UserError
-from qa_lm.training.prepare import PreparedData, how_to_read, main_sources, prepare
+from qa_lm.errors import UserError, first_line
+from qa_lm.training.prepare import PreparedData, how_to_read, keeps_nothing, main_sources, prepare
 from qa_lm.training.run_folder import CONFIG, ENVIRONMENT
 
 
@@ -22,8 +24,14 @@ def data_of_run(run: Path) -> PreparedData:
     if not (run / CONFIG).is_file():
         raise UserError(f"{run}: is no run folder, so the pairs must be named: data.path=FILE")
     config = read_config(run / CONFIG)
-    prepared = prepare(config.data, config.tokenizer, config.model.context)
-    trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
+    check_sources(config.data, config.tokenizer)
+    # The run may come from elsewhere: no folder that it names is written.
+    data = config.data if keeps_nothing(config.data) else replace(config.data, cache=None)
+    prepared = prepare(data, config.tokenizer, config.model.context)
+    try:
+        trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{run / ENVIRONMENT}: does not say what was trained: {first_line(error)}") from None
     if trained_on != prepared.table.fingerprint:
         raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
     return prepared

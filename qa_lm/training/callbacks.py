@@ -34,6 +34,7 @@ class EpochRecord(Callback):
         "train_recall": "train/recall",
     }
     """Columns that the module logs, with its names for them."""
+    STATE = ("rows", "scores", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str) -> None:
         self.path = path
@@ -44,14 +45,19 @@ class EpochRecord(Callback):
         self.train_tokens = 0
         self.train_seconds = 0.0
         self._epoch_tokens = 0
-        self._epoch_start = self._epoch_end = 0.0
-        self._validated = False
+        self._epoch_seconds = 0.0
+        self._validation: dict[str, float] = {}  # what the epoch's newest validation logged
+        self._clock = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, also within an epoch."""
+        self._clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
-        self._epoch_tokens = 0
-        self._validated = False
-        self._epoch_start = self._epoch_end = time.perf_counter()
+        """Start the epoch."""
+        self._epoch_tokens, self._epoch_seconds = 0, 0.0
+        self._validation = {}
+        self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,39 +65,56 @@ class EpochRecord(Callback):
         """Count tokens; log the loss every `log_every_n_steps` steps."""
         assert isinstance(pl_module, CausalLMModule)
         self._epoch_tokens += batch.tokens
-        self._epoch_end = time.perf_counter()
+        now = time.perf_counter()
+        self._epoch_seconds += now - self._clock
+        self._clock = now
         if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that this epoch has a validation: the Trainer keeps an earlier one's metrics."""
-        self._validated = True
+        """Keep and log what it found; the Trainer would keep it beyond its epoch, and lose it in an interruption."""
+        self._clock = time.perf_counter()
+        if trainer.sanity_checking:
+            return
+        names = [*self.COLUMNS.values(), self.score]
+        found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+        self._validation = found
+        for logger in trainer.loggers:
+            logger.log_metrics(found, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""
         assert isinstance(pl_module, CausalLMModule)
-        seconds = self._epoch_end - self._epoch_start
+        seconds = self._epoch_seconds
         self.train_tokens += self._epoch_tokens
         self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
         optimizer = trainer.optimizers[0]
-        metrics = trainer.callback_metrics if self._validated else {}
         row: EpochRow = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": train_loss,
-            **{column: _number(metrics.get(name)) for column, name in self.COLUMNS.items()},
+            **{column: self._validation.get(name) for column, name in self.COLUMNS.items()},
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
         self.rows.append(row)
-        self.scores.append(_number(metrics.get(self.score)))
+        self.scores.append(self._validation.get(self.score))
         if trainer.is_global_zero:
             write_text(self.path, self._csv())
         perf = self._epoch_tokens / seconds if seconds else 0.0
         extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
         for logger in trainer.loggers:
             logger.log_metrics(extra, step=trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the epochs so far, and the one that is going on."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        for name in self.STATE:
+            setattr(self, name, state_dict[name])
 
     def _csv(self) -> str:
         file = io.StringIO()
@@ -127,6 +150,14 @@ class ConsoleReport(Callback):
                 words.append(f"recall {row['train_recall']:.1%}")
             words.append(self._verdict())
         say(trainer, "   ".join(words))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"best_score": self._best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self._best_score = state_dict["best_score"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The early stop, if it was one."""
@@ -235,10 +266,6 @@ class RunningLossBar(TQDMProgressBar):
         """The mean loss of the epoch so far."""
         assert isinstance(pl_module, CausalLMModule)
         return {"train loss": f"{pl_module.running_train_loss():.4f}"}
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def say(trainer: pl.Trainer, line: str) -> None:

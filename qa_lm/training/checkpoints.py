@@ -1,9 +1,7 @@
-"""The two checkpoints of a run: the best and the last.
+"""The checkpoints of a run: `best.ckpt`, `last.ckpt`, and `previous.ckpt`, which was the last one before.
 
-- Two callbacks, because `ModelCheckpoint(save_last=True)` with a monitor writes the last *saved* state, which is the
-  best one again.
-- A file is written beside its target, synced to the disk and renamed, straight from memory: Lightning's own way goes
-  through a copy in memory and a second file, and a power cut could leave half of it.
+- A file is written beside its target, synced to the disk, summed and renamed, straight from memory: Lightning's own way
+  goes through a copy in memory and a second file, and a power cut could leave half of it.
 - When the best state is also the last, both names share one file: for GPT-2 small that saves 1.5 GB and its writing.
 - Loading takes tensors and plain values only, never code.
 """
@@ -11,18 +9,24 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from qa_lm.errors import FailedWrite, first_line
+from qa_lm.errors import FailedWrite, UserError, first_line
+from qa_lm.training import run_folder
+from qa_lm.training.manifest import announce, is_sound, sha256_of
 from qa_lm.training.run_folder import sync
 
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+STATE = "qa_lm"
+"""Key of what a checkpoint holds beside Lightning's own: see `qa_lm.training.last_checkpoint`."""
 PROBE = 1 << 20
 """Bytes that are written to learn why a checkpoint could not be."""
+Identity = tuple[int, int, str]
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
@@ -37,23 +41,18 @@ def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
     )
 
 
-def last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keeps `last.ckpt`: the newest state, saved after each validation and when training is interrupted."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        monitor=None,
-        enable_version_counter=False,
-        save_on_exception=True,
-        save_on_train_epoch_end=False,
-    )
-
-
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes each state once, and reads with `weights_only=True`."""
+    """Writes each state once, and reads with `weights_only=True`.
 
-    def __init__(self) -> None:
-        self._written: tuple[tuple[int, int], Path] | None = None
+    Args:
+        go_on: whether a checkpoint that cannot be written is only told; training then goes on to the next.
+    """
+
+    def __init__(self, go_on: bool = False) -> None:
+        self.go_on = go_on
+        self.unwritten: set[str] = set()
+        """Names of the checkpoints whose newest state could not be written."""
+        self._written: tuple[Identity, Path, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Write the state to `path`; a state that has just been written under another name gets this name too.
@@ -62,22 +61,15 @@ class DirectCheckpointIO(TorchCheckpointIO):
             FailedWrite: it cannot be written; what was there before is as it was.
         """
         target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        state = (checkpoint["epoch"], checkpoint["global_step"])
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not self._linked(state, target, beside):
-                torch.save(checkpoint, beside)
-                sync(beside)
-            os.replace(beside, target)
-            sync(target.parent)
-        except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
-            why = (isinstance(error, OSError) and error.strerror) or _why_full(target.parent) or first_line(error)
-            raise FailedWrite(f"{target}: cannot be written: {why}") from None
-        finally:
-            with contextlib.suppress(OSError):  # the folder is gone, or read-only
-                beside.unlink(missing_ok=True)
-        self._written = (state, target)
+            self._save(checkpoint, target)
+        except FailedWrite as error:
+            self.unwritten.add(target.name)
+            if not self.go_on:
+                raise
+            print(f"warning: {error}; training goes on", flush=True)
+        else:
+            self.unwritten.discard(target.name)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True
@@ -85,14 +77,90 @@ class DirectCheckpointIO(TorchCheckpointIO):
         """Read tensors and plain values; anything else in the file is refused by torch."""
         return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
 
-    def _linked(self, state: tuple[int, int], target: Path, beside: Path) -> bool:
+    def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
+        folder, beside = target.parent, target.with_name(f".{target.name}.{os.getpid()}")
+        state = (checkpoint["epoch"], checkpoint["global_step"], checkpoint.get(STATE, {}).get("point", ""))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            digest = self._linked(state, target, beside)
+            if digest is None:
+                torch.save(checkpoint, beside)
+                sync(beside)
+                digest = sha256_of(beside)
+            announce(folder, target.name, digest, state[1])
+            if target.name == LAST:
+                _keep_previous(target)
+            os.replace(beside, target)
+            sync(folder)
+        except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
+            why = (isinstance(error, OSError) and error.strerror) or _why_full(folder) or first_line(error)
+            raise FailedWrite(f"{target}: cannot be written: {why}") from None
+        finally:
+            with contextlib.suppress(OSError):  # the folder is gone, or read-only
+                beside.unlink(missing_ok=True)
+        self._written = (state, target, digest)
+
+    def _linked(self, state: Identity, target: Path, beside: Path) -> str | None:
+        """The sum of the file that holds this state already and is now here too; None if there is none."""
         if self._written is None or self._written[0] != state or self._written[1] == target:
-            return False
+            return None
         try:
             os.link(self._written[1], beside)
         except OSError:  # a file system without hard links
-            return False
-        return True
+            return None
+        return self._written[2]
+
+
+def _keep_previous(last: Path) -> None:
+    """Give the last checkpoint the name `previous.ckpt` too, before another takes its own."""
+    beside = last.with_name(f".{PREVIOUS}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.link(last, beside)
+            os.replace(beside, last.with_name(PREVIOUS))
+        except FileNotFoundError:
+            raise
+        except OSError:  # no hard links: for a moment only this name is there
+            os.replace(last, last.with_name(PREVIOUS))
+
+
+class Sound(NamedTuple):
+    """The checkpoint that a run goes on from."""
+
+    path: Path | None
+    """None if nothing was saved yet."""
+    words: list[str]
+    """What people should know of it."""
+
+
+def newest_sound(folder: Path) -> Sound:
+    """The newest whole checkpoint of a run; a damaged one is put aside as `last.ckpt.damaged`.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    words: list[str] = []
+    damaged: list[Path] = []
+    for name in (LAST, PREVIOUS):
+        path = folder / run_folder.CHECKPOINTS / name
+        if not path.is_file():
+            continue
+        sound = is_sound(path)
+        if sound is None:
+            words.append(f"warning: {path.parent} has no manifest.json that can be read: {name} is used unchecked")
+        if sound or sound is None:
+            for each in damaged:
+                os.replace(each, each.with_name(f"{each.name}.damaged"))
+                words.append(f"warning: {each} is DAMAGED, put aside as {each.name}.damaged; {name} is used instead")
+            return Sound(path, words)
+        damaged.append(path)
+    if damaged:
+        names = " and ".join(str(path) for path in damaged)
+        raise UserError(f"{names}: damaged (the sha256 is none of manifest.json); start a new run in another folder")
+    return Sound(None, words)
 
 
 def _why_full(folder: Path) -> str | None:

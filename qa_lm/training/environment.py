@@ -24,13 +24,18 @@ PACKAGES = (
 )
 
 
-def describe_environment(data_fingerprint: str, seed: int) -> dict[str, Any]:
-    """Versions, machine, git commit, command line, data fingerprint and seed."""
+def describe_environment(seed: int, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """Versions, machine, git commit, command line and seed.
+
+    Args:
+        seed: of the run.
+        fingerprints: sha256 of what is trained on, by name.
+    """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": seed,
-        "data_sha256": data_fingerprint,
+        **fingerprints,
         "git": _git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),

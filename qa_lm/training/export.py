@@ -28,6 +28,7 @@ def export_model(
         folder: where to.
     """
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    before = beside.with_name(f"{beside.name}.before")
     try:
         os.chmod(beside, 0o755)
         model.save_pretrained(beside)
@@ -36,6 +37,9 @@ def export_model(
         write_golden(beside, model, tokenizer, template, questions)
         for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
             file.chmod(0o644)
+        if folder.is_dir():  # of a run that goes on after its end: only an empty folder can be replaced in one step
+            os.replace(folder, before)
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from qa_lm.data.outvoted import MOST_PAIRS, outvoted
 from qa_lm.data.pairs import Pair
 from qa_lm.data.table import BATCH, PairTable
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.training import run_folder
 from qa_lm.training.histories import Histories, high, histories, suspicion
 
@@ -40,6 +40,9 @@ SCHEMA = pa.schema(
 )
 LISTED = ("place", "question", "answer", "learnt_at", "forgotten", "last_loss", "why")
 """Columns of the summary's list."""
+
+COUNTS = ("pairs", "learnt", "never_learnt", "forgotten", "epochs")
+"""Whole numbers of the summary."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def read_worst(folder: Path, count: int, never_learnt: bool = False) -> list[dic
         never_learnt: whether only those that were never learnt are meant.
 
     Raises:
-        UserError: the folder has no ledger.
+        UserError: the folder has no ledger, or another file under its name.
     """
     with _opened(folder) as file:
         worst: list[tuple[float, int, int]] = []  # suspicion, row group, row in it
@@ -182,7 +185,14 @@ def read_worst(folder: Path, count: int, never_learnt: bool = False) -> list[dic
 def _opened(folder: Path) -> pq.ParquetFile:
     path = folder / run_folder.LEDGER
     if path.is_file():
-        return pq.ParquetFile(path)
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
+        found = {field.name: field.type for field in file.schema_arrow}
+        if any(found.get(name) != SCHEMA.field(name).type for name in ("suspicion", *LISTED)):
+            raise UserError(f"{path}: is no ledger of this version: its columns are others")
+        return file
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the run folder that scripts/train.py printed last")
     if not (folder / run_folder.CONFIG).is_file():
@@ -191,5 +201,16 @@ def _opened(folder: Path) -> pq.ParquetFile:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of ledger_summary.json."""
-    return json.loads((folder / run_folder.LEDGER_SUMMARY).read_text(encoding="utf-8"))
+    """The content of ledger_summary.json.
+
+    Raises:
+        UserError: it is not there, or is another file under its name.
+    """
+    path = folder / run_folder.LEDGER_SUMMARY
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if not all(type(summary[name]) is int for name in COUNTS):
+            raise ValueError("its counts must be whole numbers")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path}: is no summary of a ledger: {first_line(error)}") from None
+    return summary

@@ -11,15 +11,20 @@ import torch
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from qa_lm.config import TrainConfig
+from qa_lm.config import FailedWriteChoice, TrainConfig
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training import run_folder
+from qa_lm.training.bad_batches import BadBatches
 from qa_lm.training.board_scalars import BoardScalars
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
-from qa_lm.training.checkpoints import DirectCheckpointIO, best_checkpoint, last_checkpoint
+from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint
+from qa_lm.training.interruption import Interruption, in_slurm
+from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
+from qa_lm.training.manifest import is_sound
 from qa_lm.training.tensorboard import EventsLogger
 
 
@@ -32,24 +37,29 @@ class Loop:
     early_stopping: EarlyStopping | None
     recall_stopping: RecallStopping | None
     best: ModelCheckpoint
+    files: DirectCheckpointIO
     ledger: Ledger | None
     board: BoardScalars
+    bad_batches: BadBatches
 
 
-def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
+def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | None = None) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
 
     Args:
         config: all settings.
         folder: the run folder.
         precision: as `lightning.Trainer` names it.
+        begin: the step at which a run goes on; None for one that begins.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
     """
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
-    last = last_checkpoint(folder / run_folder.CHECKPOINTS)
+    saving, path = config.checkpoint, folder / run_folder.CHECKPOINTS / LAST
+    last = LastCheckpoint(path, Interruption(), saving.every_seconds, saving.every_steps)
+    files = DirectCheckpointIO(go_on=saving.failed_write is FailedWriteChoice.go_on)
     record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50, score)
     early_stopping = None
     if config.early_stopping.patience is not None:
@@ -62,8 +72,10 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
         )
     recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
     ledger, board = Ledger() if config.ledger else None, BoardScalars()
+    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps)
     callbacks: list[Callback] = [
         record,
+        bad_batches,
         *([ledger] if ledger else []),
         board,
         *([early_stopping] if early_stopping else []),
@@ -74,26 +86,33 @@ def build_loop(config: TrainConfig, folder: Path, precision: str) -> Loop:
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
-    arguments["logger"] = EventsLogger(folder) if arguments.get("logger", True) else False
+    arguments["logger"] = EventsLogger(folder, begin) if arguments.get("logger", True) else False
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)
     try:
         trainer = pl.Trainer(
             callbacks=[*callbacks, best, last],
-            plugins=[DirectCheckpointIO()],
+            # A job that SLURM stops is saved and queued again by qa_lm itself, from a state that is whole.
+            plugins=[files, *([SLURMEnvironment(auto_requeue=False)] if in_slurm() else [])],
             use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batching
             **arguments,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best, ledger, board)
+    return Loop(trainer, record, early_stopping, recall_stopping, best, files, ledger, board, bad_batches)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:
-    """Put the best weights into the module; without a validation the last ones stay."""
+    """Put the best weights into the module; the last ones stay without a validation, or if the best are not whole."""
     path = loop.best.best_model_path
     if not path:
+        return
+    if BEST in loop.files.unwritten:
+        print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
+        return
+    if is_sound(Path(path)) is False:
+        print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
         return
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if checkpoint["global_step"] != loop.trainer.global_step:
@@ -110,6 +129,7 @@ def quiet_lightning() -> None:
         ".*exists and is not empty.*",
         ".*is smaller than the logging interval.*",
         ".*treespec, LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # the data module is
         ".*recommended to use `self.log.*sync_dist=True.*",  # the sums are of all processes already
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -1,13 +1,23 @@
-"""The most memory that this process has held."""
+"""How much memory there is, how much a run needs at least, and what this process has held at most."""
 
 import sys
+from pathlib import Path
 
+import psutil
 import torch
+
+from qa_lm.config import OptimizerKind, TrainConfig
+from qa_lm.errors import OutOfMemory, UserError
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+CGROUP = Path("/sys/fs/cgroup")
+FLOATS = {OptimizerKind.adamw: 4, OptimizerKind.muon: 3}
+"""float32 values that training holds for each parameter, at least: the weight, its gradient, the optimizer's state."""
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
 def peak_memory(device: torch.device) -> int:
@@ -18,3 +28,58 @@ def peak_memory(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts in bytes, Linux in KiB
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still have: of the GPU, or the least that machine, container and limits leave."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [psutil.virtual_memory().available]
+    try:
+        used = int((CGROUP / "memory.current").read_text())
+        free.append(int((CGROUP / "memory.max").read_text()) - used)
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        pass
+    if resource is not None:
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free.append(limit - psutil.Process().memory_info().vms)
+    return max(0, min(free))
+
+
+def check_memory(config: TrainConfig, parameters: int, device: torch.device) -> None:
+    """Refuse a model whose training cannot fit: what is counted here is needed whatever the batches are.
+
+    Args:
+        config: settings, all chosen.
+        parameters: the model's.
+        device: where it will be trained.
+
+    Raises:
+        UserError: the need, what is free, and the settings to lower.
+    """
+    need, free = 4 * FLOATS[config.optimizer.kind] * parameters, free_memory(device)
+    if need > free:
+        model = config.model
+        raise UserError(
+            f"model: {parameters / 1e6:,.0f} million parameters need at least {need / 1e9:.1f} GB to be trained, and "
+            f"{free / 1e9:.1f} GB are free; lower model.hidden_size ({model.hidden_size}) or model.layers "
+            f"({model.layers})"
+        )
+
+
+def as_out_of_memory(error: BaseException, config: TrainConfig) -> OutOfMemory | None:
+    """The one line for an error that says that memory is used up; None if it says something else."""
+    text = str(error).lower()
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(message in text for message in MESSAGES)
+    )
+    if not known:
+        return None
+    data = config.data
+    rows = f", data.row_tokens ({data.row_tokens})" if data.packing else ""
+    return OutOfMemory(
+        f"out of memory; lower data.batch_size ({data.batch_size}){rows} or model.hidden_size "
+        f"({config.model.hidden_size}); evaluation.batch_size ({config.evaluation.batch_size}) if it happened after "
+        "training"
+    )

@@ -20,7 +20,7 @@ def outcome(
     parts: Parts,
     loop: Loop,
     answers: list[EvaluatedPair],
-    seconds: dict[str, float],
+    times: dict[str, float | int | None],
     expectation: Expectation | None,
 ) -> dict[str, Any]:
     """The content of metrics.json.
@@ -31,7 +31,8 @@ def outcome(
         parts: what was trained.
         loop: how it went.
         answers: the questions asked at the end.
-        seconds: of the whole run, of measuring and compiling before training, of training with its validations.
+        times: seconds of the whole run, of measuring and compiling before training, of training with its validations;
+            since the run was gone on with, if it was.
         expectation: what had been expected.
     """
     record, best_score = loop.record, loop.best.best_model_score
@@ -46,13 +47,17 @@ def outcome(
         "final_val_loss": rows[-1]["val_loss"] if rows else None,
         "final_val_bits_per_answer_byte": rows[-1]["val_bits_per_answer_byte"] if rows else None,
         "final_train_recall": rows[-1]["train_recall"] if rows else None,
+        "objective": None if best_score is None else float(best_score),
         "exported_weights": config.export_weights.value,
         "stopped_early": any(
             (
                 loop.early_stopping is not None and loop.early_stopping.stopped_epoch > 0,
                 loop.recall_stopping is not None and (loop.recall_stopping.reached or loop.recall_stopping.given_up),
+                loop.bad_batches.diverged,
             )
         ),
+        "diverged": loop.bad_batches.diverged,
+        "skipped_steps": loop.bad_batches.skipped,
         "epochs_run": len(rows),
         "steps": loop.trainer.global_step,
         "recall": exact_match([answer for answer in answers if answer.split == "train"]),
@@ -67,8 +72,9 @@ def outcome(
         "pairs_validation": len(prepared.split.validation),
         "parameters": parameter_count(parts.module.model),
         "seed": config.seed,
-        **seconds,
+        **times,
         "train_seconds": record.train_seconds,
+        "train_tokens": record.train_tokens,
         "tokens_per_second": record.train_tokens / record.train_seconds if record.train_seconds else None,
         "expected_fit_seconds": expectation and expectation.seconds,
         "expected_memory": expectation and expectation.memory,

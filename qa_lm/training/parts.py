@@ -1,5 +1,6 @@
 """What a run is made of: batches, model, optimizer, schedule."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -10,10 +11,11 @@ from transformers import PreTrainedModel
 
 from qa_lm.config import LossWeighting, OptimizerConfig, OptimizerKind, TrainConfig, TrainOn
 from qa_lm.data.datamodule import PairsDataModule
-from qa_lm.modeling.causal_lm import build_causal_lm, embeddings
+from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, parameter_count
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import adamw, muon
 from qa_lm.modeling.schedules import Schedule
+from qa_lm.training.memory import check_memory
 from qa_lm.training.precision import FASTER, device_of, faster_by
 from qa_lm.training.prepare import PreparedData
 
@@ -47,6 +49,7 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         train_on_question=data.train_on is TrainOn.all,
         row_tokens=data.row_tokens if data.packing else None,
         recall_pairs=config.evaluation.recall_pairs,
+        workers=data.workers,
     )
     processes = trainer.world_size
     batches = math.ceil(datamodule.train_rows.rows / (data.batch_size * processes))
@@ -90,9 +93,8 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
     assert model.layers
     assert model.heads
     assert model.context
-    # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    network = build_causal_lm(
+    build = functools.partial(
+        build_causal_lm,
         architecture=model.architecture,
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,
@@ -103,6 +105,12 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
         eos_id=eos_id,
         extra=model.extra,
     )
+    with torch.device("meta"):  # shapes without memory
+        parameters = parameter_count(build())
+    check_memory(config, parameters, device_of(config.trainer))
+    # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    network = build()
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

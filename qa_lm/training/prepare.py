@@ -22,7 +22,7 @@ from qa_lm.data.splits import Split, given_split, group_split, shuffled_split, u
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.training.recipe import bpe_entries, row_tokens
 
 T = TypeVar("T")
@@ -47,6 +47,17 @@ class PreparedData:
     temporary: "tempfile.TemporaryDirectory[str]"
     """Holds what is not kept; gone with this object."""
 
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of the pairs, of their split and of the tokenizer."""
+        sides = hashlib.sha256()
+        for side in self.split[:3]:
+            sides.update(len(side).to_bytes(8, "little") + np.ascontiguousarray(side).tobytes())
+        return {
+            "data_sha256": self.table.fingerprint,
+            "split_sha256": sides.hexdigest(),
+            "tokenizer_sha256": self.tokenizer.fingerprint,
+        }
+
 
 def prepare(
     data: DataConfig, tokenizer: TokenizerConfig, context: int | None, check_only: bool = False
@@ -63,8 +74,7 @@ def prepare(
         UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
     """
     temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
-    # YAML reads a bare `off` as false.
-    if data.cache is not None and data.cache.lower() in ("off", "false"):
+    if keeps_nothing(data):
         root = Path(temporary.name)
     else:
         root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
@@ -91,6 +101,11 @@ def prepare(
             "delete the cache folder and report this"
         )
     return PreparedData(_name(data), table, split, chosen, template, examples, report, row, temporary)
+
+
+def keeps_nothing(data: DataConfig) -> bool:
+    """Whether prepared data is not to be kept."""
+    return data.cache is not None and data.cache.lower() in ("off", "false")  # YAML reads a bare `off` as false
 
 
 def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
@@ -213,7 +228,10 @@ def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, roo
         return {}
 
     folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
-    groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
+    try:
+        groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
+    except (ValueError, IndexError) as error:  # pickled objects, or too few
+        raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
     smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest, groups, normalised)
     return smallest[groups]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ SPLIT = "split.csv"
 BOARD = "board.json"
 LEDGER = "ledger.parquet"
 LEDGER_SUMMARY = "ledger_summary.json"
+BAD_BATCHES = "bad_batches.jsonl"
 LOSS_CURVE = "loss_curve.png"
+REPORT_MARKDOWN = "report.md"
+REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 
@@ -32,6 +36,16 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed left beside their targets; only whoever holds the run may call it."""
+    for where in (folder, folder / CHECKPOINTS):
+        for path in where.glob(".?*.?*.?*"):  # .<name>.<ending>.<process or random letters>
+            if path.is_file():
+                path.unlink(missing_ok=True)
+    for path in folder.glob(f".{MODEL}.*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,7 @@
 """TensorBoard events of a run."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,36 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from qa_lm.answering.evaluate import EvaluatedPair
+from qa_lm.errors import harmless
 
+ENTITIES = {ord(character): f"&#{ord(character)};" for character in "&<>|\\`*_[]()!~#\"'"}
 BASELINES = ("nearest_question", "most_common_answer")
 
 
 class EventsLogger(TensorBoardLogger):
-    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml."""
+    """TensorBoard events straight in the run folder, without the logger's own hparams.yaml.
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+    Args:
+        folder: the run folder.
+        begin: the step at which a run goes on: what earlier files say of it and of later ones is not shown.
+    """
+
+    def __init__(self, folder: Path, begin: int | None = None) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False, purge_step=begin)
+        self.newest: dict[str, Any] = {}
+        """Step and values of the newest step that has any."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write the values, and remember those of the newest step."""
+        super().log_metrics(metrics, step)
+        if step != self.newest.get("step"):
+            self.newest = {"step": step, "values": {}}
+        self.newest["values"] |= {tag: float(value) for tag, value in metrics.items()}
+
+    def log_again(self, newest: dict[str, Any]) -> None:
+        """Write the values of the step at which a run goes on: what was written then is out of date from there on."""
+        if newest.get("step") is not None:
+            self.log_metrics(newest["values"], newest["step"])
 
     def save(self) -> None:
         """Flush what is buffered."""
@@ -65,4 +87,6 @@ def _interval(found: dict[str, float] | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Foreign text as one cell of Markdown: no character of it is read as Markdown or HTML. TensorBoard takes out
+    scripts by itself, but would load a picture, and show a link under another's name."""
+    return harmless(" ".join(text.split())).translate(ENTITIES)

@@ -1,12 +1,14 @@
 """One training run: configuration in, run folder and result out."""
 
 import math
+import signal
 import time
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.config import TrainConfig, Weights
@@ -14,6 +16,7 @@ from qa_lm.config_composition import resolved_yaml
 from qa_lm.config_values import check_values
 from qa_lm.data.repeats import answerable
 from qa_lm.errors import UserError
+from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.training import run_folder
 from qa_lm.training.announcement import announce_data, announce_model
 from qa_lm.training.assessment import assess
@@ -22,19 +25,21 @@ from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.export import export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
+from qa_lm.training.interruption import Interrupted, leaving_at_once, requeue
 from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
+from qa_lm.training.memory import as_out_of_memory
 from qa_lm.training.outcome import outcome
 from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.prepare import PreparedData, prepare
 from qa_lm.training.recipe import completed, wordings
+from qa_lm.training.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
+from qa_lm.training.run_lock import run_lock
 from qa_lm.training.split_file import write_split
 from qa_lm.training.tensorboard import log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 
-TERMINATED = 143
-"""Exit code after SIGTERM, as shells have it."""
 GOLDEN = 4
 """Questions of each side that `model/` carries as golden ones."""
 
@@ -56,36 +61,59 @@ class TrainingResult:
 def train(config: TrainConfig, folder: Path) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
 
+    Where the folder holds a run that was interrupted, and `config.resume` says so, that run is gone on with.
+
     Args:
         config: all settings.
         folder: the run folder; made if it is not there.
 
     Raises:
-        UserError: the settings or the data are wrong; nothing has been written then.
+        UserError: the settings or the data are wrong, or another process writes the folder; nothing has been written.
         SystemExit: after training, in all processes but the first, which does the rest.
-        SystemExit: with code `TERMINATED`, on SIGTERM while training.
+        Interrupted: on SIGTERM; a `SystemExit` with code 143.
         KeyboardInterrupt: Ctrl-C. After both, `checkpoints/last.ckpt` holds what was trained so far.
         FailedWrite: a checkpoint cannot be written; those before are as they were.
+        OutOfMemory: memory is used up.
     """
     quiet_lightning()
-    started = time.perf_counter()
     check_values(config)
     check_trainer_arguments(config.trainer)
-    precision, precision_words = choose_precision(config.trainer)
-    loop = build_loop(config, folder, precision)
-    first = loop.trainer.is_global_zero
-    if first and (folder / run_folder.CONFIG).exists():
+    first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first writes
+    with leaving_at_once(), run_lock(folder) if first else nullcontext():
+        try:
+            return _train(config, folder, first)
+        except (MemoryError, RuntimeError, OSError) as error:
+            if words := as_out_of_memory(error, config):
+                raise words from None
+            raise
+
+
+def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
+    started = time.perf_counter()
+    going_on = (folder / run_folder.CONFIG).exists()
+    if going_on and config.resume is None and first:
         raise UserError(
-            f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER"
+            f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER, or "
+            f"go on with it: resume={folder}"
         )
+    run = interrupted_run(folder, tell=first) if going_on else NEW
+    precision, precision_words = choose_precision(config.trainer)
+    loop = build_loop(config, folder, precision, run.step)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
+    environment = describe_environment(config.seed, prepared.fingerprints())
+    if going_on:
+        check_same_data(folder, environment)
     lengths, longest = (
         prepared.examples.lengths(prepared.split.train),
         prepared.report.lengths["example_tokens"]["p100"],
     )
     facts = wordings(prepared.table.numbers("group_key")[prepared.split.train])
     config = completed(config, lengths, longest, prepared.row_tokens, facts)
+    config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
     parts = build_parts(config, prepared, loop.trainer)
+    loop.bad_batches.table = prepared.table
+    if run.checkpoint:
+        check_same_model(run.checkpoint, parts.module)
     if loop.recall_stopping:  # contradictions cannot all be answered
         sample = parts.data.recall_sample
         loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
@@ -95,15 +123,45 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)
-        _write_beginning(config, folder, prepared)
+        if going_on:
+            reopen(folder)
+        else:
+            _write_beginning(folder, prepared, environment)
+        # Settings come last: a folder without them holds no run.
+        run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
     measure_started = time.perf_counter()
-    expectation = _expectation(config, parts, loop, precision)
+    expectation = None
+    if run.checkpoint is None:
+        expectation = _expectation(config, parts, loop, precision)
+        config = replace(config, compile=parts.module.hidden_states is not hidden_states)
+        if first:
+            run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
+    elif config.compile:
+        parts.module.compile_network()
     fit_started = time.perf_counter()
-    _fit(loop, parts)
+    _fit(loop, parts, run.checkpoint)
     fit_seconds = time.perf_counter() - fit_started
     if not first:
         raise SystemExit(0)
+    seconds = {
+        "resumed_at_step": run.step,
+        "measure_seconds": fit_started - measure_started,
+        "fit_seconds": fit_seconds,
+    }
+    return _end(config, folder, prepared, parts, loop, expectation, started, seconds)
 
+
+def _end(
+    config: TrainConfig,
+    folder: Path,
+    prepared: PreparedData,
+    parts: Parts,
+    loop: Loop,
+    expectation: Expectation | None,
+    started: float,
+    times: dict[str, float | int | None],
+) -> TrainingResult:
+    """What follows training: model/, answers, the board, metrics.json last."""
     if loop.ledger:
         write_ledger(folder, prepared.table, loop.ledger.trained, loop.ledger.losses, loop.ledger.exact)
     if config.export_weights is Weights.best:
@@ -117,22 +175,15 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     answers = assessed.answers
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
     run_folder.write_json(folder / run_folder.BOARD, assessed.board)
-    seconds = {
-        "seconds": time.perf_counter() - started,
-        "measure_seconds": fit_started - measure_started,
-        "fit_seconds": fit_seconds,
-    }
-    metrics = outcome(config, prepared, parts, loop, answers, seconds, expectation)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    times = {"seconds": time.perf_counter() - started, **times}
+    metrics = outcome(config, prepared, parts, loop, answers, times, expectation)
     log_end(loop.trainer, flat_hyperparameters(config), metrics, answers, assessed.board)
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
 
-def _write_beginning(config: TrainConfig, folder: Path, prepared: PreparedData) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
-    environment = describe_environment(prepared.table.fingerprint, config.seed)
+def _write_beginning(folder: Path, prepared: PreparedData, environment: dict[str, Any]) -> None:
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
     run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
     write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
@@ -155,12 +206,16 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
     return found
 
 
-def _fit(loop: Loop, parts: Parts) -> None:
+def _fit(loop: Loop, parts: Parts, checkpoint: Path | None) -> None:
     try:
-        loop.trainer.fit(parts.module, datamodule=parts.data)
-    except SIGTERMException:  # raised at the end of a step, once last.ckpt is saved
-        raise SystemExit(TERMINATED) from None
-    except SystemExit:  # how Lightning ends on Ctrl-C, once it has saved last.ckpt
+        loop.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
+    except Interrupted as end:  # last.ckpt is saved
+        if end.number == signal.SIGUSR1 and loop.trainer.is_global_zero:
+            print(requeue(), flush=True)
+        if end.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise
+    except SystemExit:  # how Lightning ends on a Ctrl-C before training
         if loop.trainer.interrupted:
             raise KeyboardInterrupt from None
         raise

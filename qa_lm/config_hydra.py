@@ -1,0 +1,103 @@
+"""Hydra's own settings that run code, refused before Hydra reads them.
+
+A settings file may come from someone else. Below `hydra` it could name any function: callbacks, launchers and sweepers
+by `_target_`, handlers and formatters of logging by `class` and `()`; Hydra refuses a list of known dangerous ones and
+calls the rest, before the first line of ours runs. So the settings are composed once for a look, and nothing but what
+Hydra and its plugins bring is let through.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from qa_lm.errors import UserError
+
+# Launchers and sweepers of Hydra, of its plugins and of this project, and the samplers of Optuna's.
+TARGETS = re.compile(
+    r"hydra\._internal\.core_plugins\.(basic_launcher\.BasicLauncher|basic_sweeper\.BasicSweeper)"
+    r"|(hydra_plugins|qa_lm)\.\w+\.\w+\.\w*(Launcher|Sweeper|Conf|Config)"
+    r"|optuna\.samplers\.\w+Sampler"
+)
+LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|colorlog\.ColoredFormatter")
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+# What an interpolation may stand for where anything would be taken: text of Hydra's own.
+INTERPOLATIONS = re.compile(r"\$\{(?!(hydra[.:]|now:))")
+OPEN = ("launcher", "sweeper", "callbacks", "hydra_logging", "job_logging")
+"""Keys of `hydra` below which its schema takes anything."""
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+"""Environment variables that settings may set: others, such as PATH, decide which programs run."""
+
+
+def refuse_code(conf: Path, arguments: list[str]) -> None:
+    """Refuse a command line whose settings would make Hydra run code of others.
+
+    Args:
+        conf: the folder of settings.
+        arguments: the command line, without the program's name.
+
+    Raises:
+        UserError: so it is.
+        Exception: Hydra's own, about settings that it cannot compose.
+    """
+    options = get_args_parser().parse_args(arguments)
+    if options.experimental_rerun is not None:
+        raise UserError("--experimental-rerun reads a pickle, which can run any code; give the settings instead")
+    if options.config_path is not None:
+        raise UserError("--config-path: the settings are in conf/; a further folder is added by --config-dir")
+    search_path = create_config_search_path(str(conf))
+    if options.config_dir is not None:
+        folder = f"file://{os.path.abspath(options.config_dir)}"
+        search_path.prepend("command-line", folder, SearchPathQuery("schema", None))  # the schema must be the last
+    loader = ConfigLoaderImpl(search_path)
+    name = options.config_name or "train"
+    for overrides in _jobs(loader, options.overrides):
+        composed = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        for key, text in _code(OmegaConf.to_container(composed.hydra, resolve=False)):
+            raise UserError(f"{key}={text}: is code or leads to some, and is not taken from settings", key)
+
+
+def _jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> Iterator[list[str]]:
+    """The overrides as they are, and with each choice that a sweep makes of a group: each brings a file."""
+    yield overrides
+    for place, override in enumerate(OverridesParser.create(loader).parse_overrides(overrides)):
+        if override.is_discrete_sweep() and loader.get_group_options(override.key_or_group):
+            key = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
+            for choice in override.sweep_string_iterator():
+                yield [*overrides[:place], f"{key}={choice}", *overrides[place + 1 :]]
+
+
+def _code(settings: Any) -> Iterator[tuple[str, str]]:
+    """Keys, and what they name, that run code or could stand for some."""
+    for name in OPEN:
+        yield from _code_below(settings.get(name), f"hydra.{name}")
+    yield from ((f"hydra.callbacks.{name}", str(value)) for name, value in (settings.get("callbacks") or {}).items())
+    for name, value in (settings["job"].get("env_set") or {}).items():
+        if name not in VARIABLES:
+            yield f"hydra.job.env_set.{name}", str(value)
+
+
+def _code_below(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            below = f"{key}.{name}"
+            allowed = TARGETS if name == "_target_" else LOGGING if name in ("()", "class") else None
+            if allowed and not allowed.fullmatch(str(value)):
+                yield below, str(value)
+            else:
+                yield from _code_below(value, below)
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _code_below(value, f"{key}.{number}")
+    elif isinstance(node, str) and (
+        INTERPOLATIONS.search(node) or (node.startswith(("ext://", "cfg://")) and node not in STREAMS)
+    ):
+        yield key, node

@@ -1,0 +1,98 @@
+"""Ctrl-C and SIGTERM: the step that runs is finished and saved, then the run ends; a second one ends it at once.
+
+A signal that raises where it happens to arrive could meet an optimizer between two parameters. So while training it
+only leaves a note, which is read where the state is whole (`qa_lm.training.last_checkpoint`). Everywhere else nothing
+needs saving, and the process leaves at once.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+"""Exit codes, as shells have them. SIGUSR1 is what SLURM is asked to send before a job's time is over."""
+
+
+class Interrupted(SystemExit):
+    """Training was asked to end, and what was trained is saved.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(CODES[signal.Signals(number)])
+        self.number = number
+
+
+class Interruption:
+    """Takes notes of signals while a run trains."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        """The signal that asks for an end."""
+
+    def listen(self) -> None:
+        """From now on signals leave a note; the Trainer puts back what was there before when it ends."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if in_slurm() else [])):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None:
+            _leave(number, frame)
+        self.requested = number
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise, so that what is temporary is taken away; a second one ends the process at once."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _leave)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is leave:
+                signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Not by an exception: whoever asks twice does not want to wait for what might catch it."""
+    os.write(sys.stderr.fileno(), b"left at once\n")
+    os._exit(CODES[signal.Signals(number)])
+
+
+def in_slurm() -> bool:
+    """Whether this process is a SLURM job that may be queued again."""
+    return SLURMEnvironment.detect()
+
+
+def requeue() -> str:
+    """Ask SLURM to start this job again; the words that say what came of it."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"SLURM did not take job {job} back: {error}"
+    return f"SLURM starts job {job} again"

@@ -1,0 +1,137 @@
+"""Going on with a run: which settings may change, and whether data, tokenizer and model are still the same."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qa_lm.config import TrainConfig
+from qa_lm.errors import UserError
+from qa_lm.training import run_folder
+from qa_lm.training.checkpoints import newest_sound
+
+AT_THE_END = (
+    run_folder.METRICS,
+    run_folder.ANSWERS,
+    run_folder.BOARD,
+    run_folder.REPORT_MARKDOWN,
+    run_folder.REPORT_HTML,
+)
+"""Files that say that a run is over."""
+
+
+@dataclass(frozen=True)
+class RunSoFar:
+    """A run as it stands in its folder."""
+
+    checkpoint: Path | None
+    """None if nothing was saved yet."""
+    step: int | None
+    """Optimizer steps done, by the checkpoint."""
+
+
+NEW = RunSoFar(None, None)
+
+
+def interrupted_run(folder: Path, tell: bool) -> RunSoFar:
+    """The state to go on from.
+
+    Args:
+        folder: the run folder.
+        tell: whether to print what people should know of it.
+
+    Raises:
+        UserError: every checkpoint is damaged.
+    """
+    found = newest_sound(folder)
+    step = None if found.path is None else int(_load(found.path)["global_step"])
+    where = "nothing was saved yet; the run begins anew" if step is None else f"going on after step {step:,}"
+    if tell:
+        print("\n".join([*found.words, f"{folder}: {where}"]), flush=True)
+    return RunSoFar(found.path, step)
+
+
+def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> str | None:
+    """Why there is nothing to do in a run folder, for people; None if there is something.
+
+    Args:
+        folder: the run folder.
+        before: the settings of the run in it.
+        now: the settings that are wanted.
+    """
+    try:
+        metrics = json.loads((folder / run_folder.METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    epochs = metrics["epochs_run"]
+    if metrics["stopped_early"]:
+        return f"{folder}: this run stopped early after {epochs} epochs; there is nothing to go on with"
+    most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
+    if most != was and (most is None or most < 0 or most > epochs):
+        return None
+    return f"{folder}: this run is finished after {epochs} epochs; trainer.max_epochs=N trains on to N"
+
+
+def reopen(folder: Path) -> None:
+    """Take away what says that the run is over, and what was half written."""
+    run_folder.clear_leftovers(folder)
+    for name in AT_THE_END:
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_same_data(folder: Path, now: dict[str, Any]) -> None:
+    """Refuse to go on with other pairs or another tokenizer.
+
+    Args:
+        folder: the run folder.
+        now: the environment of this process, see `qa_lm.training.environment`.
+
+    Raises:
+        UserError: what has changed.
+    """
+    try:
+        before = json.loads((folder / run_folder.ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the run ended before its environment was written, and nothing was trained
+    for key, what in (
+        ("data_sha256", "the pairs have changed"),
+        ("split_sha256", "the split of the pairs has changed"),
+        ("tokenizer_sha256", "the tokenizer has changed"),
+    ):
+        if key in before and before[key] != now[key]:
+            raise UserError(
+                f"{folder}: {what} since this run began (sha256 {before[key][:12]}, now {now[key][:12]}); put back "
+                "what it had, or start a new run"
+            )
+    different = [
+        f"{key}: {before[key]}, now {now[key]}"
+        for key in ("threads", "cpu_capability", "gpus", "packages")
+        if key in before and before[key] != now[key]
+    ]
+    if different:
+        print(f"warning: not bit for bit the run that was begun: {'; '.join(different)}", flush=True)
+
+
+def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
+    """Refuse weights that are not this model's.
+
+    Raises:
+        UserError: names the first parameter that differs.
+    """
+    saved: dict[str, Tensor] = _load(checkpoint)["state_dict"]
+    own = model.state_dict()
+    for name in [*own, *saved]:
+        shapes = [tuple(each[name].shape) if name in each else "missing" for each in (saved, own)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{checkpoint}: the model has changed since: {name} is {shapes[0]} there and {shapes[1]} now; start a "
+                "new run"
+            )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return found

@@ -1,0 +1,31 @@
+"""Runs that are interrupted at a chosen call."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qa_lm.config import TrainConfig
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.interruption import Interrupted
+from qa_lm.training.train import train
+
+
+def interrupted(config: TrainConfig, folder: Path, method: str, call: int, number: int = signal.SIGTERM) -> Path:
+    """Train until this process gets a signal within the n-th call of a method of the module; returns the folder."""
+    original, calls = getattr(CausalLMModule, method), 0
+
+    def interrupting(self: CausalLMModule, *arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            signal.raise_signal(number)
+        return original(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, method, interrupting)
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            train(config, folder)
+    assert not (folder / "metrics.json").exists()
+    return folder

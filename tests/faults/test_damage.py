@@ -1,0 +1,142 @@
+"""Damaged checkpoints are found, and the one before is used; what cannot be gone on with is refused."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from qa_lm.errors import UserError
+from qa_lm.training.checkpoints import DirectCheckpointIO, newest_sound
+from qa_lm.training.comparison import first_difference
+from qa_lm.training.loop import restore_best
+from qa_lm.training.manifest import is_sound, read_manifest
+from qa_lm.training.resume import interrupted_run
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.faults.interrupting import interrupted
+
+FLIPS = 200
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run that was interrupted in its second epoch, of three."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    config = small_config(model__dropout=0.2, data__shuffle=True)
+    config.checkpoint.every_steps = 2
+    return interrupted(config, folder, "training_step", 13)
+
+
+@pytest.fixture
+def run(begun, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(begun, tmp_path / "run"))
+
+
+def resume(folder: Path) -> None:
+    config = small_config(model__dropout=0.2, data__shuffle=True)
+    config.checkpoint.every_steps = 2
+    config.resume = "auto"
+    train(config, folder)
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit of one byte."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def test_any_flipped_byte_is_found(run):
+    last, draw = run / "checkpoints" / "last.ckpt", random.Random(0)
+    size = last.stat().st_size
+    places = [0, size - 1, *(draw.randrange(size) for _ in range(FLIPS - 2))]
+    found = 0
+    for place in places:
+        flip(last, place)
+        found += is_sound(last) is False
+        flip(last, place)
+    assert found == FLIPS
+    assert is_sound(last)
+
+
+def test_the_checkpoint_before_is_used_and_ends_the_same(run, tmp_path, capsys):
+    last = run / "checkpoints" / "last.ckpt"
+    flip(last, last.stat().st_size // 2)
+    resume(run)
+    said = capsys.readouterr().out
+    assert f"warning: {last} is DAMAGED, put aside as last.ckpt.damaged; previous.ckpt is used instead\n" in said
+    assert f"{run}: going on after step 12\n" in said
+    whole = tmp_path / "whole"
+    train(small_config(model__dropout=0.2, data__shuffle=True), whole)
+    assert first_difference(whole, run) is None
+
+
+def test_a_cut_file_is_found(run):
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    assert newest_sound(run).path == run / "checkpoints" / "previous.ckpt"
+
+
+def test_both_damaged_is_an_error(run):
+    for name in ("last.ckpt", "previous.ckpt"):
+        flip(run / "checkpoints" / name, 1000)
+    with pytest.raises(UserError, match=r"last\.ckpt and .*previous\.ckpt: damaged"):
+        resume(run)
+    assert not (run / "checkpoints" / "last.ckpt.damaged").exists()
+
+
+def test_without_a_manifest_a_checkpoint_is_used_with_a_warning(run, capsys):
+    (run / "checkpoints" / "manifest.json").write_text("{")
+    assert read_manifest(run / "checkpoints") is None
+    assert interrupted_run(run, tell=True).step == 13
+    assert "manifest.json that can be read: last.ckpt is used unchecked" in capsys.readouterr().out
+
+
+def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
+    best = run / "checkpoints" / "best.ckpt"
+    loop = SimpleNamespace(
+        best=SimpleNamespace(best_model_path=str(best)),
+        files=DirectCheckpointIO(),
+        trainer=SimpleNamespace(global_step=-1),
+    )
+    module = Mock()
+    restore_best(module, loop)
+    module.load_state_dict.assert_called_once()
+    flip(best, 2000)
+    restore_best(module, loop)
+    module.load_state_dict.assert_called_once()
+    assert capsys.readouterr().out == f"warning: {best} is DAMAGED; model/ holds the last weights instead\n"
+
+
+def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manifest(tmp_path, monkeypatch):
+    """The folder is copied before each step that changes it, as a power cut would leave it."""
+    folder, copies = tmp_path / "checkpoints", []
+    files = DirectCheckpointIO()
+    replace = os.replace
+
+    def watched(source, target):
+        if Path(target).parent == folder:
+            copies.append(Path(shutil.copytree(folder, tmp_path / f"copy{len(copies)}")))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    for step in range(5):
+        state = {"epoch": 0, "global_step": step, "state_dict": {"weight": torch.full((10,), float(step))}}
+        files.save_checkpoint(state, folder / "last.ckpt")
+        if step % 2:
+            files.save_checkpoint(state, folder / "best.ckpt")
+    assert len(copies) > 15
+    checked = 0
+    for copy in copies:
+        for path in copy.glob("*.ckpt"):
+            assert is_sound(path), path
+            checked += 1
+    assert checked > 20

@@ -1,0 +1,167 @@
+"""A full disk, a folder that is gone: one line, exit code 1, and the last good checkpoint as it was."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from qa_lm.config import FailedWriteChoice, TrainConfig
+from qa_lm.errors import FailedWrite
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.checkpoints import DirectCheckpointIO
+from qa_lm.training.comparison import first_difference
+from qa_lm.training.manifest import is_sound
+from qa_lm.training.train import train
+from tests.conftest import ROOT, small_config
+
+SMALL = [
+    *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"),
+    *("early_stopping.patience=null", "optimizer.lr=1e-3", "hydra.run.dir=run"),
+]
+
+
+def state(step):
+    return {"epoch": 0, "global_step": step, "state_dict": {"weight": torch.full((1000,), float(step))}}
+
+
+def test_a_failing_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    files, path = DirectCheckpointIO(), tmp_path / "checkpoints" / "last.ckpt"
+    files.save_checkpoint(state(1), path)
+    before = path.read_bytes()
+
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(FailedWrite, match=r"last.ckpt: cannot be written: No space left on device$"):
+            files.save_checkpoint(state(2), path)
+    assert path.read_bytes() == before
+    assert sorted(each.name for each in path.parent.iterdir()) == ["last.ckpt", "manifest.json"]
+    assert is_sound(path)
+    files.save_checkpoint(state(3), path)
+    assert torch.load(path, weights_only=True)["global_step"] == 3
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FailedWrite, match=r"last.ckpt: cannot be written: Not a directory$"):
+        DirectCheckpointIO().save_checkpoint(state(1), tmp_path / "file" / "checkpoints" / "last.ckpt")
+
+
+def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(tmp_path):
+    """A limit on the size of files stands for the disk: torch's writer meets it half-way through a checkpoint."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL]
+    limited = f"ulimit -f 500; exec {' '.join(command)}"
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    # The one that failed first, or the attempt to save the last state after it.
+    wanted = rf"error: {tmp_path}/run/checkpoints/(best|last)\.ckpt: cannot be written: File too large\n"
+    assert re.fullmatch(wanted, done.stderr), done.stderr
+    assert [each.name for each in (tmp_path / "run" / "checkpoints").iterdir()] == []
+
+
+def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys):
+    """The disk is full for the second of three epochs."""
+    save, saves = torch.save, 0
+
+    def full(*arguments):
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    config = small_config(optimizer__lr=1e-3)  # each epoch is better than the one before
+    config.checkpoint.failed_write = FailedWriteChoice.go_on
+    result = train(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert said.count("cannot be written: No space left on device; training goes on") == 1
+    assert result.metrics["epochs_run"] == 3
+    assert is_sound(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert saved_step(tmp_path / "run" / "checkpoints" / "best.ckpt") == 24
+
+
+def test_a_best_checkpoint_that_could_not_be_written_is_not_exported(tmp_path, monkeypatch, capsys):
+    save = torch.save
+
+    def full(checkpoint, path):
+        if checkpoint["global_step"] == 24:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(checkpoint, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    config = small_config(optimizer__lr=1e-3)  # each epoch is better than the one before
+    config.checkpoint.failed_write = FailedWriteChoice.go_on
+    train(config, tmp_path / "run")
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert saved_step(best) == 16
+    assert f"warning: {best} could not be written; model/ holds the last weights instead" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_run_on_a_small_file_system_that_fills_up(tmp_path):
+    """A real one, of 9 MB; when room is made the run goes on to the end that it would have had."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this system does not let root mount a file system")
+    try:
+        folder = disk / "run"
+        config = small_config(trainer__max_epochs=6, resume="auto", trainer__logger=False)
+        filler = disk / "filler"
+        with pytest.raises(FailedWrite, match=r"cannot be written: No space left on device$"):
+            _train_until_full(config, folder, filler)
+        assert is_sound(folder / "checkpoints" / "last.ckpt")
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        train(config, folder)
+        whole = train(small_config(trainer__max_epochs=6, trainer__logger=False), tmp_path / "whole")
+        assert first_difference(whole.folder, folder) is None
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def _train_until_full(config: TrainConfig, folder: Path, filler: Path) -> None:
+    original = CausalLMModule.on_train_epoch_start
+
+    def fills(self):
+        original(self)
+        if self.trainer.current_epoch == 2:
+            free = os.statvfs(filler.parent)
+            filler.write_bytes(b"0" * (free.f_bavail * free.f_frsize))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, "on_train_epoch_start", fills)
+        train(config, folder)
+
+
+def test_a_vanished_folder(tmp_path):
+    """Removed while it trains: the next checkpoint makes it again, or one line says why not."""
+    folder = tmp_path / "run"
+    original = CausalLMModule.on_train_epoch_start
+
+    def removes(self):
+        original(self)
+        if self.trainer.current_epoch == 1:
+            shutil.rmtree(folder)
+            folder.write_text("in the way")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, "on_train_epoch_start", removes)
+        with pytest.raises(FailedWrite, match=r"best\.ckpt: cannot be written: Not a directory$"):
+            train(small_config(trainer__logger=False), folder)
+
+
+def saved_step(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["global_step"])

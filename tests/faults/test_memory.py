@@ -1,0 +1,85 @@
+"""Memory: what cannot fit is refused before training; what runs out while training is one line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from qa_lm.errors import OutOfMemory, UserError
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training import memory
+from qa_lm.training.train import train
+from tests.conftest import ROOT, small_config
+
+
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_written(tmp_path):
+    config = small_config(model__hidden_size=65536, model__layers=100, model__heads=1)
+    wanted = (
+        r"model: 5,154,\d{3} million parameters need at least 8\d{4}\.\d GB to be trained, and \S+ GB are free; "
+        r"lower model.hidden_size \(65536\) or model.layers \(100\)"
+    )
+    with pytest.raises(UserError, match=wanted):
+        train(config, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_is_free_heeds_limits_and_containers(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    machine = memory.free_memory(cpu)
+    assert machine > 10**8
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    (tmp_path / "memory.current").write_text("400000000\n")
+    assert memory.free_memory(cpu) == 600_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_memory(cpu) > 600_000_000
+    script = "import resource, torch; from qa_lm.training.memory import free_memory; v = 40 * 2**30; "
+    script += "resource.setrlimit(resource.RLIMIT_AS, (v, v)); print(free_memory(torch.device('cpu')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert int(done.stdout) < 40 * 2**30
+
+
+def test_running_out_while_training_is_one_line_with_the_settings_to_lower(tmp_path, monkeypatch):
+    """The error is the real one, of torch's own allocator."""
+
+    def too_much(self, batch, batch_idx):
+        torch.empty(2**55)
+
+    monkeypatch.setattr(CausalLMModule, "training_step", too_much)
+    with pytest.raises(OutOfMemory) as found:
+        train(small_config(data__batch_size=3), tmp_path / "run")
+    assert str(found.value) == (
+        "out of memory; lower data.batch_size (3) or model.hidden_size (64); evaluation.batch_size (32) if it happened "
+        "after training"
+    )
+
+
+def test_other_errors_are_left_alone():
+    assert memory.as_out_of_memory(RuntimeError("shapes do not match"), small_config()) is None
+    assert memory.as_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."), small_config())
+    packed = memory.as_out_of_memory(MemoryError(), small_config(data__packing=True, data__row_tokens=128))
+    assert "data.row_tokens (128)" in str(packed)
+
+
+def test_the_script_exits_with_1(tmp_path):
+    """A limit on the address space, a little above what the imports take."""
+    command = [
+        *(
+            sys.executable,
+            str(ROOT / "scripts" / "train.py"),
+            "tokenizer=bpe",
+            "tokenizer.vocab_size=300",
+            "model=tiny",
+        ),
+        *("model.hidden_size=8192", "model.heads=8", "model.layers=1", "trainer.accelerator=cpu", "hydra.run.dir=run"),
+    ]
+    limited = f"ulimit -v {9 * 2**20}; exec {' '.join(command)}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode in (1, 2), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(("error: out of memory; lower ", "error: model: 8"))

@@ -1,0 +1,180 @@
+"""What a run cannot go on with: other data, tokenizer or model, settings without effect, a second process."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.data.pairs import builtin_path
+from qa_lm.errors import UserError
+from qa_lm.training.resume import finished
+from qa_lm.training.run_lock import run_lock
+from qa_lm.training.train import train
+from tests.conftest import ROOT, small_config
+from tests.faults.interrupting import interrupted
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """An interrupted run on a file of pairs, and the file."""
+    folder = tmp_path_factory.mktemp("begun")
+    pairs = folder / "pairs.jsonl"
+    shutil.copy(builtin_path("tutorial"), pairs)
+    config = small_config(data__builtin=None, data__path=str(pairs))
+    return interrupted(config, folder / "run", "training_step", 13), pairs
+
+
+def again(pairs: Path, **changes: object):
+    return small_config(data__builtin=None, data__path=str(pairs), resume="auto", **changes)
+
+
+def before_and_after(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_other_pairs(begun, tmp_path):
+    run, pairs = begun
+    changed = tmp_path / "pairs.jsonl"
+    changed.write_text(pairs.read_text().replace("Paris", "Lyon"))
+    kept = before_and_after(run)
+    with pytest.raises(
+        UserError, match=r"run: the pairs have changed since this run began \(sha256 \w{12}, now \w{12}\)"
+    ):
+        train(again(changed), run)
+    assert before_and_after(run) == kept
+
+
+def test_the_same_pairs_elsewhere(begun, tmp_path):
+    run, pairs = begun
+    shutil.copytree(run, tmp_path / "run")
+    moved = Path(shutil.copy(pairs, tmp_path / "moved.jsonl"))
+    train(again(moved), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert not (run / "metrics.json").exists()  # the best checkpoint's path has moved with the folder
+
+
+def test_another_split(begun):
+    run, pairs = begun
+    with pytest.raises(UserError, match="the split of the pairs has changed"):
+        train(again(pairs, data__split_seed=1), run)
+
+
+def test_another_tokenizer(begun):
+    run, pairs = begun
+    with pytest.raises(UserError, match="the tokenizer has changed"):
+        train(again(pairs, tokenizer__vocab_size=280), run)
+
+
+def test_another_model(begun):
+    run, pairs = begun
+    wanted = r"last\.ckpt: the model has changed since: model\.\S+ is \(\d+, 64\) there and \(\d+, 32\) now"
+    with pytest.raises(UserError, match=wanted):
+        train(again(pairs, model__hidden_size=32), run)
+
+
+def test_settings_that_can_and_cannot_change(begun):
+    run, _pairs = begun
+    composed = small_config(resume=str(run))
+    changed = resumed_config(run, composed, [f"resume={run}", "trainer.max_epochs=7", "checkpoint.every_steps=5"])
+    assert changed.trainer["max_epochs"] == 7
+    assert changed.checkpoint.every_steps == 5
+    assert changed.optimizer.lr == 3e-3
+    assert resumed_config(run, composed, ["optimizer.lr=0.003"]).optimizer.lr == 3e-3
+    for override, words in (
+        ("optimizer.lr=1", "optimizer.lr=1.0: can have no effect; .* was begun with 0.003"),
+        ("early_stopping.patience=9", "early_stopping.patience=9: can have no effect; .* was begun with 5"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=2: can have no effect"),
+        ("optimizer=muon", "optimizer=muon: a run that goes on takes single settings, key=value"),
+        ("~trainer.max_epochs", "a run that goes on takes single settings"),
+        ("optimiser.lr=1", "optimiser.lr: no such setting; did you mean optimizer.lr"),
+        ("seed=x", "seed=x: "),
+    ):
+        with pytest.raises(UserError, match=words):
+            resumed_config(run, composed, [override])
+
+
+def test_auto_takes_what_was_chosen_when_the_run_began(begun):
+    run, pairs = begun
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert stored["compile"] is False
+    config = again(pairs)
+    config.trainer.pop("precision")
+    assert resumed_config(run, config, []).trainer["precision"] == "32-true"
+    config.seed = 1
+    with pytest.raises(UserError, match=r"seed=1: can have no effect; .* was begun with 42"):
+        resumed_config(run, config, [])
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(small_run):
+    config = small_config(trainer__max_epochs=25)
+    assert "this run is finished after 25 epochs; trainer.max_epochs=N trains on to N" in finished(
+        small_run.folder, config, config
+    )
+    assert finished(small_run.folder, config, small_config(trainer__max_epochs=26)) is None
+
+
+def test_an_early_stopped_run_says_so(tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"epochs_run": 3, "stopped_early": True}))
+    longer = small_config(trainer__max_epochs=26)
+    wanted = "this run stopped early after 3 epochs; there is nothing to go on with"
+    assert wanted in finished(tmp_path, small_config(), longer)
+
+
+def test_more_epochs_for_a_finished_run(tmp_path):
+    train(small_config(), tmp_path / "run")
+    train(small_config(trainer__max_epochs=5, resume="auto"), tmp_path / "run")
+    whole = train(small_config(trainer__max_epochs=5), tmp_path / "whole")
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
+
+
+def test_the_folder_on_the_command_line(begun, tmp_path):
+    run, _ = begun
+    assert resume_argument([f"resume={run}", "seed=1"]) == run
+    assert resume_argument(["seed=1"]) is None
+    assert resume_argument(["resume=auto"]) is None
+    with pytest.raises(UserError, match=r"resume: .*nothing holds no run \(config.yaml is missing\)"):
+        resume_argument([f"resume={tmp_path}/nothing"])
+    with pytest.raises(UserError, match="takes one run folder"):
+        resume_argument([f"resume={run},{run}", "-m"])
+    assert run_folder_override(Path("/a b/it's=x,y")) == r"hydra.run.dir='/a b/it\'s=x,y'"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from qa_lm.training.run_lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_never_write_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"run: process {holder.pid} on \S+ writes this run; wait for it"):
+            train(small_config(), folder)
+        holder.kill()
+    with run_lock(folder):  # the system let go of it
+        pass
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    """The same command at the same time, until both have been begun in the same second."""
+    script = "from qa_lm.config_composition import _new_folder as new; import sys; print(new(sys.argv[1]))"
+    name = str(tmp_path / "outputs" / "12-00-00")
+    begun = [
+        subprocess.Popen([sys.executable, "-c", script, name], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(4)
+    ]
+    time.sleep(0)
+    folders = {process.communicate(timeout=60)[0].strip() for process in begun}
+    assert folders == {name, f"{name}-2", f"{name}-3", f"{name}-4"}

@@ -1,0 +1,46 @@
+"""A run that was interrupted anywhere ends as one that never was, bit for bit."""
+
+import pytest
+
+from qa_lm.config import OptimizerKind, ScheduleKind
+from qa_lm.training.comparison import first_difference
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.faults.interrupting import interrupted
+
+PADDED: dict[str, object] = {"data__shuffle": True, "model__dropout": 0.2}
+PACKED = {**PADDED, "data__packing": True, "data__row_tokens": 128, "optimizer__kind": OptimizerKind.muon}
+KINDS: dict[str, dict[str, object]] = {
+    "one pair a step": PADDED | {"optimizer__schedule": ScheduleKind.cosine, "early_stopping__patience": 1},
+    "packed, Muon": PACKED | {"trainer__gradient_clip_val": 1.0},
+    "two workers": PADDED | {"data__workers": 2, "data__batch_size": 3},
+    "accumulation": PADDED | {"trainer__accumulate_grad_batches": 3},
+    "two validations an epoch": PADDED | {"trainer__val_check_interval": 0.5},
+    "a validation every second epoch": PADDED | {"trainer__check_val_every_n_epoch": 2},
+}
+
+LONGEST = {"packed, Muon": 5, "two workers": 8}
+"""Steps of the kinds that have fewer than 11, less one."""
+
+
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory):
+    """The runs that were never interrupted, by kind."""
+    return {
+        kind: train(small_config(**changes), tmp_path_factory.mktemp("whole")).folder for kind, changes in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [("training_step", 1), ("training_step", 3), ("training_step", 8), ("training_step", 11), ("validation_step", 1)],
+)
+def test_it_ends_the_same(kind, method, call, whole_runs, tmp_path):
+    """8 steps an epoch where a step takes one pair: 8 is an epoch's end, 11 is in the second."""
+    call = min(call, LONGEST.get(kind, call))
+    config = small_config(**KINDS[kind])
+    folder = interrupted(config, tmp_path / "run", method, call)
+    config.resume = "auto"
+    train(config, folder)
+    assert first_difference(whole_runs[kind], folder) is None

@@ -1,0 +1,69 @@
+"""TensorBoard shows one clean curve of a run that was gone on with: each step once, the values of a whole run."""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.faults.interrupting import interrupted
+
+CLOCK = "perf/tokens_per_s"
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag to its steps and values."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(each.step, each.value) for each in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != CLOCK
+    }
+
+
+def configuration(**more: object):
+    return small_config(
+        data__shuffle=True, model__dropout=0.2, trainer__log_every_n_steps=1, early_stopping__patience=None, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return curves(train(configuration(), tmp_path_factory.mktemp("whole")).folder)
+
+
+@pytest.mark.parametrize(("method", "call"), [("training_step", 3), ("training_step", 8), ("validation_step", 1)])
+def test_it_is_the_curve_of_a_whole_run(method, call, whole, tmp_path):
+    folder = interrupted(configuration(), tmp_path / "run", method, call)
+    train(configuration(resume="auto"), folder)
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 2
+    found = curves(folder)
+    assert set(found) == set(whole)
+    assert found == whole
+    assert [step for step, _ in found["train/loss_step"]] == list(range(1, 25))
+    assert [step for step, _ in found["val/loss"]] == [8, 16, 24]
+
+
+def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path):
+    """Ended by an error between two checkpoints: the steps after the newest one are done and logged again."""
+    config = configuration()
+    config.checkpoint.every_steps = 5
+    original, calls = CausalLMModule.training_step, 0
+
+    def breaks(self, batch, batch_idx):
+        nonlocal calls
+        calls += 1
+        if calls == 15:
+            raise ZeroDivisionError
+        return original(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, "training_step", breaks)
+        with pytest.raises(ZeroDivisionError):
+            train(config, tmp_path / "run")
+    config.resume = "auto"
+    train(config, tmp_path / "run")
+    assert curves(tmp_path / "run") == whole

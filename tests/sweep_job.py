@@ -1,0 +1,75 @@
+"""A stand-in for scripts/train.py, quick and without torch: counts its steps in its run folder and goes on from there.
+
+`steps.txt` gets a line for each step done, `starts.txt` one for each process; `metrics.json` ends it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+
+
+@dataclass
+class Settings:
+    lr: float = 0.1
+    seed: int = 0
+    steps: int = 2
+    pause: float = 0.0
+    """Seconds of a step."""
+    mode: str = "well"
+    """`well`, `raise`, `kill` (itself), `raise_once`, `nan`, `deaf` to signals, `orphan` (leaves a process behind)."""
+    resume: str | None = None
+
+
+ConfigStore.instance().store(name="settings", node=Settings)
+
+
+@hydra.main(version_base="1.3", config_path=None, config_name="settings")
+def run(settings: Settings) -> None:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / "folder_was_used").touch()
+    steps, starts = folder / "steps.txt", folder / "starts.txt"
+    before = starts.exists()
+    append(starts, f"{os.getpid()} {time.time()} threads {os.environ.get('OMP_NUM_THREADS')}")
+    assert settings.resume == "auto"
+    if settings.mode == "deaf":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if settings.mode == "orphan":
+        (folder / "child.txt").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+        raise RuntimeError("its child lives on")
+    done = len(steps.read_text().splitlines()) if steps.exists() else 0
+    for step in range(done, settings.steps):
+        time.sleep(settings.pause)
+        if settings.mode == "raise" or (settings.mode == "raise_once" and not before):
+            raise RuntimeError("the loss went away")
+        if settings.mode == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(steps, f"step {step} lr {settings.lr} seed {settings.seed}")
+    objective = None if settings.mode == "nan" else (settings.lr - 0.01) ** 2 + settings.seed
+    (folder / "metrics.json").write_text(json.dumps({"objective": objective}))
+    append(starts, f"end {time.time()}")
+
+
+def append(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def terminated(number: int, frame: object) -> None:
+    raise SystemExit(143)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
