@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock clean
+.PHONY: help setup train test test-slow check format lock audit clean
 
 help:  ## show this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lock: $(READY)  ## choose versions anew and write requirements.lock
 	$(VENV)/bin/python -m pip install --quiet uv
 	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package torch --output-file requirements.lock --quiet
+
+audit:  ## look up the locked packages in advisory services; says so where none can be reached
+	@$(PYTHON) scripts/audit.py $(if $(PIP_AUDIT),--tool $(PIP_AUDIT)) requirements.lock $(TORCH)
 
 clean:  ## remove .venv and caches; runs in outputs/ and multirun/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache qa_lm.egg-info

@@ -72,7 +72,9 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     Raises:
         UserError: a change that cannot take effect; the message begins with the key.
     """
-    stored: DictConfig = OmegaConf.structured(read_config(folder / CONFIG))
+    found = read_config(folder / CONFIG)
+    found.data.cache = None  # a folder that someone else's run names is not written to
+    stored: DictConfig = OmegaConf.structured(found)
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
         before = OmegaConf.select(stored, key)
         try:

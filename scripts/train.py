@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from qa_lm.config_composition import read_config, register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config_hydra import refuse_code
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
 from qa_lm.errors import FailedWrite, OutOfMemory
@@ -58,6 +59,7 @@ def main() -> int:
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     try:
+        refuse_code(CONF, sys.argv[1:])
         if folder := resume_argument(sys.argv[1:]):
             sys.argv.append(run_folder_override(folder))
         run()

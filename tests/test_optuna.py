@@ -16,6 +16,7 @@ from tests.test_launcher import LAUNCHER, STAND_IN, Sweeps, wait_until
 optuna = pytest.importorskip("optuna", minversion="5", reason="Optuna 5 is missing: pip install 'qa_lm[optuna]'")
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+from optuna.study import Study  # noqa: E402
 from optuna.trial import FrozenTrial  # noqa: E402
 
 from hydra_plugins.qa_lm_optuna._space import as_override, search_space  # noqa: E402
@@ -31,7 +32,7 @@ def sweeps(tmp_path: Path) -> Iterator[Sweeps]:
     found.end()
 
 
-def open_study(folder: Path) -> "optuna.Study":
+def open_study(folder: Path) -> Study:
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "sweep" / "optuna.journal"))
     return optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="sweep")
 

@@ -8,6 +8,7 @@
 
 import contextlib
 import os
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,19 @@ def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors, mapped from the file, and plain values; code in it does not run.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"{path}: is no checkpoint of numbers alone: {first_line(error)}") from None
+    return found
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
@@ -74,8 +88,8 @@ class DirectCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read tensors and plain values; anything else in the file is refused by torch."""
-        return torch.load(path, map_location=map_location, weights_only=True, mmap=True)
+        """Read tensors and plain values; see `read_checkpoint`."""
+        return read_checkpoint(Path(path))
 
     def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
         folder, beside = target.parent, target.with_name(f".{target.name}.{os.getpid()}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qa_lm.training import run_folder
-from qa_lm.training.checkpoints import BEST, LAST, STATE
+from qa_lm.training.checkpoints import BEST, LAST, STATE, read_checkpoint
 
 TEXTS = (run_folder.METRICS_BY_EPOCH, run_folder.ANSWERS, run_folder.BOARD, run_folder.SPLIT, run_folder.LEDGER_SUMMARY)
 TIMES = ("seconds", "tokens_per_s", "memory", "resumed", "_path", "dirpath", "best_k_models")
@@ -27,7 +27,7 @@ def first_difference(one: Path, other: Path) -> str | None:
             if any(path.is_file() for path in paths):
                 return f"{name}: only one run has it"
             continue
-        states = [torch.load(path, map_location="cpu", weights_only=True, mmap=True) for path in paths]
+        states = [read_checkpoint(path) for path in paths]
         if found := _difference(_comparable(states[0]), _comparable(states[1]), name):
             return found
     for name in TEXTS:

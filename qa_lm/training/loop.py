@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
-import torch
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -20,7 +19,7 @@ from qa_lm.training import run_folder
 from qa_lm.training.bad_batches import BadBatches
 from qa_lm.training.board_scalars import BoardScalars
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
-from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint
+from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint, read_checkpoint
 from qa_lm.training.interruption import Interruption, in_slurm
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
@@ -114,7 +113,7 @@ def restore_best(module: CausalLMModule, loop: Loop) -> None:
     if is_sound(Path(path)) is False:
         print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
         return
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    checkpoint = read_checkpoint(Path(path))
     if checkpoint["global_step"] != loop.trainer.global_step:
         module.load_state_dict(checkpoint["state_dict"])
 

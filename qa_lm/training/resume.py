@@ -11,7 +11,7 @@ from torch import Tensor
 from qa_lm.config import TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.training import run_folder
-from qa_lm.training.checkpoints import newest_sound
+from qa_lm.training.checkpoints import newest_sound, read_checkpoint
 
 AT_THE_END = (
     run_folder.METRICS,
@@ -47,7 +47,7 @@ def interrupted_run(folder: Path, tell: bool) -> RunSoFar:
         UserError: every checkpoint is damaged.
     """
     found = newest_sound(folder)
-    step = None if found.path is None else int(_load(found.path)["global_step"])
+    step = None if found.path is None else int(read_checkpoint(found.path)["global_step"])
     where = "nothing was saved yet; the run begins anew" if step is None else f"going on after step {step:,}"
     if tell:
         print("\n".join([*found.words, f"{folder}: {where}"]), flush=True)
@@ -62,12 +62,10 @@ def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> str | None:
         before: the settings of the run in it.
         now: the settings that are wanted.
     """
-    try:
-        metrics = json.loads((folder / run_folder.METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    metrics = _object(folder / run_folder.METRICS)
+    if metrics is None or not isinstance(epochs := metrics.get("epochs_run"), int):
         return None
-    epochs = metrics["epochs_run"]
-    if metrics["stopped_early"]:
+    if metrics.get("stopped_early"):
         return f"{folder}: this run stopped early after {epochs} epochs; there is nothing to go on with"
     most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
     if most != was and (most is None or most < 0 or most > epochs):
@@ -92,10 +90,8 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
     Raises:
         UserError: what has changed.
     """
-    try:
-        before = json.loads((folder / run_folder.ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # the run ended before its environment was written, and nothing was trained
+    # Without an environment the run ended before it was written, and nothing was trained.
+    before = _object(folder / run_folder.ENVIRONMENT) or {}
     for key, what in (
         ("data_sha256", "the pairs have changed"),
         ("split_sha256", "the split of the pairs has changed"),
@@ -103,7 +99,7 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
     ):
         if key in before and before[key] != now[key]:
             raise UserError(
-                f"{folder}: {what} since this run began (sha256 {before[key][:12]}, now {now[key][:12]}); put back "
+                f"{folder}: {what} since this run began (sha256 {str(before[key])[:12]}, now {now[key][:12]}); put back "
                 "what it had, or start a new run"
             )
     different = [
@@ -121,7 +117,7 @@ def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
     Raises:
         UserError: names the first parameter that differs.
     """
-    saved: dict[str, Tensor] = _load(checkpoint)["state_dict"]
+    saved: dict[str, Tensor] = read_checkpoint(checkpoint)["state_dict"]
     own = model.state_dict()
     for name in [*own, *saved]:
         shapes = [tuple(each[name].shape) if name in each else "missing" for each in (saved, own)]
@@ -132,6 +128,10 @@ def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
             )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return found
+def _object(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

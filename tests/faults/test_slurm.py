@@ -1,0 +1,61 @@
+"""A job that SLURM stops is saved, queued again, and goes on with the same command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+COMMAND = [
+    *(sys.executable, str(ROOT / "scripts" / "train.py"), "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny"),
+    *("model.hidden_size=64", "trainer.accelerator=cpu", "early_stopping.patience=null", "trainer.max_epochs=200"),
+    *("hydra.run.dir=run", "resume=auto"),
+]
+SCONTROL = """#!/bin/sh
+echo "$@" >> "$(dirname "$0")/asked"
+"""
+
+
+def slurm(folder: Path) -> dict[str, str]:
+    """The environment of a SLURM job, with an scontrol that writes down what it is asked."""
+    tools = folder / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(SCONTROL)
+    (tools / "scontrol").chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+    return kept | {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+    }
+
+
+def test_it_is_queued_again_and_goes_on(tmp_path):
+    environment = slurm(tmp_path)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(
+        COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as job:
+        begin = time.monotonic()
+        while not last.exists():
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() - begin < 240
+            time.sleep(0.05)
+        job.send_signal(signal.SIGUSR1)
+        said, error = job.communicate(timeout=60)
+    assert job.returncode == 143, error
+    assert "SLURM starts job 4711 again\n" in said
+    assert (tmp_path / "tools" / "asked").read_text() == "requeue 4711\n"
+    assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own way, from a state that may not be whole
+    again = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert "run: going on after step " in again.stdout
