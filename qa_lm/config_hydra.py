@@ -33,7 +33,10 @@ STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 INTERPOLATIONS = re.compile(r"\$\{(?!(hydra[.:]|now:))")
 OPEN = ("launcher", "sweeper", "callbacks", "hydra_logging", "job_logging")
 """Keys of `hydra` below which its schema takes anything."""
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+VARIABLES = (
+    *("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"),
+    *("QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"),
+)
 """Environment variables that settings may set: others, such as PATH, decide which programs run."""
 
 

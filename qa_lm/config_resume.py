@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qa_lm.config import TrainConfig
+from qa_lm.config import ScheduleKind, TrainConfig
 from qa_lm.config_composition import read_config, schema_keys, unknown_key
 from qa_lm.errors import UserError, first_line
 from qa_lm.training.run_folder import CONFIG
@@ -89,8 +89,17 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
             )
     config = OmegaConf.to_object(stored)
     assert isinstance(config, TrainConfig)
+    _warn_of_schedule(found, config)
     config.resume = composed.resume
     return config
+
+
+def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
+    """More epochs do not stretch a schedule that ended with the former last one: its state is in the checkpoint."""
+    most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
+    kind, own_end = now.optimizer.schedule, now.optimizer.schedule_epochs
+    if most != was and kind is not ScheduleKind.constant and own_end is None:
+        print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {was}", flush=True)
 
 
 def _given(overrides: list[str]) -> Wanted:

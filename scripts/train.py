@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from qa_lm.config_composition import read_config, register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_hydra import refuse_code
+from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
 from qa_lm.errors import FailedWrite, OutOfMemory
@@ -83,8 +84,10 @@ def _train(composed: DictConfig, folder: Path) -> float:
         check_values(config)
         from qa_lm.training.resume import finished
 
-        if words := finished(folder, before, config):
-            print(words, flush=True)
+        if over := finished(folder, before, config):
+            print(over.words, flush=True)
+            if over.diverged:
+                failed.append(over.words)
             return math.nan
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve

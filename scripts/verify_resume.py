@@ -2,8 +2,8 @@
 
     python scripts/verify_resume.py [--times N] [group=choice] [key=value]
 
-Trains once without interruption, and once with N of them (signals and kills in turn, at random moments), each time going
-on with `resume=`. Exit code 0 if both ended the same, 1 if they differ, and that of the training if it failed.
+Trains once without interruption, and once with N of them (signals and kills in turn, at random moments), each time
+going on with `resume=`. Exit code 0 if both ended the same, 1 if they differ, and that of the training if it failed.
 """
 
 import argparse

@@ -50,8 +50,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is no checkpoint of numbers alone: {first_line(error)}") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"{path}: holds more than numbers and plain values; nothing of it was run") from None
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"{path}: is no checkpoint: {first_line(error)}") from None
     return found
 
 

@@ -24,6 +24,7 @@ from qa_lm.training.interruption import Interruption, in_slurm
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
 from qa_lm.training.manifest import is_sound
+from qa_lm.training.pruning import trial_pruning
 from qa_lm.training.tensorboard import EventsLogger
 
 
@@ -79,6 +80,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         board,
         *([early_stopping] if early_stopping else []),
         *([recall_stopping] if recall_stopping else []),
+        *trial_pruning(config.monitor),
         ConsoleReport(record, early_stopping, best),
     ]
     arguments = dict(config.trainer) | {"precision": precision}

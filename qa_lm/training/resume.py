@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,8 +54,17 @@ def interrupted_run(folder: Path, tell: bool) -> RunSoFar:
     return RunSoFar(found.path, step)
 
 
-def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> str | None:
-    """Why there is nothing to do in a run folder, for people; None if there is something.
+class Finished(NamedTuple):
+    """A run with nothing left to do."""
+
+    words: str
+    """Why, for people."""
+    diverged: bool
+    """Whether it ended because its updates were not finite: a failed run."""
+
+
+def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> Finished | None:
+    """Why there is nothing to do in a run folder; None if there is something.
 
     Args:
         folder: the run folder.
@@ -66,11 +75,13 @@ def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> str | None:
     if metrics is None or not isinstance(epochs := metrics.get("epochs_run"), int):
         return None
     if metrics.get("stopped_early"):
-        return f"{folder}: this run stopped early after {epochs} epochs; there is nothing to go on with"
+        diverged = metrics.get("diverged") is True
+        how = "diverged" if diverged else "stopped early"
+        return Finished(f"{folder}: this run {how} after {epochs} epochs; there is nothing to go on with", diverged)
     most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
     if most != was and (most is None or most < 0 or most > epochs):
         return None
-    return f"{folder}: this run is finished after {epochs} epochs; trainer.max_epochs=N trains on to N"
+    return Finished(f"{folder}: this run is finished after {epochs} epochs; trainer.max_epochs=N trains on to N", False)
 
 
 def reopen(folder: Path) -> None:

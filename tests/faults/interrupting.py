@@ -1,6 +1,7 @@
 """Runs that are interrupted at a chosen call."""
 
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,9 @@ def interrupted(config: TrainConfig, folder: Path, method: str, call: int, numbe
             train(config, folder)
     assert not (folder / "metrics.json").exists()
     return folder
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    """The next line that a process prints."""
+    assert process.stdout
+    return process.stdout.readline()

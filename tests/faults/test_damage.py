@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -102,7 +103,7 @@ def test_without_a_manifest_a_checkpoint_is_used_with_a_warning(run, capsys):
 
 def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
     best = run / "checkpoints" / "best.ckpt"
-    loop = SimpleNamespace(
+    loop: Any = SimpleNamespace(
         best=SimpleNamespace(best_model_path=str(best)),
         files=DirectCheckpointIO(),
         trainer=SimpleNamespace(global_step=-1),
@@ -118,7 +119,7 @@ def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
 
 def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manifest(tmp_path, monkeypatch):
     """The folder is copied before each step that changes it, as a power cut would leave it."""
-    folder, copies = tmp_path / "checkpoints", []
+    folder, copies = tmp_path / "checkpoints", list[Path]()
     files = DirectCheckpointIO()
     replace = os.replace
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qa_lm.config import TrainConfig
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.data.pairs import builtin_path
 from qa_lm.errors import UserError
@@ -17,7 +18,7 @@ from qa_lm.training.resume import finished
 from qa_lm.training.run_lock import run_lock
 from qa_lm.training.train import train
 from tests.conftest import ROOT, small_config
-from tests.faults.interrupting import interrupted
+from tests.faults.interrupting import interrupted, line_of
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def begun(tmp_path_factory):
     return interrupted(config, folder / "run", "training_step", 13), pairs
 
 
-def again(pairs: Path, **changes: object):
+def again(pairs: Path, **changes: object) -> TrainConfig:
     return small_config(data__builtin=None, data__path=str(pairs), resume="auto", **changes)
 
 
@@ -113,9 +114,9 @@ def test_auto_takes_what_was_chosen_when_the_run_began(begun):
 
 def test_a_finished_run_has_nothing_to_go_on_with(small_run):
     config = small_config(trainer__max_epochs=25)
-    assert "this run is finished after 25 epochs; trainer.max_epochs=N trains on to N" in finished(
-        small_run.folder, config, config
-    )
+    found = finished(small_run.folder, config, config)
+    assert found
+    assert "this run is finished after 25 epochs; trainer.max_epochs=N trains on to N" in found.words
     assert finished(small_run.folder, config, small_config(trainer__max_epochs=26)) is None
 
 
@@ -123,7 +124,14 @@ def test_an_early_stopped_run_says_so(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"epochs_run": 3, "stopped_early": True}))
     longer = small_config(trainer__max_epochs=26)
     wanted = "this run stopped early after 3 epochs; there is nothing to go on with"
-    assert wanted in finished(tmp_path, small_config(), longer)
+    found = finished(tmp_path, small_config(), longer)
+    assert found
+    assert wanted in found.words
+    assert not found.diverged
+    (tmp_path / "metrics.json").write_text(json.dumps({"epochs_run": 3, "stopped_early": True, "diverged": True}))
+    found = finished(tmp_path, small_config(), longer)
+    assert found
+    assert found.diverged
 
 
 def test_more_epochs_for_a_finished_run(tmp_path):
@@ -159,7 +167,7 @@ def test_two_processes_never_write_one_folder(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
-        assert holder.stdout.readline() == "held\n"
+        assert line_of(holder) == "held\n"
         with pytest.raises(UserError, match=rf"run: process {holder.pid} on \S+ writes this run; wait for it"):
             train(small_config(), folder)
         holder.kill()

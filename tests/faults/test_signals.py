@@ -10,6 +10,7 @@ import pytest
 
 from qa_lm.training.comparison import first_difference
 from tests.conftest import ROOT
+from tests.faults.interrupting import line_of
 
 TRAIN = [
     *(sys.executable, str(ROOT / "scripts" / "train.py"), "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny"),
@@ -84,9 +85,9 @@ except BaseException as error:
 def test_a_second_signal_leaves_at_once(script, number, code):
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout.readline() == "listening\n"
+        assert line_of(process) == "listening\n"
         process.send_signal(number)
-        assert process.stdout.readline() == "noted\n"
+        assert line_of(process) == "noted\n"
         process.send_signal(number)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (code, "left at once\n")

@@ -1,0 +1,63 @@
+"""From Hydra's sweep syntax to what Optuna may choose from.
+
+| on the command line | Optuna |
+|---|---|
+| `key=a,b` or `choice(a,b)` | one of these texts |
+| `range(1,9,2)` | 1, 3, 5 or 7: as in Python and in Hydra, the end is left out |
+| `interval(0,1)` | a number |
+| `tag(log, interval(1e-5,1e-2))` | a number, even on a logarithmic scale |
+| `int(interval(1,8))`, `tag(log, int(interval(1,1024)))` | a whole number, the end included |
+"""
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+
+def search_space(overrides: list[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """What is searched, key to distribution; and the overrides that all jobs share.
+
+    Args:
+        overrides: the command line's; of two with one key the later counts.
+
+    Raises:
+        HydraException: there is nothing to search, or a range is empty.
+    """
+    last = {each.get_key_element(): each for each in overrides}
+    space = {key: _distribution(each) for key, each in last.items() if each.is_sweep_override()}
+    if not space:
+        raise HydraException("hydra/sweeper=optuna: name something to search, as optimizer.lr='interval(1e-5,1e-2)'")
+    fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
+    return space, fixed
+
+
+def as_override(key: str, value: object) -> str:
+    """A chosen value for a job's command line."""
+    return f"{key}={value!r}" if isinstance(value, float) else f"{key}={value}"
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    sweep = override.value()
+    log = "log" in getattr(sweep, "tags", ())
+    try:
+        if isinstance(sweep, IntervalSweep):
+            assert sweep.start is not None
+            assert sweep.end is not None
+            if isinstance(sweep.start, int) and isinstance(sweep.end, int):
+                return IntDistribution(sweep.start, sweep.end, log=log)
+            return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
+        if isinstance(sweep, RangeSweep):
+            values = list(sweep.range())
+            if not values:
+                raise ValueError("the range is empty")
+            if all(isinstance(each, int) for each in values):
+                low, high = min(values), max(values)
+                return IntDistribution(int(low), int(high), step=1 if log else abs(int(sweep.step)), log=log)
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except ValueError as error:
+        raise HydraException(f"{override.input_line}: {error}") from None

@@ -1,0 +1,173 @@
+"""The study in the sweep folder: which trial is next, and what became of each.
+
+- Everything is in `optuna.journal`, written by the sweep and by the jobs (qa_lm/training/pruning.py), and read again
+  when the sweep goes on.
+- What is drawn for trial n depends on the seed, on n and on the trials before, so that a study that was interrupted
+  goes on as it would have.
+- A trial that was at work when the sweep ended is asked for again before any new one; one whose job failed is tried
+  again, as a new trial of the same values, when the sweep is started again.
+"""
+
+import logging
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from filelock import FileLock
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+Direction = Literal["minimize", "maximize"]
+JOURNAL, NAME = "optuna.journal", "sweep"
+JOB_FAILED, PRUNED_AT, RETRY_OF = "job_failed", "pruned_at_epoch", "retry_of"
+"""What trials keep beside their values."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Arguments of `optuna.pruners.HyperbandPruner`; the resource is an epoch."""
+
+    min_resource: int
+    max_resource: int | str
+    reduction_factor: int
+
+
+class SweepStudy:
+    """The study, made if it is not there.
+
+    Args:
+        sweep: the sweep folder.
+        space: what is searched.
+        trials: how many there will be, failed ones included.
+        direction: `minimize` or `maximize`.
+        seed: of the sampler.
+        startup_trials: trials drawn at random before those of the sampler.
+        pruning: when jobs are stopped early; None for never.
+
+    Raises:
+        HydraException: the folder's study is of another search space or direction.
+    """
+
+    def __init__(
+        self,
+        sweep: Path,
+        space: dict[str, BaseDistribution],
+        trials: int,
+        direction: Direction,
+        seed: int,
+        startup_trials: int,
+        pruning: Pruning | None,
+    ) -> None:
+        optuna.logging.set_verbosity(logging.WARNING)
+        self.space, self.trials, self.seed, self.startup_trials = space, trials, seed, startup_trials
+        self.journal = sweep / JOURNAL
+        self.lock = FileLock(sweep / ".optuna.lock")
+        pruner = optuna.pruners.NopPruner() if pruning is None else optuna.pruners.HyperbandPruner(**asdict(pruning))
+        with self.lock:
+            self.study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(self.journal))),
+                study_name=NAME,
+                direction=direction,
+                pruner=pruner,
+                load_if_exists=True,
+            )
+            self._check_same(sweep, direction)
+            self.study.set_user_attr("pruning", None if pruning is None else asdict(pruning))
+            self.at_work = [each for each in self._all() if each.state is TrialState.RUNNING]
+            self._try_failed_again()
+        over = sum(each.state.is_finished() for each in self._all())
+        self.left = self._still_to_ask() + len(self.at_work)
+        if over or self.at_work:
+            print(f"study: {over} trials over, {len(self.at_work)} at work before, {self.left} to go", flush=True)
+
+    def ask(self) -> FrozenTrial | None:
+        """The next trial; None if there are enough."""
+        while self.at_work:
+            trial = self.at_work.pop(0)
+            if trial.params.keys() == self.space.keys():
+                return trial
+            self.tell(trial.number, None)  # the sweep was killed while it was drawn
+        while True:
+            with self.lock:  # another sweep may ask, too
+                if self._still_to_ask() <= 0:
+                    return None
+                drawn = sum(each.state is not TrialState.WAITING for each in self._all())
+                self.study.sampler = optuna.samplers.TPESampler(
+                    seed=(self.seed * 1_000_003 + drawn) % 2**32, n_startup_trials=self.startup_trials
+                )
+                number = self.study.ask(self.space).number
+            trial = self._trial(number)
+            same = self._over_with(trial)
+            if same is None:
+                return trial
+            self.study.tell(number, same.value if same.state is TrialState.COMPLETE else None, same.state)
+
+    def tell(self, number: int, objective: float | None) -> None:
+        """Note what became of a trial.
+
+        Args:
+            number: the trial's.
+            objective: what its job came to; None if the job failed.
+        """
+        trial = self._trial(number)
+        if trial.state.is_finished():
+            return  # another sweep waited for the same job
+        if objective is None or not math.isfinite(objective):
+            if objective is None:
+                self.study._storage.set_trial_user_attr(trial._trial_id, JOB_FAILED, True)
+            state, value = TrialState.FAIL, None
+        elif PRUNED_AT in trial.user_attrs:
+            state, value = TrialState.PRUNED, None
+        else:
+            state, value = TrialState.COMPLETE, objective
+        self.study.tell(number, value, state, skip_if_finished=True)
+
+    def best(self) -> FrozenTrial | None:
+        """The best trial that was neither pruned nor failed."""
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self.study.best_trial if complete else None
+
+    def summary(self) -> str:
+        """How many trials ended how."""
+        states = [each.state for each in self._all()]
+        words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        return ", ".join(f"{states.count(state)} {word}" for word, state in words.items())
+
+    def _all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return next(each for each in self._all() if each.number == number)
+
+    def _still_to_ask(self) -> int:
+        waiting = sum(each.state is TrialState.WAITING for each in self._all())
+        asked = sum(each.state is not TrialState.WAITING and RETRY_OF not in each.user_attrs for each in self._all())
+        return max(0, self.trials - asked) + waiting
+
+    def _over_with(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """An earlier trial of the same values whose result stands: its job need not even be looked for."""
+        stands = (TrialState.COMPLETE, TrialState.PRUNED)
+        return next((each for each in self._all() if each.params == trial.params and each.state in stands), None)
+
+    def _try_failed_again(self) -> None:
+        again = {each.user_attrs.get(RETRY_OF) for each in self._all()}
+        for each in self._all():
+            if each.state is TrialState.FAIL and each.user_attrs.get(JOB_FAILED) and each.number not in again:
+                self.study.enqueue_trial(each.params, user_attrs={RETRY_OF: each.number})
+
+    def _check_same(self, sweep: Path, direction: Direction) -> None:
+        space = {key: distribution_to_json(each) for key, each in self.space.items()}
+        before = self.study.user_attrs.setdefault("space", space)
+        for key in sorted(before.keys() | space.keys()):
+            if before.get(key) != space.get(key):
+                raise HydraException(f"{key}: the study in {sweep} searches other values; name another hydra.sweep.dir")
+        if self.study.direction is not StudyDirection[direction.upper()]:
+            raise HydraException(f"hydra.sweeper.direction={direction}: the study in {sweep} has the other one")
+        if "space" not in self.study.user_attrs:
+            self.study.set_user_attr("space", space)
