@@ -110,8 +110,8 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
     ):
         if key in before and before[key] != now[key]:
             raise UserError(
-                f"{folder}: {what} since this run began (sha256 {str(before[key])[:12]}, now {now[key][:12]}); put back "
-                "what it had, or start a new run"
+                f"{folder}: {what} since this run began (sha256 {str(before[key])[:12]}, now {now[key][:12]}); put "
+                "back what it had, or start a new run"
             )
     different = [
         f"{key}: {before[key]}, now {now[key]}"

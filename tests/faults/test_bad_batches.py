@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_clipping_returns_the_norm_and_takes_bad_gradients_away():
 
 def test_a_leap_of_the_loss_is_written_down(tmp_path):
     guard = BadBatches(tmp_path / "bad.jsonl", 10)
-    table = SimpleNamespace(
+    table: Any = SimpleNamespace(
         sources=["pairs"],
         numbers=lambda column: {"source": [0] * 9, "line": [7] * 9}[column],
         pairs=lambda places: [SimpleNamespace(question="q", answer="a") for _ in places],
@@ -103,7 +104,7 @@ def test_a_leap_of_the_loss_is_written_down(tmp_path):
     guard.table = table
     module = CausalLMModule.__new__(CausalLMModule)
     torch.nn.Module.__init__(module)
-    trainer = SimpleNamespace(
+    trainer: Any = SimpleNamespace(
         is_last_batch=False,
         accumulate_grad_batches=1,
         current_epoch=0,

@@ -4,17 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
 
 
-def killed(folder: Path, runs: int, seed: int) -> dict[str, object]:
+def killed(folder: Path, runs: int, seed: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.faults.kill_runs", str(folder), str(runs), str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 

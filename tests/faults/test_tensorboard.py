@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from qa_lm.config import TrainConfig
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.train import train
 from tests.conftest import small_config
@@ -24,7 +25,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def configuration(**more: object):
+def configuration(**more: object) -> TrainConfig:
     return small_config(
         data__shuffle=True, model__dropout=0.2, trainer__log_every_n_steps=1, early_stopping__patience=None, **more
     )

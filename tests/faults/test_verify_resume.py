@@ -31,11 +31,11 @@ def test_the_first_difference_is_named(small_run, tmp_path):
     assert first_difference(small_run.folder, other) is None
     csv = (other / "metrics.csv").read_text()
     (other / "metrics.csv").write_text(csv.replace("\n3,", "\n4,"))
-    assert first_difference(small_run.folder, other).startswith("metrics.csv, line 4: '3,")
+    assert str(first_difference(small_run.folder, other)).startswith("metrics.csv, line 4: '3,")
     (other / "metrics.csv").write_text(csv)
     metrics = json.loads((other / "metrics.json").read_text())
     (other / "metrics.json").write_text(json.dumps(metrics | {"seconds": 0, "recall": 2}))
-    assert first_difference(small_run.folder, other).startswith("metrics.json.recall: ")
+    assert str(first_difference(small_run.folder, other)).startswith("metrics.json.recall: ")
     (other / "metrics.json").write_text(json.dumps(metrics))
     last = other / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
