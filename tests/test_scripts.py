@@ -3,13 +3,11 @@
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
@@ -90,32 +88,16 @@ def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
     assert done.returncode == 0, done.stderr
     losses = set()
     page = hparams_page(tmp_path / "sweep")
-    for job, lr in enumerate((1e-5, 5e-5, 1e-4)):
-        metrics = json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text())
+    rates = set()
+    for file in (tmp_path / "sweep").glob("*/metrics.json"):
+        metrics = json.loads(file.read_text())
         losses.add(metrics["final_val_loss"])
-        assert page[str(job)] == pytest.approx((lr, metrics["final_val_loss"]))
-        config = yaml.safe_load((tmp_path / "sweep" / str(job) / "config.yaml").read_text())
-        assert config["optimizer"]["lr"] == lr
+        lr = yaml.safe_load((file.parent / "config.yaml").read_text())["optimizer"]["lr"]
+        rates.add(lr)
+        assert file.parent.name.startswith(f"lr-{lr}_"), file
+        assert page[file.parent.name] == pytest.approx((lr, metrics["final_val_loss"]))
+    assert rates == {1e-5, 5e-5, 1e-4}
     assert len(losses) == 3
-
-
-def test_ctrl_c_keeps_the_last_checkpoint(tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "train.py"),
-        *QUICK,
-        "trainer.max_epochs=9999",
-        "hydra.run.dir=run",
-    ]
-    command += ["early_stopping.patience=null"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert any(line.startswith("epoch 2/") or line.startswith("epoch    2/") for line in process.stdout)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == f"interrupted; what was trained so far is in {tmp_path / 'run'}/checkpoints\n"
-    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 16
 
 
 def test_check_data_says_what_a_file_holds_and_what_is_wrong(script, tmp_path):

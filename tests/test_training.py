@@ -38,9 +38,10 @@ def test_the_run_folder_holds_what_it_promises(small_run):
     assert names == {
         *("config.yaml", "metrics.csv", "metrics.json", "loss_curve.png", "answers.jsonl"),
         *("checkpoints", "model", "environment.json", "data_report.json", "split.csv"),
-        *("ledger.parquet", "ledger_summary.json", "board.json"),
+        *("ledger.parquet", "ledger_summary.json", "board.json", ".lock"),
     }
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    checkpoints = {"best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == checkpoints
     assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["hidden_size"] == 64
