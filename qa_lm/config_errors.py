@@ -93,6 +93,9 @@ def _composition(text: str, conf: Path, overrides: list[str]) -> str:
         return where + _missing_choice(match[1], conf)
     if match := re.match(r"Multiple values for [\w/]+\. .*'override ([\w/]+): (\w+)'", body):
         return _named_in(f"{match[1]}/{match[2]}", conf, overrides) + body
+    if match := re.match(r"Override '.+' is defined before '(\S+): (\S+)'", body):
+        where = _named_in(f"{match[1]}/{match[2]}", conf, overrides)
+        return f"{where}{match[1]}: {match[2]} stands behind an override; is 'override {match[1]}: {match[2]}' meant?"
     if match := re.match(r"Could not override '([^'@]+)", body):
         if found and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
             where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: "

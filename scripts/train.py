@@ -15,7 +15,7 @@ from qa_lm.config_hydra import refuse_code
 from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
-from qa_lm.errors import FailedWrite, OutOfMemory
+from qa_lm.errors import FailedWrite, OutOfMemory, UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -72,6 +72,16 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 2 if refused else 1 if failed else 0
+
+
+def sweep_ended(folder: Path) -> None:
+    """Conclude a sweep; the launcher calls it once all jobs are over."""
+    from qa_lm.reporting.sweep_report import write_sweep_report
+
+    try:
+        print(f"\n{write_sweep_report(folder)}", flush=True)
+    except UserError as error:
+        print(f"warning: no report on the sweep: {error}", file=sys.stderr)
 
 
 def _train(composed: DictConfig, folder: Path) -> float:

@@ -1,11 +1,12 @@
 """Shared by the tests: no hub, and small runs that many tests look at."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
@@ -108,13 +109,32 @@ def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def script_server() -> Iterator["subprocess.Popen[str]"]:
+    """Runs scripts without importing torch and its kin anew for each; see `tests.script_server`."""
+    command = [sys.executable, "-m", "tests.script_server"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        assert server.stdin
+        server.stdin.close()
+
+
 @pytest.fixture
-def script(tmp_path: Path) -> Script:
+def script(tmp_path: Path, request: pytest.FixtureRequest) -> Script:
     """Runs a script in an empty folder, as a user would: script("train.py", "seed=1")."""
 
     def run(name: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
-        return subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=300)
+        path = str(ROOT / "scripts" / name)
+        if {"-m", "--multirun"} & set(arguments):  # its jobs are started by the command of this very process
+            command = [sys.executable, path, *arguments]
+            return subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=300)
+        server = request.getfixturevalue("script_server")
+        server.stdin.write(
+            json.dumps({"script": path, "arguments": arguments, "cwd": str(tmp_path), "stdin": stdin}) + "\n"
+        )
+        server.stdin.flush()
+        found = json.loads(server.stdout.readline())
+        return subprocess.CompletedProcess([path, *arguments], found["code"], found["stdout"], found["stderr"])
 
     return run
 

@@ -44,7 +44,7 @@ class ProcessLauncher(Launcher):
 
     The script may have a function `job_identity`. It is given each job's composed configuration before any job starts,
     raises if that cannot be run, and returns a text that is equal for equal jobs. Without it the resolved configuration
-    is that text.
+    is that text. A function `sweep_ended` of the script is given the sweep folder once all jobs are over.
 
     Args:
         jobs, resume: see `ProcessLauncherConf`.
@@ -59,7 +59,8 @@ class ProcessLauncher(Launcher):
         if self.jobs < 1:
             raise HydraException(f"hydra.launcher.jobs={self.jobs}: must be at least 1")
         self.context, self.config = hydra_context, config
-        self.identity = getattr(sys.modules[task_function.__module__], "job_identity", None)
+        script = sys.modules[task_function.__module__]
+        self.identity, self.ended = (getattr(script, name, None) for name in ("job_identity", "sweep_ended"))
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         # Hydra calls this when the sweeper has had its last job; an exception from a job would end the sweep.
         hydra_context.callbacks.callbacks.append(self)
@@ -124,7 +125,9 @@ class ProcessLauncher(Launcher):
         self._run(points, next_job, over, total, iter(()))
 
     def on_multirun_end(self, config: DictConfig, **more: object) -> None:
-        """End with the number of failed jobs as exit code."""
+        """Let the script conclude; end with the number of failed jobs as exit code."""
+        if self.ended:
+            self.ended(self.sweep)
         if not self._failed:
             return
         from hydra_plugins.qa_lm_processes._points import go_on_command

@@ -103,6 +103,8 @@ def model_folder(folder: Path) -> Path:
         raise UserError(f"{folder}: no such folder; give a run folder, the last line that train.py printed")
     if (folder / "model").is_dir():
         folder = folder / "model"
+    if (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: this run is not finished; model/ comes at its end (to go on: resume={folder})")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")
     return folder

@@ -1,5 +1,6 @@
 """loss_curve.png: train and validation loss by epoch, the best epoch marked."""
 
+import bisect
 import csv
 import json
 import os
@@ -11,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # Colours that differ in lightness too, for print and for colour-blind readers (Okabe and Ito).
-TRAIN, VALIDATION, INK = "#0072B2", "#D55E00", "#404040"
+TRAIN, VALIDATION, SPIKE, INK = "#0072B2", "#D55E00", "#CC79A7", "#404040"
 
 
 def draw_loss_curve(run_folder: Path) -> Path:
     """Draw the curve of a run folder from its metrics.csv; returns the picture's path."""
     with (run_folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    best_epoch = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))["best_epoch"]
+    end = run_folder / "metrics.json"  # which a run that still trains has not
+    best_epoch = json.loads(end.read_text(encoding="utf-8"))["best_epoch"] if end.is_file() else None
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     epochs = [int(row["epoch"]) for row in rows]
@@ -60,21 +62,25 @@ def draw_loss_curve(run_folder: Path) -> Path:
 
 
 def _mark_bad(axes: Axes, run_folder: Path, rows: list[dict[str, str]]) -> None:
-    """Ticks along the axis where updates were skipped and where the loss leapt, at their place within the epoch."""
+    """Marks along the axis where updates were skipped and where the loss leapt, at their place within the epoch."""
     path = run_folder / "bad_batches.jsonl"
     if not path.is_file():
         return
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    ends = [0, *(int(row["step"]) for row in rows)]
-    for kind, marker, color, label in (("skipped", "x", "#000000", "skipped"), ("spike", "^", "#CC79A7", "loss spike")):
-        places = [
-            record["epoch"] - 1 + (record["step"] - ends[record["epoch"] - 1]) / (step - ends[record["epoch"] - 1])
-            for record in records
-            if record["kind"] == kind and (step := [*ends, record["step"]][record["epoch"]])
-        ]
+    steps = [0, *(int(row["step"]) for row in rows)]  # at the end of each epoch
+    low = axes.get_xaxis_transform()
+    for kind, marker, color, label in (("skipped", "x", INK, "update skipped"), ("spike", "^", SPIKE, "loss spike")):
+        places = [_within_epochs(record["step"], steps) for record in records if record["kind"] == kind]
         if places:
-            below = axes.get_xaxis_transform()
-            axes.plot(places, [0.02] * len(places), marker, color=color, markersize=5, label=label, transform=below)
+            axes.plot(places, [0.03] * len(places), marker, color=color, markersize=5, label=label, transform=low)
+
+
+def _within_epochs(step: int, steps: list[int]) -> float:
+    """Where on the axis of epochs a step is; one of an epoch that has not ended is at the end of the axis."""
+    epoch = bisect.bisect_left(steps, step)
+    if epoch >= len(steps):
+        return float(epoch)
+    return epoch - 1 + (step - steps[epoch - 1]) / (steps[epoch] - steps[epoch - 1])
 
 
 def _mark_best(axes: Axes, points: list[tuple[int, float]]) -> None:

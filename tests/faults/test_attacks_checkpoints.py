@@ -158,5 +158,5 @@ def test_a_run_leaves_no_code(small_run):
     assert suffixes == {".json", ".safetensors"}
     for path in (small_run.folder / "checkpoints").glob("*.ckpt"):
         assert torch.load(path, weights_only=True)["state_dict"]
-    with pytest.raises(UserError, match="holds more than numbers and plain values; nothing of it was run"):
+    with pytest.raises(pickle.UnpicklingError):
         pickle.loads(Trap(small_run.folder).pickled[:-1])  # what a pickle is, unpickling tells

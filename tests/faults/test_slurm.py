@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 COMMAND = [
     *(sys.executable, str(ROOT / "scripts" / "train.py"), "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny"),
-    *("model.hidden_size=64", "trainer.accelerator=cpu", "early_stopping.patience=null", "trainer.max_epochs=200"),
+    *("model.hidden_size=64", "trainer.accelerator=cpu", "early_stopping.patience=null", "trainer.max_epochs=40"),
     *("hydra.run.dir=run", "resume=auto"),
 ]
 SCONTROL = """#!/bin/sh

@@ -7,6 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qa_lm.config import TrainConfig
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.checkpoints import read_checkpoint
 from qa_lm.training.train import train
 from tests.conftest import small_config
 from tests.faults.interrupting import interrupted
@@ -65,6 +66,8 @@ def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path
         patch.setattr(CausalLMModule, "training_step", breaks)
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
+    saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"]
+    assert 14 - saved < config.checkpoint.every_steps  # what is done again
     config.resume = "auto"
     train(config, tmp_path / "run")
     assert curves(tmp_path / "run") == whole

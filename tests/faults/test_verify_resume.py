@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pytest
 import torch
 
 from qa_lm.training.comparison import first_difference
@@ -10,6 +11,7 @@ from qa_lm.training.comparison import first_difference
 QUICK = ["tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"]
 
 
+@pytest.mark.slow
 def test_it_proves_it(script):
     done = script("verify_resume.py", "--times", "2", *QUICK, "trainer.max_epochs=40", "early_stopping.patience=null")
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stdout + done.stderr
