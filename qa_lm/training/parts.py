@@ -16,7 +16,7 @@ from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import adamw, muon
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.memory import check_memory
-from qa_lm.training.precision import FASTER, device_of, faster_by
+from qa_lm.training.precision import device_of
 from qa_lm.training.prepare import PreparedData
 
 SHORT_ROW = 64
@@ -82,8 +82,8 @@ def build_optimizer(model: PreTrainedModel, optimizer: OptimizerConfig, config: 
     lr, betas, eps, decay = optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
     if optimizer.kind is OptimizerKind.adamw:
         return adamw(model, lr, betas, eps, decay, optimizer.decay_vectors)
-    device = device_of(config.trainer)
-    dtype = torch.bfloat16 if device.type == "cuda" or faster_by(device) >= FASTER else torch.float32
+    # By the run's precision, which is measured once and written down: a run that goes on must multiply as it began.
+    dtype = torch.bfloat16 if str(config.trainer.get("precision")).startswith("bf16") else torch.float32
     return muon(model, embeddings(model), lr, betas, eps, decay, optimizer.momentum, dtype)
 
 

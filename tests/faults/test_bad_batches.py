@@ -50,6 +50,22 @@ def test_one_bad_step_is_skipped_and_told(tmp_path, monkeypatch, capsys):
     assert result.metrics["final_train_loss"] < 6
 
 
+def test_a_loss_that_is_no_number_is_no_part_of_the_epochs(tmp_path, monkeypatch):
+    forward, calls = CausalLMModule.forward, 0
+
+    def poisoned(self, batch):
+        nonlocal calls
+        calls += self.training
+        sums = forward(self, batch)
+        return sums._replace(loss=sums.loss * float("nan")) if calls == 3 and self.training else sums
+
+    monkeypatch.setattr(CausalLMModule, "forward", poisoned)
+    result = train(small_config(trainer__max_epochs=1), tmp_path / "run")
+    (record,) = records(result.folder)
+    assert (record["step"], record["loss"]) == (3, "nan")
+    assert 4 < result.metrics["final_train_loss"] < 7
+
+
 def test_a_skipped_step_changes_no_weight(tmp_path, monkeypatch):
     """All steps of the second epoch are bad: the weights are those after the first."""
     one = train(small_config(trainer__max_epochs=1), tmp_path / "one")

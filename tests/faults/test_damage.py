@@ -17,6 +17,7 @@ from qa_lm.training.comparison import first_difference
 from qa_lm.training.loop import restore_best
 from qa_lm.training.manifest import is_sound, read_manifest
 from qa_lm.training.resume import interrupted_run
+from qa_lm.training.run_folder import clear_leftovers
 from qa_lm.training.train import train
 from tests.conftest import small_config
 from tests.faults.interrupting import interrupted
@@ -115,6 +116,16 @@ def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
     restore_best(module, loop)
     module.load_state_dict.assert_called_once()
     assert capsys.readouterr().out == f"warning: {best} is DAMAGED; model/ holds the last weights instead\n"
+
+
+def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
+    left = [".config.yaml.x1y2", "checkpoints/.last.ckpt.4711", "checkpoints/.previous.ckpt.4711"]
+    for name in [*left, "notes.txt", ".gitignore"]:
+        (run / name).write_text("half")
+    (run / ".model.abcd").mkdir()
+    before = {path.name for path in run.rglob("*")}
+    clear_leftovers(run)
+    assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, ".model.abcd"]}
 
 
 def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manifest(tmp_path, monkeypatch):

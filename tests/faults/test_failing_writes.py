@@ -129,7 +129,7 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path):
         whole = train(small_config(trainer__max_epochs=6, trainer__logger=False), tmp_path / "whole")
         assert first_difference(whole.folder, folder) is None
     finally:
-        subprocess.run(["umount", str(disk)], check=False)
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
 
 
 def _train_until_full(config: TrainConfig, folder: Path, filler: Path) -> None:
