@@ -40,7 +40,10 @@ class Interruption:
         """The signal that asks for an end."""
 
     def listen(self) -> None:
-        """From now on signals leave a note; the Trainer puts back what was there before when it ends."""
+        """From now on signals leave a note; the Trainer puts back what was there before when it ends.
+
+        Lightning's own handlers, which would save for SLURM in the middle of a step, are replaced too.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if in_slurm() else [])):

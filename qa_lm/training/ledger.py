@@ -25,8 +25,8 @@ NOT_TRAINED = -1
 class Ledger(Callback):
     """Keeps what each epoch's steps say about their pairs.
 
-    Each process trains pairs of its own: what the others know is added after each validation and each epoch. A
-    checkpoint written by an interruption in between has, of the epoch that was interrupted, one process's pairs alone.
+    Each process trains pairs of its own: what the others know of the current epoch comes to the first one after each
+    validation and epoch, and before each checkpoint.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,11 @@ class Ledger(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PairsDataModule)
         self.trained = np.sort(data.split.train).astype(np.int64)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A checkpoint is loaded by all processes: what it knows of the current epoch is the first one's to keep."""
+        if self.losses and not trainer.is_global_zero:
+            self._forget()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,6 +69,14 @@ class Ledger(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the epoch."""
         self._gather(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a checkpoint within an epoch hold what the other processes know."""
+        if trainer.world_size > 1:
+            self._gather(trainer, pl_module)
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: tensors, the current epoch's steps so far included."""
@@ -106,8 +119,13 @@ class Ledger(Callback):
         own = np.stack([known, np.where(known, self.losses[-1], 0), known & (self.exact[-1] == 1)]).astype(np.float32)
         total = trainer.strategy.reduce(torch.from_numpy(own).to(pl_module.device), reduce_op="sum")
         assert isinstance(total, Tensor)
-        # After an earlier call in this epoch several processes know a pair: they all say the same of it.
-        count, losses, exact = total.cpu().numpy()
-        known = count > 0
-        self.losses[-1] = np.divide(losses, count, out=np.full_like(losses, np.nan), where=known)
-        self.exact[-1] = np.where(known, exact == count, NOT_TRAINED).astype(np.int8)
+        known, losses, exact = total.cpu().numpy()
+        if trainer.is_global_zero:  # the first process knows all from here on, the others only what comes
+            self.losses[-1] = np.where(known > 0, losses, np.nan).astype(np.float32)
+            self.exact[-1] = np.where(known > 0, exact, NOT_TRAINED).astype(np.int8)
+        else:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.losses[-1][:] = np.nan
+        self.exact[-1][:] = NOT_TRAINED

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from qa_lm.config import FailedWriteChoice, TrainConfig
 from qa_lm.errors import UserError, first_line
@@ -20,7 +19,7 @@ from qa_lm.training.bad_batches import BadBatches
 from qa_lm.training.board_scalars import BoardScalars
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
 from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint, read_checkpoint
-from qa_lm.training.interruption import Interruption, in_slurm
+from qa_lm.training.interruption import Interruption
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
 from qa_lm.training.manifest import is_sound
@@ -94,8 +93,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     try:
         trainer = pl.Trainer(
             callbacks=[*callbacks, best, last],
-            # A job that SLURM stops is saved and queued again by qa_lm itself, from a state that is whole.
-            plugins=[files, *([SLURMEnvironment(auto_requeue=False)] if in_slurm() else [])],
+            plugins=[files],
             use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batching
             **arguments,
         )
