@@ -25,6 +25,7 @@ class EpochRecord(Callback):
         path: metrics.csv.
         log_every_n_steps: optimizer steps between two logs of the step's own loss.
         score: what the best checkpoint is chosen by, kept for each epoch.
+        go_on: whether a file that cannot be written is only told; the next epoch writes all of it.
     """
 
     COLUMNS: ClassVar = {
@@ -36,8 +37,8 @@ class EpochRecord(Callback):
     """Columns that the module logs, with its names for them."""
     STATE = ("rows", "scores", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
-    def __init__(self, path: Path, log_every_n_steps: int, score: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, log_every_n_steps: int, score: str, go_on: bool = False) -> None:
+        self.path, self.go_on = path, go_on
         self.rows: list[EpochRow] = []
         self.score = score
         self.scores: list[float | None] = []
@@ -101,7 +102,7 @@ class EpochRecord(Callback):
         self.rows.append(row)
         self.scores.append(self._validation.get(self.score))
         if trainer.is_global_zero:
-            write_text(self.path, self._csv())
+            self._write(trainer)
         perf = self._epoch_tokens / seconds if seconds else 0.0
         extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
         for logger in trainer.loggers:
@@ -115,6 +116,14 @@ class EpochRecord(Callback):
         """Go on with it."""
         for name in self.STATE:
             setattr(self, name, state_dict[name])
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        try:
+            write_text(self.path, self._csv())
+        except OSError as error:
+            if not self.go_on:
+                raise
+            say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training goes on")
 
     def _csv(self) -> str:
         file = io.StringIO()

@@ -56,10 +56,12 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     """
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
-    saving, path = config.checkpoint, folder / run_folder.CHECKPOINTS / LAST
+    saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
+    path = folder / run_folder.CHECKPOINTS / LAST
     last = LastCheckpoint(path, Interruption(), saving.every_seconds, saving.every_steps)
-    files = DirectCheckpointIO(go_on=saving.failed_write is FailedWriteChoice.go_on)
-    record = EpochRecord(folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50, score)
+    files = DirectCheckpointIO(go_on)
+    table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50
+    record = EpochRecord(table, every, score, go_on)
     early_stopping = None
     if config.early_stopping.patience is not None:
         early_stopping = EarlyStopping(
@@ -86,7 +88,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
-    arguments["logger"] = EventsLogger(folder, begin) if arguments.get("logger", True) else False
+    arguments["logger"] = EventsLogger(folder, begin, go_on) if arguments.get("logger", True) else False
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)

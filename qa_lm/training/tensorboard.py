@@ -1,7 +1,7 @@
 """TensorBoard events of a run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ class EventsLogger(TensorBoardLogger):
 
     Args:
         folder: the run folder.
+        go_on: whether events that cannot be written are only told, once.
         begin: the step at which a run goes on: what earlier files say of it and of later ones is not shown.
     """
 
-    def __init__(self, folder: Path, begin: int | None = None) -> None:
+    def __init__(self, folder: Path, begin: int | None = None, go_on: bool = False) -> None:
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False, purge_step=begin)
+        self.go_on, self.ended = go_on, False
         self.newest: dict[str, Any] = {}
         """Step and values of the newest step that has any."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write the values, and remember those of the newest step."""
-        super().log_metrics(metrics, step)
+        self.attempt(lambda: super(EventsLogger, self).log_metrics(metrics, step))
         if step != self.newest.get("step"):
             self.newest = {"step": step, "values": {}}
         self.newest["values"] |= {tag: float(value) for tag, value in metrics.items()}
@@ -42,16 +44,28 @@ class EventsLogger(TensorBoardLogger):
 
     def save(self) -> None:
         """Flush what is buffered."""
-        self.experiment.flush()
+        self.attempt(lambda: self.experiment.flush())
 
     def finalize(self, status: str) -> None:
         """Flush only: the Trainer calls this before the last metrics are known, and a closed writer would go on in a
         second file."""
         self.save()
 
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Write events, unless an earlier write has failed."""
+        if self.ended:
+            return
+        try:
+            write()
+        except OSError as error:  # the thread that writes has ended and does not begin again
+            if not self.go_on:
+                raise
+            self.ended = True
+            print(f"warning: no more TensorBoard events: {error.strerror or error}; training goes on", flush=True)
+
     def close(self) -> None:
         """End the events file."""
-        self.experiment.close()
+        self.attempt(lambda: self.experiment.close())
 
 
 def log_end(
@@ -67,10 +81,9 @@ def log_end(
         return
     ends = {"end/val_loss": "final_val_loss", "end/best_val_loss": "best_val_loss", "end/recall": "recall"}
     values = {tag: math.nan if metrics[name] is None else metrics[name] for tag, name in ends.items()}
-    logger.log_hyperparams(hyperparameters, values, step=trainer.global_step)
+    step = trainer.global_step
     lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
     table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
-    logger.experiment.add_text("answers", table, trainer.global_step)
     lines = [
         f"| {row['split']}: {row['name']} | {row['n']} | {_interval(row['exact_match'])} | "
         f"{_interval(row['normalised_exact_match'])} | {_interval(row['f1'])} | "
@@ -78,7 +91,14 @@ def log_end(
         for row in board["rows"]
     ]
     heading = "| pairs | n | exact match | normalised | F1 | nearest question's answer | most common answer |"
-    logger.experiment.add_text("board", "\n".join([heading, "|---|" + "---:|" * 6, *lines]), trainer.global_step)
+    shown = "\n".join([heading, "|---|" + "---:|" * 6, *lines])
+
+    def write() -> None:
+        logger.log_hyperparams(hyperparameters, values, step=step)
+        logger.experiment.add_text("answers", table, step)
+        logger.experiment.add_text("board", shown, step)
+
+    logger.attempt(write)
     logger.close()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from qa_lm.config import FailedWriteChoice, TrainConfig
 from qa_lm.errors import FailedWrite
@@ -144,6 +145,40 @@ def _train_until_full(config: TrainConfig, folder: Path, filler: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CausalLMModule, "on_train_epoch_start", fills)
         train(config, folder)
+
+
+def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkeypatch, capsys):
+    """Every write of the second epoch fails: checkpoints, metrics.csv and TensorBoard's events."""
+    epoch = 0
+    original, fsync, record = CausalLMModule.on_train_epoch_start, os.fsync, TensorBoardLogger.log_metrics
+
+    def starts(self):
+        nonlocal epoch
+        original(self)
+        epoch = self.trainer.current_epoch
+
+    def full(number):
+        if epoch == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(number)
+
+    def no_events(self, *arguments):
+        if epoch == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        record(self, *arguments)
+
+    monkeypatch.setattr(CausalLMModule, "on_train_epoch_start", starts)
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(TensorBoardLogger, "log_metrics", no_events)
+    config = small_config(optimizer__lr=1e-3, trainer__log_every_n_steps=1)
+    config.checkpoint.failed_write = FailedWriteChoice.go_on
+    result = train(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert said.count("metrics.csv: cannot be written: No space left on device; training goes on") == 1
+    assert said.count("ckpt: cannot be written: No space left on device; training goes on") == 2
+    assert said.count("warning: no more TensorBoard events: No space left on device; training goes on") == 1
+    assert result.metrics["epochs_run"] == 3
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
 
 
 def test_a_vanished_folder(tmp_path):

@@ -49,10 +49,11 @@ def test_it_is_the_curve_of_a_whole_run(method, call, whole, tmp_path):
     assert [step for step, _ in found["val/loss"]] == [8, 16, 24]
 
 
-def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path):
+@pytest.mark.parametrize(("every_steps", "every_seconds", "lost"), [(5, None, 1), (None, 0.0, 0), (None, None, 6)])
+def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path, every_steps, every_seconds, lost):
     """Ended by an error between two checkpoints: the steps after the newest one are done and logged again."""
     config = configuration()
-    config.checkpoint.every_steps = 5
+    config.checkpoint.every_steps, config.checkpoint.every_seconds = every_steps, every_seconds
     original, calls = CausalLMModule.training_step, 0
 
     def breaks(self, batch, batch_idx):
@@ -67,7 +68,7 @@ def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"]
-    assert 14 - saved < config.checkpoint.every_steps  # what is done again
+    assert 14 - saved == lost  # what is done again, of the 8 steps of an epoch
     config.resume = "auto"
     train(config, tmp_path / "run")
     assert curves(tmp_path / "run") == whole
