@@ -77,9 +77,9 @@ def _state(folder: Path) -> str:
         return "the run had ended before"
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "nothing was saved yet"
-    import torch
+    from qa_lm.training.checkpoints import read_checkpoint
 
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True, mmap=True)
+    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     return f"saved at step {checkpoint['global_step']} of epoch {checkpoint['epoch'] + 1}"
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from qa_lm.data.table import PairTable
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.callbacks import say
+from qa_lm.training.processes import gathered
 from qa_lm.training.run_folder import write_text
 
 SKIPPED, SPIKE = "skipped", "spike"
@@ -101,10 +102,8 @@ class BadBatches(Callback):
 
     def _record(self, trainer: pl.Trainer, kind: str, loss: float, norm: float) -> None:
         indices = torch.cat(self._window).cpu()
-        if trainer.world_size > 1 and kind == SKIPPED:  # all processes skip together
-            found: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(found, indices)
-            indices = torch.cat(found)
+        if kind == SKIPPED:  # all processes skip together
+            indices = torch.cat(gathered(trainer, indices))
         self.records.append(
             {
                 "kind": kind,

@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpoints import STATE
 from qa_lm.training.interruption import Interrupted, Interruption
+from qa_lm.training.processes import gathered
 from qa_lm.training.random_state import random_state, restore_random_state
 from qa_lm.training.tensorboard import EventsLogger
 
@@ -117,7 +118,7 @@ class LastCheckpoint(Checkpoint):
             "should_stop": trainer.should_stop,
             "step_loss": pl_module.step_loss.cpu(),
             "events": events[0] if events else {},
-            "processes": _of_all(trainer, own),
+            "processes": gathered(trainer, own),
         }
 
     def on_load_checkpoint(
@@ -169,15 +170,6 @@ def _validation_follows(trainer: pl.Trainer) -> bool:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
-
-
-def _of_all(trainer: pl.Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each process has, by its number."""
-    if trainer.world_size == 1:
-        return [own]
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, own)
-    return found
 
 
 def _point_loops(loops: dict[str, Any], point: str) -> None:

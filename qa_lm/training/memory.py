@@ -77,9 +77,14 @@ def as_out_of_memory(error: BaseException, config: TrainConfig) -> OutOfMemory |
     if not known:
         return None
     data = config.data
-    rows = f", data.row_tokens ({data.row_tokens})" if data.packing else ""
+    rows = f", data.row_tokens{_now(data.row_tokens)}" if data.packing else ""
     return OutOfMemory(
-        f"out of memory; lower data.batch_size ({data.batch_size}){rows} or model.hidden_size "
-        f"({config.model.hidden_size}); evaluation.batch_size ({config.evaluation.batch_size}) if it happened after "
+        f"out of memory; lower data.batch_size{_now(data.batch_size)}{rows} or model.hidden_size"
+        f"{_now(config.model.hidden_size)}; evaluation.batch_size ({config.evaluation.batch_size}) if it happened after "
         "training"
     )
+
+
+def _now(value: int | None) -> str:
+    """The value of a setting; nothing where it was left open."""
+    return "" if value is None else f" ({value})"

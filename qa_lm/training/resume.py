@@ -91,12 +91,13 @@ def reopen(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_same_data(folder: Path, now: dict[str, Any]) -> None:
+def check_same_data(folder: Path, now: dict[str, Any], tell: bool) -> None:
     """Refuse to go on with other pairs or another tokenizer.
 
     Args:
         folder: the run folder.
         now: the environment of this process, see `qa_lm.training.environment`.
+        tell: whether to warn of what else is different.
 
     Raises:
         UserError: what has changed.
@@ -118,7 +119,7 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
         for key in ("threads", "cpu_capability", "gpus", "packages")
         if key in before and before[key] != now[key]
     ]
-    if different:
+    if different and tell:
         print(f"warning: not bit for bit the run that was begun: {'; '.join(different)}", flush=True)
 
 

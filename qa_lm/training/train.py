@@ -102,7 +102,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
     if going_on:
-        check_same_data(folder, environment)
+        check_same_data(folder, environment, tell=first)
     lengths, longest = (
         prepared.examples.lengths(prepared.split.train),
         prepared.report.lengths["example_tokens"]["p100"],
