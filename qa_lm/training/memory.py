@@ -80,8 +80,8 @@ def as_out_of_memory(error: BaseException, config: TrainConfig) -> OutOfMemory |
     rows = f", data.row_tokens{_now(data.row_tokens)}" if data.packing else ""
     return OutOfMemory(
         f"out of memory; lower data.batch_size{_now(data.batch_size)}{rows} or model.hidden_size"
-        f"{_now(config.model.hidden_size)}; evaluation.batch_size ({config.evaluation.batch_size}) if it happened after "
-        "training"
+        f"{_now(config.model.hidden_size)}; evaluation.batch_size ({config.evaluation.batch_size}) if it happened "
+        "after training"
     )
 
 
