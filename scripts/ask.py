@@ -1,6 +1,6 @@
 """Ask a trained model: `python scripts/ask.py RUN_FOLDER "What is 2 + 2?"`; without a question, a prompt to talk to.
 
-Only the run's model/ folder is read. The answer alone goes to standard output.
+Only the run's model/ folder is read, or its best checkpoint while it trains. The answer alone goes to standard output.
 """
 
 import argparse
@@ -25,7 +25,7 @@ UNKNOWN = "I don't know"
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer, print, return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         _check(options)
         questions = _questions(options)
@@ -110,12 +110,12 @@ def _ask(options: argparse.Namespace, questions: list[str]) -> None:
     # Imported late: a wrong option is answered at once.
     import transformers
 
-    from qa_lm.answering.answerer import Answerer
     from qa_lm.answering.sampling import Sampling
+    from qa_lm.training.under_way import load_answerer
 
     transformers.utils.logging.disable_progress_bar()
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-    answerer = Answerer.load(options.run)
+    answerer = load_answerer(options.run)
     show = _shower(options, answerer)
     if questions:
         for answer in answerer.answer(questions, options.max_new_tokens, sampling):
@@ -178,8 +178,8 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
         return None
     if answerer.calibration is None:
         raise UserError(
-            f"{options.run}: has no calibration, so it cannot say how sure it is: too few of the pairs asked when "
-            "training ended were right, or too few wrong"
+            f"{options.run}: has no calibration, so it cannot say how sure it is: it comes when training ends, unless "
+            "too few of the pairs asked then are right, or too few wrong"
         )
     if options.precision is None:
         return float(options.abstain_below)
@@ -193,7 +193,9 @@ def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
 
     trained = read_trained_pairs(options.run)
     if trained is None:
-        raise UserError(f"--explain: {options.run}: holds no {TRAINED_FILE}; give the folder of a run with ledger=true")
+        raise UserError(
+            f"--explain: {options.run}: holds no {TRAINED_FILE}; give the folder of a finished run with ledger=true"
+        )
     return trained
 
 

@@ -75,9 +75,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from qa_lm.answering.foreign import is_foreign
     from qa_lm.reporting.table import board_lines
     from qa_lm.training.run_folder import ANSWERS, BOARD, write_json, write_jsonl
+    from qa_lm.training.under_way import is_under_way
 
     transformers.utils.logging.disable_progress_bar()
-    foreign = is_foreign(options.model)
+    foreign = not is_under_way(options.model) and is_foreign(options.model)
     if foreign and options.template is None:
         raise UserError(
             f"{options.model}: was not written by qa_lm; say how it is asked: --template chat, or "
@@ -107,15 +108,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
-    from qa_lm.answering.answerer import Answerer
     from qa_lm.answering.evaluate import Asked, evaluate_pairs
     from qa_lm.answering.explanation import read_trained_pairs
     from qa_lm.config_composition import data_config
     from qa_lm.data.encoding import encode_pairs
     from qa_lm.training.asked_pairs import data_of_run, pairs_of_files
     from qa_lm.training.assessment import asked_pairs, trained_pairs
+    from qa_lm.training.under_way import load_answerer
 
-    answerer = Answerer.load(options.model)
+    answerer = load_answerer(options.model)
     if options.data:
         pairs = pairs_of_files(data_config(options.data), options.max_pairs)
         everything = [Asked("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]

@@ -1,6 +1,5 @@
 """scripts/evaluate.py and the sureness that scripts/ask.py shows: runs, other models, errors."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -16,19 +15,8 @@ from qa_lm.answering.foreign import ForeignModel
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.modeling.causal_lm import build_causal_lm
-from tests.conftest import ROOT, builtin
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate, ask = load("evaluate"), load("ask")
+from tests.conftest import builtin
+from tests.scripts_as_modules import ask, evaluate
 
 
 @pytest.fixture
@@ -196,7 +184,7 @@ def test_ask_explains_and_says_when_it_does_not_know(run, capsys):
     assert record["question_is"] in ("trained", "near-duplicate of a trained question", "not trained")
     assert len(record["nearest"]) == 3
     assert ask.main([str(run / "model"), question, "--explain"]) == 2
-    assert "holds no ledger.parquet; give the folder of a run" in capsys.readouterr().err
+    assert "holds no ledger.parquet; give the folder of a finished run" in capsys.readouterr().err
     (run / "model" / "confidence.json").unlink()
     assert ask.main([str(run), question, "--precision", "0.9"]) == 2
     assert "has no calibration" in capsys.readouterr().err

@@ -1,13 +1,14 @@
 """A trained model to ask, from the folder `model/` of a run alone."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from qa_lm.answering.confidence import Calibration
 from qa_lm.answering.drafts import Draft
@@ -104,7 +105,7 @@ def model_folder(folder: Path) -> Path:
     if (folder / "model").is_dir():
         folder = folder / "model"
     if (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: this run is not finished; model/ comes at its end (to go on: resume={folder})")
+        raise UserError(f"{folder}: this run is not finished; model/ comes at its end")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")
     return folder
@@ -134,12 +135,33 @@ def load_causal_lm(folder: Path) -> PreTrainedModel:
         )
     except Exception as error:  # damaged files raise errors of many libraries
         raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    _check_runs(folder, model)
+    return model
+
+
+def causal_lm_with(folder: Path, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """The model of a transformers folder without weights, in float32, with these.
+
+    Raises:
+        UserError: its files are damaged, it is no causal language model's, or the weights are not its own.
+    """
+    _refuse_kernels(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model.load_state_dict(weights)
+    except Exception as error:  # damaged files raise errors of many libraries
+        raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    _check_runs(folder, model)
+    return model
+
+
+def _check_runs(folder: Path, model: PreTrainedModel) -> None:
     try:
         with torch.inference_mode():
             model.eval()(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=True)
     except Exception as error:  # a config.json that can be read need not make sense
         raise UserError(f"{folder}: the model cannot be run: {first_line(error)}") from None
-    return model
 
 
 def _refuse_kernels(folder: Path) -> None:

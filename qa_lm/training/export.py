@@ -1,9 +1,11 @@
-"""model/: the trained model as a folder that transformers loads, with its tokenizer and prompt template."""
+"""model/: the trained model as a folder that transformers loads, with its tokenizer and prompt template; and
+checkpoints/model/, the same without weights, for readers of a run that is not finished (`qa_lm.training.under_way`)."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -27,14 +29,32 @@ def export_model(
         questions: golden ones, see `qa_lm.answering.golden`.
         folder: where to.
     """
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    before = beside.with_name(f"{beside.name}.before")
-    try:
-        os.chmod(beside, 0o755)
+    with _appearing_whole(folder) as beside:
         model.save_pretrained(beside)
         tokenizer.save(beside, context=model.config.max_position_embeddings)
         template.save(beside)
         write_golden(beside, model, tokenizer, template, questions)
+
+
+def export_architecture(
+    model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path
+) -> None:
+    """Write what `export_model` writes of a model before anything is trained: all but weights and golden questions."""
+    folder.parent.mkdir(exist_ok=True)
+    with _appearing_whole(folder) as beside:
+        model.config.save_pretrained(beside)
+        tokenizer.save(beside, context=model.config.max_position_embeddings)
+        template.save(beside)
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which then gets the name and takes the place of what had it."""
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    before = beside.with_name(f"{beside.name}.before")
+    try:
+        os.chmod(beside, 0o755)
+        yield beside
         for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
             file.chmod(0o644)
         if folder.is_dir():  # of a run that goes on after its end: only an empty folder can be replaced in one step

@@ -44,8 +44,8 @@ def clear_leftovers(folder: Path) -> None:
         for path in where.glob(".?*.?*.?*"):  # .<name>.<ending>.<process or random letters>
             if path.is_file():
                 path.unlink(missing_ok=True)
-    for path in folder.glob(f".{MODEL}.*"):
-        shutil.rmtree(path, ignore_errors=True)
+        for path in where.glob(f".{MODEL}.*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

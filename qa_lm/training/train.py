@@ -23,7 +23,7 @@ from qa_lm.training.assessment import assess
 from qa_lm.training.board_scalars import validation_parts
 from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
-from qa_lm.training.export import export_model
+from qa_lm.training.export import export_architecture, export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.interruption import Interrupted, leaving_at_once, requeue
 from qa_lm.training.ledger_file import write_ledger
@@ -126,7 +126,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         if going_on:
             reopen(folder)
         else:
-            _write_beginning(folder, prepared, environment)
+            _write_beginning(folder, prepared, parts, environment)
         # Settings come last: a folder without them holds no run.
         run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
     measure_started = time.perf_counter()
@@ -183,7 +183,9 @@ def _end(
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
 
-def _write_beginning(folder: Path, prepared: PreparedData, environment: dict[str, Any]) -> None:
+def _write_beginning(folder: Path, prepared: PreparedData, parts: Parts, environment: dict[str, Any]) -> None:
+    architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
+    export_architecture(parts.module.model, prepared.tokenizer, prepared.template, architecture)
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
     run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
     write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)

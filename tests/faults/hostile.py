@@ -1,17 +1,13 @@
 """A payload that does no more than make a file, in the forms that attacks take; and what is looked at after one."""
 
-import importlib.util
 import json
 import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-from tests.conftest import ROOT
 
 
 class Trap:
@@ -53,19 +49,6 @@ class Trap:
 @pytest.fixture
 def trap(tmp_path: Path) -> Trap:
     return Trap(tmp_path)
-
-
-def load(name: str) -> ModuleType:
-    """A script as a module, to call its `main` in this process."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ask, evaluate, ledger, check_data = map(load, ("ask", "evaluate", "ledger", "check_data"))
 
 
 def refused(main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,7 +14,8 @@ from qa_lm.config import DataConfig, TokenizerConfig
 from qa_lm.config_composition import read_config
 from qa_lm.errors import UserError
 from qa_lm.training.prepare import prepare
-from tests.faults.hostile import ask, below, copied, evaluate, ledger, refused, trap
+from tests.faults.hostile import below, copied, refused, trap
+from tests.scripts_as_modules import ask, evaluate, ledger
 
 __all__ = ["trap"]
 

@@ -20,7 +20,8 @@ from qa_lm.reporting.run_report import write_report
 from qa_lm.training.checkpoints import DirectCheckpointIO
 from qa_lm.training.run_folder import write_json, write_jsonl
 from tests.conftest import read
-from tests.faults.hostile import ask, below, check_data, copied, evaluate, ledger, refused, trap
+from tests.faults.hostile import below, copied, refused, trap
+from tests.scripts_as_modules import ask, check_data, evaluate, ledger
 
 __all__ = ["trap"]
 

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qa_lm.data.tokenizer import load_tokenizer
 from qa_lm.errors import UserError
-from tests.faults.hostile import Trap, ask, changed_json, copied, evaluate, refused, trap
+from tests.faults.hostile import Trap, changed_json, copied, refused, trap
+from tests.scripts_as_modules import ask, evaluate
 
 __all__ = ["trap"]
 

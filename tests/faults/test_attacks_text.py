@@ -25,8 +25,9 @@ from qa_lm.errors import UserError, harmless
 from qa_lm.reporting import pages
 from qa_lm.reporting.run_report import write_report
 from qa_lm.training.tensorboard import EventsLogger, log_end
-from tests.faults.hostile import ask, check_data, copied, ledger
+from tests.faults.hostile import copied
 from tests.report_example import answer, run_folder
+from tests.scripts_as_modules import ask, check_data, ledger
 
 SCRIPT = "<script>document.documentElement.dataset.ran = 'yes'</script>"
 IMAGE = "<img src=x onerror=\"document.documentElement.dataset.ran = 'yes'\">"
