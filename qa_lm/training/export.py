@@ -2,6 +2,7 @@
 checkpoints/model/, the same without weights, for readers of a run that is not finished (`qa_lm.training.under_way`)."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,8 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
     before = beside.with_name(f"{beside.name}.before")
     try:
         os.chmod(beside, 0o755)
-        yield beside
+        with _system_errors(folder):
+            yield beside
         for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
             file.chmod(0o644)
         if folder.is_dir():  # of a run that goes on after its end: only an empty folder can be replaced in one step
@@ -63,3 +65,15 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Errors of the system, which the libraries written in Rust raise as plain exceptions, as `OSError`."""
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if isinstance(error, OSError) or not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None

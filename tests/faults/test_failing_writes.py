@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from qa_lm.answering.answerer import Answerer
 from qa_lm.config import FailedWriteChoice, TrainConfig
 from qa_lm.errors import FailedWrite
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpoints import DirectCheckpointIO
 from qa_lm.training.comparison import first_difference
+from qa_lm.training.export import export_model
 from qa_lm.training.manifest import is_sound
 from qa_lm.training.train import train
 from tests.conftest import ROOT, small_config
@@ -65,7 +68,28 @@ def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(tmp_path):
     # The one that failed first, or the attempt to save the last state after it.
     wanted = rf"error: {tmp_path}/run/checkpoints/(best|last)\.ckpt: cannot be written: File too large\n"
     assert re.fullmatch(wanted, done.stderr), done.stderr
-    assert [each.name for each in (tmp_path / "run" / "checkpoints").iterdir()] == []
+    assert [each.name for each in (tmp_path / "run" / "checkpoints").iterdir()] == ["model"]
+
+
+def test_a_vocabulary_that_cannot_be_written_is_a_line(tmp_path):
+    """GPT-2's takes 3.5 MB; the library that writes it raises plain exceptions."""
+    settings = ["model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu", "hydra.run.dir=run"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *settings]
+    limited = f"ulimit -f 1000; exec {' '.join(command)}"
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/run/checkpoints/model: File too large\n")
+
+
+def test_weights_that_cannot_be_written_are_a_system_error(tmp_path, small_run):
+    answerer = Answerer.load(small_run.folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export_model(answerer.model, answerer.tokenizer, answerer.template, [], tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys):
