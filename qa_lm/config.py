@@ -126,6 +126,9 @@ class DataConfig:
     """Seed of the split."""
     train_fraction: float = 0.8
     """Share that is trained: of the pairs, or of the facts where whole facts are held out."""
+    train_pairs: int | None = None
+    """Train only so many of the pairs to train, and leave the rest unused; null for all. The pairs of a smaller number
+    are among those of a larger one, and what is held out stays the same."""
     held_out_phrasings: int = 1
     """Phrasings held out of each trained fact, where the split holds out phrasings."""
     too_long: TooLong = TooLong.error

@@ -62,15 +62,21 @@ def refuse_code(conf: Path, arguments: list[str]) -> None:
         search_path.prepend("command-line", folder, SearchPathQuery("schema", None))  # the schema must be the last
     loader = ConfigLoaderImpl(search_path)
     name = options.config_name or "train"
-    for overrides in _jobs(loader, options.overrides):
-        composed = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-        for key, text in _code(OmegaConf.to_container(composed.hydra, resolve=False)):
+
+    def composed(overrides: list[str]) -> Any:
+        found = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False).hydra
+        settings = OmegaConf.to_container(found, resolve=False)
+        for key, text in _code(settings):
             raise UserError(f"{key}={text}: is code or leads to some, and is not taken from settings", key)
+        return settings
+
+    swept = (composed(options.overrides)["sweeper"] or {}).get("params") or {}  # a file's own sweep, conf/sweep
+    for overrides in _jobs(loader, [*(f"{key}={value}" for key, value in swept.items()), *options.overrides]):
+        composed(overrides)
 
 
 def _jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> Iterator[list[str]]:
-    """The overrides as they are, and with each choice that a sweep makes of a group: each brings a file."""
-    yield overrides
+    """The overrides with each choice that a sweep makes of a group: each brings a file."""
     for place, override in enumerate(OverridesParser.create(loader).parse_overrides(overrides)):
         if override.is_discrete_sweep() and loader.get_group_options(override.key_or_group):
             key = override.input_line.partition("=")[0] if override.input_line else override.key_or_group

@@ -127,6 +127,8 @@ def _check_data(data: DataConfig) -> None:
         text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
         _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
     _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    most = data.train_pairs
+    _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
     _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
     unused = "has no effect here: "

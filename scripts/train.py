@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qa_lm.config_composition import read_config, register_schema, typed_config
@@ -88,6 +89,9 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
     config = typed_config(composed)
     check_values(config)
+    sweep = HydraConfig.get().runtime.choices.get("sweep")
+    if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
+        raise UserError(f"sweep={sweep}: is a sweep; add -m")
     if config.resume is not None and (folder / "config.yaml").is_file():
         before = read_config(folder / "config.yaml")
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))

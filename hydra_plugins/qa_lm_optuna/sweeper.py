@@ -6,10 +6,10 @@ Optuna is imported when a sweep begins: Hydra imports this file whenever any scr
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -45,6 +45,8 @@ class OptunaSweeperConf:
     """Epochs of a whole job; null follows the setting `trainer.max_epochs`."""
     reduction_factor: int = 3
     """At each of Hyperband's rungs one job in this many goes on."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Key to what is searched, as on the command line, which has the last word; see conf/sweep."""
     n_jobs: int = 1
     """Trials at once, for launchers that take jobs by the batch; `processes` goes by its own `jobs`."""
 
@@ -102,7 +104,8 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins.qa_lm_processes._points import quoted
 
         parser = OverridesParser.create(config_loader=self._context.config_loader)
-        space, fixed = search_space(parser.parse_overrides(arguments))
+        given = [*(f"{key}={value}" for key, value in self.settings.params.items()), *arguments]
+        space, fixed = search_space(parser.parse_overrides(given))
         folder = Path(str(self._config.hydra.sweep.dir)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, folder / "multirun.yaml")

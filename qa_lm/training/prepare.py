@@ -187,7 +187,14 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     for name, side in (("data.path", split.train), ("data.validation_path", split.validation)):
         if not len(side):
             raise UserError(f"{name}: holds no pairs", name)
-    return split
+    most = data.train_pairs
+    if most is None:
+        return split
+    if most > len(split.train):
+        raise UserError(
+            f"data.train_pairs={most}: only {len(split.train):,} pairs are there to train", "data.train_pairs"
+        )
+    return split._replace(train=split.train[:most])  # a side's order is random already
 
 
 def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak: np.ndarray, root: Path) -> Split:

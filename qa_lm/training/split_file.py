@@ -19,7 +19,7 @@ def write_split(path: Path, table: PairTable, split: Split) -> None:
     Args:
         path: where to.
         table: all pairs.
-        split: their sides; a pair on none was too long and dropped.
+        split: their sides; a pair on none was too long and dropped, or more than `data.train_pairs`.
     """
     side, reason = np.zeros(len(table), np.int8), np.zeros(len(table), np.int8)
     for number, places in enumerate(split[:3], start=1):
