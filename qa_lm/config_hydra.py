@@ -70,8 +70,10 @@ def refuse_code(conf: Path, arguments: list[str]) -> None:
             raise UserError(f"{key}={text}: is code or leads to some, and is not taken from settings", key)
         return settings
 
-    swept = (composed(options.overrides)["sweeper"] or {}).get("params") or {}  # a file's own sweep, conf/sweep
-    for overrides in _jobs(loader, [*(f"{key}={value}" for key, value in swept.items()), *options.overrides]):
+    params = (composed(options.overrides)["sweeper"] or {}).get("params") or {}  # what a file sweeps: conf/sweep
+    given = {each.get_key_element() for each in OverridesParser.create(loader).parse_overrides(options.overrides)}
+    swept = [f"{key}={value}" for key, value in params.items() if key not in given]
+    for overrides in _jobs(loader, [*swept, *options.overrides]):
         composed(overrides)
 
 

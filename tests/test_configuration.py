@@ -27,6 +27,7 @@ COMPANIONS = {
     "data/file.yaml": ["data.path=x.jsonl"],
     "data/hub.yaml": ["data.hub=x"],
     "experiment/recall.yaml": ["data.path=x.jsonl"],
+    "sweep/recall_recipe.yaml": ["data.path=x.jsonl"],
     "tokenizer/folder.yaml": ["tokenizer.path=x"],
     "tokenizer/hub.yaml": ["tokenizer.path=x"],
 }
@@ -76,7 +77,12 @@ def paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield from paths(value, (*path, key))
 
 
-KEYS = [(file, path) for file in FILES for path in paths(yaml.safe_load((CONF / file).read_text()))]
+KEYS = [
+    (file, path)
+    for file in FILES
+    for path in paths(yaml.safe_load((CONF / file).read_text()))
+    if path[:3] != ("hydra", "sweeper", "params")  # tests/test_sweep_files.py
+]
 ENTRIES = [
     (file, number)
     for file in FILES
