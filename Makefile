@@ -4,6 +4,8 @@ TORCH_BACKEND ?= auto
 TORCH := torch==2.13.0
 VENV := .venv
 READY := $(VENV)/.ready
+# The launchers for clusters, in an environment that sees what .venv has: Ray's plugin wants other versions of two packages.
+CLUSTERS := $(VENV)/clusters
 # A process per core, each with one thread: most tests are too small to fill two cores.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
@@ -21,7 +23,7 @@ train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, about a minute
 test: $(READY)  ## run the tests, in a few minutes
 	$(PYTEST)
 
-test-slow: $(READY)  ## run the slow tests: the whole tutorial, seeds, speed-free checks on full size
+test-slow: $(READY) $(VENV)/.loggers $(CLUSTERS)/.ready  ## run the slow tests: the whole tutorial, seeds, kills, clusters, in half an hour
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -m slow
 
 check: $(READY)  ## check format, lint and types
@@ -56,3 +58,16 @@ $(READY): pyproject.toml requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	$(VENV)/bin/python -c 'from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer; load_gpt2_tokenizer()'
 	@touch $(READY)
+
+# logger=wandb and logger=mlflow; what is locked stays as it is.
+$(VENV)/.loggers: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[wandb,mlflow]'
+	@touch $@
+
+PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(CLUSTERS)/.ready: $(READY)
+	$(PYTHON) -m venv $(CLUSTERS)
+	echo "import site; site.addsitedir('$$($(VENV)/bin/python $(PACKAGES))')" > "$$($(CLUSTERS)/bin/python $(PACKAGES))/base.pth"
+	$(CLUSTERS)/bin/python -m pip install --quiet 'setuptools>=77' 'joblib<1.6'
+	$(CLUSTERS)/bin/python -m pip install --quiet --editable '.[submitit,ray]'
+	@touch $@

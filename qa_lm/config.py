@@ -250,6 +250,16 @@ class CheckpointConfig:
 
 
 @dataclass
+class LoggerConfig:
+    """A logger beside TensorBoard. Where it sends to is for its own environment variables to say: see conf/logger."""
+
+    kind: str = "tensorboard"
+    """`tensorboard` (nothing beside it), `csv`, `wandb` or `mlflow`."""
+    project: str = "qa_lm"
+    """The project of wandb, or the experiment of mlflow, that the run is put into."""
+
+
+@dataclass
 class TrainConfig:
     """One training run."""
 
@@ -282,5 +292,6 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     """Arguments of `lightning.Trainer`, any of them, by name."""

@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qa_lm.config import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.errors import UserError, first_line
 
 
@@ -28,6 +28,7 @@ def register_schema() -> None:
     store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
     store.store(group="model", name="model_schema", node=ModelConfig)
     store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
+    store.store(group="logger", name="logger_schema", node=LoggerConfig)
     # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
     store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
 

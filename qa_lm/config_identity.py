@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from qa_lm.config import DataConfig
+from qa_lm.config import DataConfig, LoggerConfig
 from qa_lm.config_composition import resolved_yaml, typed_config
 from qa_lm.config_values import check_values
 
@@ -32,7 +32,7 @@ def job_identity(composed: DictConfig) -> str:
         from qa_lm.training.trainer_arguments import check_trainer_arguments
 
         check_trainer_arguments(config.trainer)
-    config.resume = None  # says where the run is, not what it is
+    config.resume, config.logger = None, LoggerConfig()  # say where the run is and who is told, not what it is
     return resolved_yaml(config) + json.dumps(_data_keys(config.data))
 
 

@@ -24,7 +24,7 @@ MAY_CHANGE = {
     *("trainer.logger", "checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
-    *("export_weights", "max_skipped_steps"),
+    *("export_weights", "max_skipped_steps", "logger.kind", "logger.project"),
 }
 """Settings that take effect whenever they change. The files of pairs may have moved; whether they are the same pairs is
 checked by their content."""
@@ -108,6 +108,7 @@ def _given(overrides: list[str]) -> Wanted:
         key = override.key_or_group
         if key == "resume":
             continue
+        key = "logger.kind" if key == "logger" else key  # each of its choices is named after its kind
         leaf = key.startswith(("trainer.", "model.extra.")) or (
             key in schema_keys() and not any(known.startswith(f"{key}.") for known in schema_keys())
         )

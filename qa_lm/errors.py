@@ -39,6 +39,10 @@ class OutOfMemory(RuntimeError):
     """Memory was used up. The message is one line with the settings to lower; scripts exit with code 1."""
 
 
+class JobFailed(RuntimeError):
+    """A job of a sweep ended because something could not be written or memory was used up. The message is one line."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, at most 200 characters; its type if it says nothing."""
     lines = str(error).strip().splitlines()

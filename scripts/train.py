@@ -16,7 +16,7 @@ from qa_lm.config_hydra import refuse_code
 from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
-from qa_lm.errors import FailedWrite, OutOfMemory, UserError
+from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -43,17 +43,13 @@ def run(composed: DictConfig) -> float:
     except (OSError, OutOfMemory) as error:
         if WANTS_TRACEBACK:
             raise
-        failed.append(str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
-        print(f"error: {failed[-1]}", file=sys.stderr)
-        return math.nan
+        return _ended(failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
     except Exception as error:
         # Hydra would print a line of its own about an exception that it sees.
         if WANTS_TRACEBACK or not is_configuration_error(error):
             raise
-        refused.append(explain(error, CONF, list(HydraConfig.get().overrides.task)))
-        print(f"error: {refused[-1]}", file=sys.stderr)
         _remove_if_empty(folder)
-        return math.nan
+        return _ended(refused, explain(error, CONF, list(HydraConfig.get().overrides.task)))
 
 
 def main() -> int:
@@ -70,6 +66,9 @@ def main() -> int:
             raise
         print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
         return 2
+    except JobFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 2 if refused else 1 if failed else 0
@@ -120,6 +119,16 @@ def _train(composed: DictConfig, folder: Path) -> float:
             file=sys.stderr,
         )
     return result.objective
+
+
+def _ended(how: list[str], words: str) -> float:
+    """Note and say how a job ended. In a worker of a cluster nobody would see it: there it is raised again, and Hydra
+    raises it where the sweep was started, once all jobs are over."""
+    how.append(words)
+    print(f"error: {words}", file=sys.stderr)
+    if not hasattr(sys.modules["__main__"], "sweep_ended"):
+        raise UserError(words) if how is refused else JobFailed(words)
+    return math.nan
 
 
 def _interrupted(end: BaseException, folder: Path) -> str:

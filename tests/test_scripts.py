@@ -233,5 +233,7 @@ def test_every_command_of_the_readme_runs(small_run, script, tmp_path, command):
     elif name == "train.py" and not arguments[0].startswith("resume="):
         arguments = [word.replace("5e-5,", "") for word in arguments]  # two jobs of a sweep are enough
         arguments = [word for word in arguments if not word.startswith(("model=", "trainer.max_epochs="))] + QUICK
+        if any(word.startswith("sweep=") for word in arguments):
+            arguments += ["optimizer.lr=1e-4", "seed=1,2"]
     done = script(name, *arguments, stdin="How are you?\n")
     assert done.returncode == 0, done.stderr

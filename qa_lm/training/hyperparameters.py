@@ -21,6 +21,8 @@ def _flattened(node: Any, prefix: str) -> dict[str, str | int | float | bool]:
     flat: dict[str, str | int | float | bool] = {}
     for field in fields(node):
         value = getattr(node, field.name)
+        if field.name == "logger":
+            continue  # says who is told of the run, not what it is
         if is_dataclass(value):
             flat |= _flattened(value, f"{prefix}{field.name}.")
         elif field.name != "trainer":

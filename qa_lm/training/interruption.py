@@ -16,8 +16,10 @@ from types import FrameType
 
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-"""Exit codes, as shells have them. SIGUSR1 is what SLURM is asked to send before a job's time is over."""
+TIME_IS_SHORT = (signal.SIGUSR1, signal.SIGUSR2)
+"""What SLURM is asked to send before a job's time is over: the first by people, the second by submitit."""
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(TIME_IS_SHORT, 143)
+"""Exit codes, as shells have them."""
 
 
 class Interrupted(SystemExit):
@@ -42,11 +44,12 @@ class Interruption:
     def listen(self) -> None:
         """From now on signals leave a note; the Trainer puts back what was there before when it ends.
 
-        Lightning's own handlers, which would save for SLURM in the middle of a step, are replaced too.
+        Lightning's own handlers, which would save for SLURM in the middle of a step, and submitit's, which would queue
+        the job again without saving, are replaced too.
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if in_slurm() else [])):
+        for number in (signal.SIGINT, signal.SIGTERM, *(TIME_IS_SHORT if in_slurm() else ())):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

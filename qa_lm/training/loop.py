@@ -22,6 +22,7 @@ from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_chec
 from qa_lm.training.interruption import Interruption
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
+from qa_lm.training.loggers import second_logger
 from qa_lm.training.manifest import is_sound
 from qa_lm.training.pruning import trial_pruning
 from qa_lm.training.tensorboard import EventsLogger
@@ -88,7 +89,8 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
-    arguments["logger"] = EventsLogger(folder, begin, go_on) if arguments.get("logger", True) else False
+    wanted = arguments.get("logger", True)
+    arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)

@@ -7,11 +7,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
 
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.errors import harmless
+from qa_lm.training.loggers import SecondLogger
 
 ENTITIES = {ord(character): f"&#{ord(character)};" for character in "&<>|\\`*_[]()!~#\"'"}
+ENDS = {"end/val_loss": "final_val_loss", "end/best_val_loss": "best_val_loss", "end/recall": "recall"}
+"""Columns of the HParams page to what metrics.json calls them."""
 BASELINES = ("nearest_question", "most_common_answer")
 
 
@@ -42,6 +47,17 @@ class EventsLogger(TensorBoardLogger):
         if newest.get("step") is not None:
             self.log_metrics(newest["values"], newest["step"])
 
+    @rank_zero_only
+    def log_start(self, hyperparameters: dict[str, Any]) -> None:
+        """Begin the HParams row."""
+        columns, row, _ = hparams(hyperparameters, dict.fromkeys(ENDS, math.nan))
+
+        def write() -> None:
+            for summary in (columns, row):
+                self.experiment._get_file_writer().add_summary(summary)
+
+        self.attempt(write)
+
     def save(self) -> None:
         """Flush what is buffered."""
         self.attempt(lambda: self.experiment.flush())
@@ -68,6 +84,15 @@ class EventsLogger(TensorBoardLogger):
         self.attempt(lambda: self.experiment.close())
 
 
+def log_begin(trainer: pl.Trainer, hyperparameters: dict[str, Any]) -> None:
+    """Give the loggers the settings: a run that fails, or is killed, has its row on the HParams page, too."""
+    for logger in trainer.loggers:
+        if isinstance(logger, EventsLogger):
+            logger.log_start(hyperparameters)
+        else:
+            logger.log_hyperparams(hyperparameters)
+
+
 def log_end(
     trainer: pl.Trainer,
     hyperparameters: dict[str, Any],
@@ -75,12 +100,11 @@ def log_end(
     answers: list[EvaluatedPair],
     board: dict[str, Any],
 ) -> None:
-    """Write the HParams row, the board and sample answers, and end the events file."""
+    """Write the HParams row, the board and sample answers, and end the events file and the other logger."""
     logger = trainer.logger
     if not isinstance(logger, EventsLogger):
         return
-    ends = {"end/val_loss": "final_val_loss", "end/best_val_loss": "best_val_loss", "end/recall": "recall"}
-    values = {tag: math.nan if metrics[name] is None else metrics[name] for tag, name in ends.items()}
+    values = {tag: math.nan if metrics[name] is None else metrics[name] for tag, name in ENDS.items()}
     step = trainer.global_step
     lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
     table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
@@ -100,6 +124,9 @@ def log_end(
 
     logger.attempt(write)
     logger.close()
+    for other in trainer.loggers[1:]:
+        assert isinstance(other, SecondLogger)
+        other.end(values, step)
 
 
 def _interval(found: dict[str, float] | None) -> str:

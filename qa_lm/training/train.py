@@ -25,7 +25,7 @@ from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.export import export_architecture, export_model
 from qa_lm.training.hyperparameters import flat_hyperparameters
-from qa_lm.training.interruption import Interrupted, leaving_at_once, requeue
+from qa_lm.training.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
 from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
 from qa_lm.training.memory import as_out_of_memory
@@ -37,7 +37,7 @@ from qa_lm.training.recipe import completed, wordings
 from qa_lm.training.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
 from qa_lm.training.run_lock import run_lock
 from qa_lm.training.split_file import write_split
-from qa_lm.training.tensorboard import log_end
+from qa_lm.training.tensorboard import log_begin, log_end
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 
 GOLDEN = 4
@@ -138,6 +138,8 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
             run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
     elif config.compile:
         parts.module.compile_network()
+    measure_seconds = time.perf_counter() - measure_started
+    log_begin(loop.trainer, flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(loop, parts, run.checkpoint)
     fit_seconds = time.perf_counter() - fit_started
@@ -145,7 +147,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         raise SystemExit(0)
     seconds = {
         "resumed_at_step": run.step,
-        "measure_seconds": fit_started - measure_started,
+        "measure_seconds": measure_seconds,
         "fit_seconds": fit_seconds,
     }
     return _end(config, folder, prepared, parts, loop, expectation, started, seconds)
@@ -212,7 +214,7 @@ def _fit(loop: Loop, parts: Parts, checkpoint: Path | None) -> None:
     try:
         loop.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
     except Interrupted as end:  # last.ckpt is saved
-        if end.number == signal.SIGUSR1 and loop.trainer.is_global_zero:
+        if end.number in TIME_IS_SHORT and loop.trainer.is_global_zero:
             print(requeue(), flush=True)
         if end.number == signal.SIGINT:
             raise KeyboardInterrupt from None

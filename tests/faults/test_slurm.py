@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 COMMAND = [
@@ -39,7 +41,8 @@ def slurm(folder: Path) -> dict[str, str]:
     }
 
 
-def test_it_is_queued_again_and_goes_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["ours", "submitit's"])
+def test_it_is_queued_again_and_goes_on(tmp_path, number):
     environment = slurm(tmp_path)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(
@@ -50,7 +53,7 @@ def test_it_is_queued_again_and_goes_on(tmp_path):
             assert job.poll() is None, job.communicate()
             assert time.monotonic() - begin < 240
             time.sleep(0.05)
-        job.send_signal(signal.SIGUSR1)
+        job.send_signal(number)
         said, error = job.communicate(timeout=60)
     assert job.returncode == 143, error
     assert "SLURM starts job 4711 again\n" in said

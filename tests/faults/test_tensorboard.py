@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pytest
+from tensorboard import context
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from qa_lm.config import TrainConfig
+from qa_lm.config import LoggerConfig, OptimizerKind, TrainConfig
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpoints import read_checkpoint
+from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.train import train
 from tests.conftest import small_config
 from tests.faults.interrupting import interrupted
@@ -33,8 +38,13 @@ def configuration(**more: object) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return curves(train(configuration(), tmp_path_factory.mktemp("whole")).folder)
+def whole_run(tmp_path_factory):
+    return train(configuration(), tmp_path_factory.mktemp("whole")).folder
+
+
+@pytest.fixture(scope="module")
+def whole(whole_run):
+    return curves(whole_run)
 
 
 @pytest.mark.parametrize(("method", "call"), [("training_step", 3), ("training_step", 8), ("validation_step", 1)])
@@ -72,3 +82,29 @@ def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path
     config.resume = "auto"
     train(config, tmp_path / "run")
     assert curves(tmp_path / "run") == whole
+
+
+def test_the_hparams_page_has_every_run_with_the_same_columns(whole_run, tmp_path):
+    """Also one that failed, one that was interrupted, and one that goes another way."""
+    (tmp_path / "ended").symlink_to(whole_run)
+    interrupted(configuration(), tmp_path / "interrupted", "training_step", 9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, "training_step", lambda *arguments: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            train(configuration(), tmp_path / "failed")
+    train(
+        configuration(logger=LoggerConfig("csv"), optimizer__kind=OptimizerKind.muon, compile=False), tmp_path / "muon"
+    )
+    events = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))
+    page = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    ask = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=99, include_metrics=True)
+    ask.allowed_statuses.extend(api_pb2.Status.values())
+    groups = list_session_groups.Handler(context.RequestContext(), page, "sweep", ask).run().session_groups
+    ended = {group.name: group.sessions[0].status == api_pb2.STATUS_SUCCESS for group in groups}
+    assert ended == {"ended": True, "muon": True, "failed": False, "interrupted": False}
+    assert {frozenset(group.hparams) for group in groups} == {frozenset(flat_hyperparameters(configuration()))}
+    for group in groups:
+        tags = {value.name.tag for value in group.metric_values}
+        assert tags == ({"end/val_loss", "end/best_val_loss", "end/recall"} if ended[group.name] else set())
