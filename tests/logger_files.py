@@ -57,6 +57,7 @@ def wandb_records(content: bytes) -> Iterator[Any]:
     """The records of wandb's file: LevelDB's log format behind 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
+    messages: Any = wandb_internal_pb2  # its classes are made when it is imported
     place, whole = 7, b""
     while place + 7 <= len(content):
         left = 32768 - place % 32768
@@ -67,7 +68,7 @@ def wandb_records(content: bytes) -> Iterator[Any]:
         whole += content[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # a whole one, or the last part
-            yield wandb_internal_pb2.Record.FromString(whole)  # type: ignore[attr-defined]
+            yield messages.Record.FromString(whole)
             whole = b""
 
 

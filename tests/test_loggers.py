@@ -15,7 +15,8 @@ from qa_lm.config import LoggerConfig, TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.hyperparameters import flat_hyperparameters
-from qa_lm.training.loggers import read_record, without_password
+from qa_lm.training.logged import read_record
+from qa_lm.training.loggers import without_password
 from qa_lm.training.train import train
 from tests.conftest import small_config, weights_in
 from tests.faults.interrupting import interrupted

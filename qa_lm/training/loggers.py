@@ -9,7 +9,6 @@
 """
 
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -28,11 +27,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from qa_lm.config import LoggerConfig
 from qa_lm.errors import UserError, first_line, harmless
+from qa_lm.training.logged import LOGGED, append_record, read_record
 
-LOGGED = "logger.jsonl"
-ID = re.compile(r"[0-9a-f]{32}")
-LONGEST_LINE = 100_000
-"""Characters; a longer one is none of ours."""
 PATIENCE = 30.0
 """Seconds that wandb may wait for a network that is not there."""
 ENVIRONMENT = {
@@ -56,15 +52,6 @@ class Opened(NamedTuple):
     """Whether the service keeps what it has been given, and takes more in another process."""
     words: str
     """Where it all goes, for people."""
-
-
-class Record(NamedTuple):
-    """What `logger.jsonl` holds."""
-
-    known: dict[tuple[str, str], tuple[str, bool]]
-    """Kind and project to the run's id there, and whether that service keeps what it has."""
-    rows: list[tuple[int, dict[str, float]]]
-    """What was logged, by step."""
 
 
 class SecondLogger(Logger):
@@ -150,7 +137,7 @@ class SecondLogger(Logger):
             if again:
                 opened.logger.log_metrics(values, step)
         opened.logger.save()
-        _append(path, {"kind": self.kind, "project": self.project, "id": opened.id, "lasting": opened.lasting})
+        append_record(path, {"kind": self.kind, "project": self.project, "id": opened.id, "lasting": opened.lasting})
         self._logger = opened.logger
         if opened.words:
             print(f"{self.kind}: {opened.words}", flush=True)
@@ -159,7 +146,7 @@ class SecondLogger(Logger):
         assert self._logger
         self._logger.log_metrics(values, step)
         self._logger.save()
-        _append(self.folder / LOGGED, {"step": step, "values": values})
+        append_record(self.folder / LOGGED, {"step": step, "values": values})
         self._newest |= dict.fromkeys(values, step)
 
     def _close(self, status: str) -> None:
@@ -253,28 +240,6 @@ def second_logger(config: LoggerConfig, folder: Path) -> list[Logger]:
     return [SecondLogger(config, folder)]
 
 
-def read_record(path: Path) -> Record:
-    """What was logged before; lines that are none of ours are passed over."""
-    record = Record({}, [])
-    if path.is_symlink() or not path.is_file():
-        return record
-    with path.open(encoding="utf-8", errors="replace") as file:
-        while line := file.readline(LONGEST_LINE):
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # a process was killed while it wrote
-            match found:
-                case {"step": int(step), "values": dict(values)} if all(
-                    type(each) is float for each in values.values()
-                ):
-                    record.rows.append((step, values))
-                case {"kind": str(kind), "project": str(project), "id": str(known), "lasting": bool(lasting)}:
-                    if ID.fullmatch(known):
-                        record.known[kind, project] = known, lasting
-    return record
-
-
 def without_password(text: str) -> str:
     """Text that may hold an address, without the name and password in it."""
     return re.sub(r"(?<=:)//[^/@\s]*@", "//", text)
@@ -283,13 +248,6 @@ def without_password(text: str) -> str:
 def _is_installed(package: str) -> bool:
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None  # else it is a mere folder of that name, such as wandb makes
-
-
-def _append(path: Path, found: dict[str, Any]) -> None:
-    # Not through a link, which someone else's run may hold. The line before may be half a one.
-    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        file.write(f"\n{json.dumps(found)}")
 
 
 def _has_key(settings: Any) -> bool:
