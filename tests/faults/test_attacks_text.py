@@ -146,7 +146,7 @@ def text_of_board(tmp_path):
         log_probability=-1.0,
         eos_log_probability=-1.0,
     )
-    trainer: Any = SimpleNamespace(logger=logger, global_step=1)
+    trainer: Any = SimpleNamespace(logger=logger, loggers=[logger], global_step=1)
     metrics = dict.fromkeys(("final_val_loss", "best_val_loss", "recall"), 1.0)
     log_end(trainer, {"seed": 1}, metrics, [asked], {"rows": []})
     events = EventAccumulator(str(tmp_path))
