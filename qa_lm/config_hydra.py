@@ -24,7 +24,7 @@ from qa_lm.errors import UserError
 # Launchers and sweepers of Hydra, of its plugins and of this project, and the samplers of Optuna's.
 TARGETS = re.compile(
     r"hydra\._internal\.core_plugins\.(basic_launcher\.BasicLauncher|basic_sweeper\.BasicSweeper)"
-    r"|(hydra_plugins|qa_lm)\.\w+\.\w+\.\w*(Launcher|Sweeper|Conf|Config)"
+    r"|(hydra_plugins|qa_lm)\.\w+\.\w+\.(?!RayAWSLauncher)\w*(Launcher|Sweeper|Conf|Config)"
     r"|optuna\.samplers\.\w+Sampler"
 )
 LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|colorlog\.ColoredFormatter")
@@ -33,6 +33,17 @@ STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 INTERPOLATIONS = re.compile(r"\$\{(?!(hydra[.:]|now:))")
 OPEN = ("launcher", "sweeper", "callbacks", "hydra_logging", "job_logging")
 """Keys of `hydra` below which its schema takes anything."""
+LAUNCHER = {
+    "hydra.launcher.setup": (),
+    "hydra.launcher.additional_parameters": ("begin", "mail-type", "mail-user", "nice", "requeue", "reservation"),
+    "hydra.launcher.ray": ("init", "remote"),
+    "hydra.launcher.ray.init": ("address", "include_dashboard", "log_to_driver", "num_cpus", "num_gpus"),
+    "hydra.launcher.ray.remote": ("max_retries", "memory", "num_cpus", "num_gpus"),
+}
+"""What may stand below these settings of the launchers for SLURM and Ray. The rest is commands or leads to some: lines
+for the shell, options of sbatch that name files, environments of Ray's workers."""
+ADDRESSES = (None, "auto", "local")
+"""Of Ray. Any other machine would be sent pickles, and answer by some; the user names it by RAY_ADDRESS."""
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"),
     *("QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"),
@@ -90,10 +101,31 @@ def _code(settings: Any) -> Iterator[tuple[str, str]]:
     """Keys, and what they name, that run code or could stand for some."""
     for name in OPEN:
         yield from _code_below(settings.get(name), f"hydra.{name}")
+    for name in ("launcher", "job", "sweep"):  # a line break would end the comment that sbatch reads an option from
+        yield from _commands_below(settings.get(name), f"hydra.{name}")
     yield from ((f"hydra.callbacks.{name}", str(value)) for name, value in (settings.get("callbacks") or {}).items())
     for name, value in (settings["job"].get("env_set") or {}).items():
         if name not in VARIABLES:
             yield f"hydra.job.env_set.{name}", str(value)
+
+
+def _commands_below(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        allowed = LAUNCHER.get(key)
+        for name, value in node.items():
+            below = f"{key}.{name}"
+            elsewhere = below == "hydra.launcher.ray.init.address" and value not in ADDRESSES
+            if elsewhere or (value and allowed is not None and name not in allowed):
+                yield below, str(value)
+            elif "\n" in str(name):
+                yield f"{key}.{name!r}", repr(value)
+            else:
+                yield from _commands_below(value, below)
+    elif isinstance(node, list):
+        if node and LAUNCHER.get(key) == ():
+            yield key, str(node)
+    elif isinstance(node, str) and ("\n" in node or (node and LAUNCHER.get(key) == ())):
+        yield key, repr(node)
 
 
 def _code_below(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ What the checkpoint holds (learning rate, patience, ...) or what was trained on 
 better than a setting without effect.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     found = read_config(folder / CONFIG)
     found.data.cache = None  # a folder that someone else's run names is not written to
     stored: DictConfig = OmegaConf.structured(found)
+    given = set()
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
+        given.add(key)
         before = OmegaConf.select(stored, key)
         try:
             OmegaConf.update(stored, key, value, force_add=True)
@@ -90,6 +93,9 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     config = OmegaConf.to_object(stored)
     assert isinstance(config, TrainConfig)
     _warn_of_schedule(found, config)
+    if config.logger.kind == "mlflow" and "logger.kind" not in given and not _has_mlflow():
+        config.logger.kind = "tensorboard"
+        print("warning: logger=mlflow: no mlflow.db in this folder; to begin one, add logger=mlflow", flush=True)
     config.resume = composed.resume
     return config
 
@@ -100,6 +106,11 @@ def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
     kind, own_end = now.optimizer.schedule, now.optimizer.schedule_epochs
     if most != was and kind is not ScheduleKind.constant and own_end is None:
         print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {was}", flush=True)
+
+
+def _has_mlflow() -> bool:
+    """Whether the user has a place for runs of mlflow: someone else's run does not make one in the current folder."""
+    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").is_file() or Path("mlruns").is_dir()
 
 
 def _given(overrides: list[str]) -> Wanted:

@@ -61,14 +61,14 @@ def main() -> int:
         if folder := resume_argument(sys.argv[1:]):
             sys.argv.append(run_folder_override(folder))
         run()
+    except JobFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         if WANTS_TRACEBACK or not is_configuration_error(error):
             raise
         print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
         return 2
-    except JobFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     return 2 if refused else 1 if failed else 0
@@ -98,9 +98,9 @@ def _train(composed: DictConfig, folder: Path) -> float:
         from qa_lm.training.resume import finished
 
         if over := finished(folder, before, config):
-            print(over.words, flush=True)
             if over.diverged:
-                failed.append(over.words)
+                return _ended(failed, over.words)
+            print(over.words, flush=True)
             return math.nan
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
@@ -113,11 +113,8 @@ def _train(composed: DictConfig, folder: Path) -> float:
     write_report(folder)
     print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
     if result.metrics["diverged"]:
-        failed.append("diverged")
-        print(
-            f"error: training diverged: too many updates in a row were not finite (see above); {folder}",
-            file=sys.stderr,
-        )
+        words = f"training diverged: too many updates in a row were not finite (see above); {folder}"
+        return _ended(failed, words)
     return result.objective
 
 

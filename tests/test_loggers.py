@@ -1,8 +1,6 @@
 """The loggers beside TensorBoard get what it gets, once, also when a run is gone on with, and cannot end a run."""
 
 import importlib.util
-import math
-import shutil
 import time
 from pathlib import Path
 
@@ -156,59 +154,6 @@ def test_an_error_of_a_logger_is_one_line(tmp_path, monkeypatch, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "warning: logger" in line]
     words = "connection to https://server lost; nothing more is logged there, training goes on"
     assert lines == [f"warning: logger=csv: {words}"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"), [("csv", "csv"), ("csv", "logger.jsonl"), pytest.param("wandb", "wandb", marks=WANDB)]
-)
-def test_links_in_a_run_of_someone_else_lead_nowhere(kind, name, tmp_path, capsys):
-    folder = interrupted(configuration(kind), tmp_path / "run", "training_step", 11)
-    theirs = tmp_path / "theirs"
-    kept = theirs
-    if name == "logger.jsonl":
-        (folder / name).unlink()
-    else:
-        theirs.mkdir()
-        kept = theirs / "metrics.csv"
-        shutil.rmtree(folder / name)
-    kept.write_text("kept")
-    (folder / name).symlink_to(theirs)
-    assert train(configuration(kind, resume="auto"), folder).metrics["epochs_run"] == 3
-    assert kept.read_text() == "kept"
-    assert not theirs.is_dir() or list(theirs.iterdir()) == [kept]
-    assert capsys.readouterr().out.count(f"warning: logger={kind}: ") == 1
-
-
-def test_a_record_of_someone_else(tmp_path):
-    lines = [
-        *("", "[" * 100_000, "5", "[]", '{"step": "1", "values": {}}', '{"step": 1, "values": {"a": "b"}}'),
-        '{"step": 1, "values": {"a": [1.0]}}',
-        '{"kind": "mlflow", "project": "qa_lm", "id": "../../x", "lasting": true}',
-        '{"step": 3, "values": {"a": NaN}}',
-        '{"step": 4, "values": {"b": 2.0',
-    ]
-    (tmp_path / "logger.jsonl").write_bytes(b"\x9f\xff\n" + "\n".join(lines).encode())
-    found = read_record(tmp_path / "logger.jsonl")
-    assert found.known == {}
-    assert [(step, math.isnan(values["a"])) for step, values in found.rows] == [(3, True)]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("kind: csv", "kind: os.system", "logger.kind=os.system: must be one of tensorboard, csv, wandb, mlflow"),
-        ("project: qa_lm", "project: ../../x", "logger.project=../../x: must be at most 100 letters"),
-        ("project: qa_lm", "project: qa_lm\n  tracking_uri: http://theirs", "is no configuration of a run"),
-    ],
-)
-def test_settings_of_someone_elses_run(old, new, message, tmp_path, script):
-    folder = interrupted(configuration("csv"), tmp_path / "run", "training_step", 11)
-    text = (folder / "config.yaml").read_text()
-    assert text.count(old) == 1
-    (folder / "config.yaml").write_text(text.replace(old, new))
-    done = script("train.py", f"resume={folder}")
-    assert done.returncode == 2
-    assert message in done.stderr
 
 
 def test_passwords_of_addresses_are_not_printed():

@@ -11,6 +11,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qa_lm.config import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config_composition import register_schema
 from qa_lm.config_hydra import refuse_code
 from qa_lm.errors import UserError
 from qa_lm.training.prepare import prepare
@@ -94,6 +95,7 @@ def test_optuna_searches_what_a_file_names(monkeypatch, tmp_path):
 
 def test_files_that_a_sweep_file_chooses_are_looked_at_too(tmp_path):
     """A sweep from others may choose a further file of theirs, which only its jobs would read."""
+    register_schema()
     for group in ("sweep", "experiment"):
         (tmp_path / group).mkdir()
     (tmp_path / "experiment" / "evil.yaml").write_text(

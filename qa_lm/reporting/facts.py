@@ -2,7 +2,7 @@
 
 import shlex
 
-from qa_lm.reporting.run_files import RunFiles
+from qa_lm.reporting.run_files import RunFiles, given_command
 from qa_lm.reporting.wording import ABSENT, counted, decimal, duration, finite, listed, size, whole
 
 Fact = tuple[str, str]
@@ -53,7 +53,7 @@ def environment_facts(run: RunFiles) -> list[Fact]:
 
 def again(run: RunFiles) -> tuple[str, list[str]]:
     """The command that makes the run again, empty if it is not known, and what to mind."""
-    command = [str(part) for part in run.environment.get("command") or []]
+    command = given_command(run.environment)
     if not command:
         return "", []
     notes = ["Paths in it start at the folder where it was given."]

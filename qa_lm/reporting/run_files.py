@@ -11,6 +11,9 @@ import yaml
 from qa_lm.errors import UserError
 from qa_lm.reporting.wording import finite
 
+WORKERS = ("_submit.py", "default_worker.py")
+"""The programs that submitit and Ray run a job in; their command lines do not say which job."""
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -55,6 +58,13 @@ def read_run(folder: Path) -> RunFiles:
         ledger=_json(folder / "ledger_summary.json"),
         has_picture=(folder / "loss_curve.png").is_file(),
     )
+
+
+def given_command(environment: dict[str, Any]) -> list[str]:
+    """The command that environment.json keeps; empty where nobody typed it."""
+    command = environment.get("command")
+    parts = [str(part) for part in command] if isinstance(command, list) else []
+    return [] if parts and parts[0] in WORKERS else parts
 
 
 def read_epochs(path: Path) -> list[dict[str, float | None]]:

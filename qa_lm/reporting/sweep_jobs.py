@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.run_files import read_epochs
+from qa_lm.reporting.run_files import given_command, read_epochs
 from qa_lm.reporting.wording import finite
 
 JOB_FILES = ("config.yaml", "metrics.json", "metrics.csv", "job.json", "job.log")
@@ -156,8 +156,7 @@ def _last_line(path: Path) -> str:
 
 
 def _command(folder: Path) -> list[str]:
-    command = _read(folder / "environment.json", json.loads).get("command")
-    return [str(part) for part in command] if isinstance(command, list) else []
+    return given_command(_read(folder / "environment.json", json.loads))
 
 
 def _own_arguments(folder: Path) -> list[str] | None:

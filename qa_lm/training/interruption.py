@@ -20,6 +20,8 @@ TIME_IS_SHORT = (signal.SIGUSR1, signal.SIGUSR2)
 """What SLURM is asked to send before a job's time is over: the first by people, the second by submitit."""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(TIME_IS_SHORT, 143)
 """Exit codes, as shells have them."""
+SUBMITIT_STARTS_AGAIN = 144
+"""The exit code after which submitit's launcher for this machine starts a job again; it is no name that it exports."""
 
 
 class Interrupted(SystemExit):
@@ -30,7 +32,8 @@ class Interrupted(SystemExit):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(CODES[signal.Signals(number)])
+        again = number in TIME_IS_SHORT and in_local_submitit()
+        super().__init__(SUBMITIT_STARTS_AGAIN if again else CODES[signal.Signals(number)])
         self.number = number
 
 
@@ -49,7 +52,7 @@ class Interruption:
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM, *(TIME_IS_SHORT if in_slurm() else ())):
+        for number in (signal.SIGINT, signal.SIGTERM, *(TIME_IS_SHORT if in_slurm() or in_local_submitit() else ())):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -92,8 +95,15 @@ def in_slurm() -> bool:
     return SLURMEnvironment.detect()
 
 
+def in_local_submitit() -> bool:
+    """Whether this process is a job of `hydra/launcher=submitit_local`, which has a time-out too."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "local"
+
+
 def requeue() -> str:
     """Ask SLURM to start this job again; the words that say what came of it."""
+    if in_local_submitit():
+        return "submitit starts this job again"  # by the exit code
     job = os.environ.get("SLURM_JOB_ID", "")
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -45,7 +45,8 @@ def read_record(path: Path) -> Record:
 
 def append_record(path: Path, found: dict[str, Any]) -> None:
     """Add a line."""
-    # Not through a link, which someone else's run may hold. The line before may be half a one.
-    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    # Neither through a link nor into a pipe that nobody reads: someone else's run may hold one. The line before may be
+    # half a one.
+    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     with os.fdopen(number, "w", encoding="utf-8") as file:
         file.write(f"\n{json.dumps(found)}")

@@ -1,7 +1,7 @@
 """Loggers beside TensorBoard, by Lightning's own classes: Weights & Biases, MLflow, a CSV file.
 
 - Where they send to is for the user's environment to say (WANDB_*, MLFLOW_TRACKING_URI), never for a setting: settings
-  may come from someone else's run folder.
+  may come from someone else's run folder, and so may a file of wandb's in the current folder.
 - Whatever goes wrong in them is told in a line, and training goes on without them.
 - `logger.jsonl` in the run folder keeps all that was logged and the name by which a service knows the run. A run that
   is gone on with goes on under that name, and what the service has is not logged again. A file, or a run of wandb's
@@ -15,6 +15,7 @@ import re
 import shutil
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from configparser import RawConfigParser
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +39,13 @@ ENVIRONMENT = {
     # Both would tell their makers of errors and of use.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
+    # It would say which files it reads, before it looks at its settings.
+    "WANDB_SILENT": "true",
 }
 """Set where the user has not."""
+
+HARMLESS_SETTINGS = {"mode", "disabled", "project"}
+"""What `wandb offline` leaves in wandb/settings of the current folder; the project is given anyway."""
 
 
 class Opened(NamedTuple):
@@ -167,6 +173,7 @@ class SecondLogger(Logger):
 
         if (self.folder / "wandb").is_symlink():  # someone else's run may hold one
             raise OSError(f"{self.folder / 'wandb'}: is a link")
+        refuse_settings(Path.cwd(), self.folder)
         settings = wandb.Settings(
             silent=True,
             console="off",  # the run's own output is left alone
@@ -197,6 +204,8 @@ class SecondLogger(Logger):
                 wandb.teardown()
                 wandb.setup(settings)
         logger = opened("offline" if own.mode == "online" else own.mode)
+        if own.mode == "disabled":
+            return Opened(logger, number, False, "disabled by its own mode, nothing is kept")
         place = Path(logger.experiment.settings.sync_dir)
         return Opened(logger, number, False, f"{failure}offline; to upload it: wandb sync '{place}'")
 
@@ -248,6 +257,19 @@ def without_password(text: str) -> str:
 def _is_installed(package: str) -> bool:
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None  # else it is a mere folder of that name, such as wandb makes
+
+
+def refuse_settings(*folders: Path) -> None:
+    """Raise for a file from which wandb would take the server that is handed the user's key, or a proxy; it looks for
+    one in the current folder, which may be someone else's run."""
+    for path in (folder / name / "settings" for folder in folders for name in ("wandb", ".wandb")):
+        if not path.is_file():
+            continue
+        found = RawConfigParser(strict=False)
+        found.read(path, encoding="utf-8")
+        names = {name for section in (*found.sections(), found.default_section) for name in found[section]}
+        if more := sorted(names - HARMLESS_SETTINGS):
+            raise OSError(f"{path} sets {', '.join(more)}; only the environment (WANDB_*) may")
 
 
 def _has_key(settings: Any) -> bool:

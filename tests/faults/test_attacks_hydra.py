@@ -70,6 +70,7 @@ def test_a_pickle_that_hydra_is_to_run_again(trap, tmp_path, script):
 
 @pytest.mark.parametrize("part", ["handlers", "formatters", "filters"])
 def test_parts_of_logging(trap, tmp_path, part):
+    register_schema()
     factory = {"()": "os.mknod", "path": str(trap.marker)}
     before = logging.root.handlers[:], logging.root.level
     with contextlib.suppress(ValueError, AttributeError):  # what the payload leaves is no handler, but it has run
@@ -88,6 +89,7 @@ def test_parts_of_logging(trap, tmp_path, part):
 
 def test_a_program_path_of_others(trap, tmp_path):
     """environment.json asks git for the commit: PATH says which program that is."""
+    register_schema()
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n/bin/touch {shlex.quote(str(trap.marker))}\n")
@@ -111,6 +113,7 @@ FOREIGN = "\n".join(
 
 @pytest.mark.parametrize("arguments", [["experiment=theirs"], ["-m", "experiment=tutorial,theirs"]])
 def test_a_file_of_settings_with_a_callback(trap, tmp_path, arguments):
+    register_schema()
     folder = tmp_path / "settings" / "experiment"
     folder.mkdir(parents=True)
     (folder / "theirs.yaml").write_text(FOREIGN.replace("MARKER", str(trap.marker)))
@@ -137,9 +140,25 @@ def test_a_file_of_settings_with_a_callback(trap, tmp_path, arguments):
         (["+hydra.job_logging.handlers.x={class:logging.StreamHandler,stream:ext://os.sep}"], "handlers.x.stream"),
         (["+hydra.job.env_set.LD_PRELOAD=x.so"], "hydra.job.env_set.LD_PRELOAD"),
         (["--config-path=/tmp"], "--config-path"),
+        # The launchers for clusters.
+        (["+hydra.launcher.setup=[id]"], "hydra.launcher.setup"),
+        (["+hydra.launcher.setup=id"], "hydra.launcher.setup"),
+        (["+hydra.launcher.additional_parameters={export-file:x}"], "hydra.launcher.additional_parameters.export-file"),
+        (["+hydra.launcher.partition='a\nid'"], "hydra.launcher.partition"),
+        (["hydra.job.name='a\nid'"], "hydra.job.name"),
+        (["hydra.sweep.dir='a\nid'"], "hydra.sweep.dir"),
+        (["+hydra.launcher.ray.init.runtime_env={py_executable:id}"], "hydra.launcher.ray.init.runtime_env"),
+        (["+hydra.launcher.ray.remote.runtime_env={py_executable:id}"], "hydra.launcher.ray.remote.runtime_env"),
+        (["+hydra.launcher.ray.cluster.setup_commands=[id]"], "hydra.launcher.ray.cluster"),
+        (["+hydra.launcher.ray.init.address='ray://theirs:10001'"], "hydra.launcher.ray.init.address"),
+        (
+            ["hydra.launcher._target_=hydra_plugins.hydra_ray_launcher.ray_aws_launcher.RayAWSLauncher"],
+            "hydra.launcher._target_",
+        ),
     ],
 )
 def test_other_ways_through_hydra(arguments, key):
+    register_schema()
     with pytest.raises(UserError) as error:
         refuse_code(CONF, arguments)
     assert key in str(error.value)
@@ -154,6 +173,9 @@ def test_other_ways_through_hydra(arguments, key):
         ["-m", "optimizer.lr=1,2", "model=tiny,small", "experiment=glob(*)", "hydra.sweep.subdir=${hydra.job.num}"],
         ["hydra/job_logging=default", "hydra/hydra_logging=default", "hydra.verbose=true"],
         ["hydra/launcher=basic", "hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2"],
+        ["+hydra.launcher.setup=null", "+hydra.launcher.additional_parameters={requeue:true,mail-user:me}"],
+        ["+hydra.launcher.ray.init={address:auto,num_cpus:2,include_dashboard:false}"],
+        ["+hydra.launcher.ray.remote.num_gpus=1"],
     ],
 )
 def test_what_hydra_brings_is_taken(arguments):

@@ -62,3 +62,25 @@ def test_it_is_queued_again_and_goes_on(tmp_path, number):
     again = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=environment)
     assert again.returncode == 0, again.stderr
     assert "run: going on after step " in again.stdout
+
+
+def test_submitit_on_this_machine_starts_it_again(tmp_path):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(
+        COMMAND,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=kept | {"SUBMITIT_EXECUTOR": "local"},
+    ) as job:
+        begin = time.monotonic()
+        while not last.exists():
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() - begin < 240
+            time.sleep(0.05)
+        job.send_signal(signal.SIGUSR2)
+        said, error = job.communicate(timeout=60)
+    assert job.returncode == 144, error
+    assert "submitit starts this job again\n" in said
