@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -47,6 +48,8 @@ def run(composed: DictConfig) -> float:
     except Exception as error:
         # Hydra would print a line of its own about an exception that it sees.
         if WANTS_TRACEBACK or not is_configuration_error(error):
+            if _in_worker() and not isinstance(error, JobFailed):
+                traceback.print_exc()  # which is not sent back with the error
             raise
         _remove_if_empty(folder)
         return _ended(refused, explain(error, CONF, list(HydraConfig.get().overrides.task)))
@@ -119,13 +122,18 @@ def _train(composed: DictConfig, folder: Path) -> float:
 
 
 def _ended(how: list[str], words: str) -> float:
-    """Note and say how a job ended. In a worker of a cluster nobody would see it: there it is raised again, and Hydra
-    raises it where the sweep was started, once all jobs are over."""
+    """Note and say how a job ended. From a worker of a cluster it is raised, too: Hydra raises it again where the sweep
+    was started, when all jobs are over."""
     how.append(words)
     print(f"error: {words}", file=sys.stderr)
-    if not hasattr(sys.modules["__main__"], "sweep_ended"):
+    if _in_worker():
         raise UserError(words) if how is refused else JobFailed(words)
     return math.nan
+
+
+def _in_worker() -> bool:
+    """Whether this is a worker of submitit's or Ray's, which was sent `run` alone."""
+    return not hasattr(sys.modules["__main__"], "sweep_ended")
 
 
 def _interrupted(end: BaseException, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,10 @@ from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train
 
 ROOT = Path(__file__).parent.parent
+
+# A shell's background jobs ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests prepare data in a cache of their own, with the user's copy of GPT-2's vocabulary.
 load_gpt2_tokenizer()

@@ -15,4 +15,4 @@ def _loaded(name: str) -> ModuleType:
     return module
 
 
-ask, evaluate, ledger, check_data = map(_loaded, ("ask", "evaluate", "ledger", "check_data"))
+ask, evaluate, ledger, check_data, train = map(_loaded, ("ask", "evaluate", "ledger", "check_data", "train"))

@@ -12,7 +12,7 @@ import pytest
 
 from qa_lm.training.comparison import first_difference
 from tests.conftest import ROOT
-from tests.test_launcher import wait_until
+from tests.sweeps import wait_until
 from tests.test_scripts import QUICK
 
 PYTHON = Path(os.environ.get("QA_LM_CLUSTERS", ROOT / ".venv" / "clusters" / "bin" / "python"))

@@ -11,13 +11,12 @@ from lightning.pytorch.loggers import CSVLogger
 
 from qa_lm.config import LoggerConfig, TrainConfig
 from qa_lm.errors import UserError
-from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.logged import read_record
 from qa_lm.training.loggers import without_password
 from qa_lm.training.train import train
 from tests.conftest import small_config, weights_in
-from tests.faults.interrupting import interrupted
+from tests.faults.interrupting import broken_off, interrupted
 from tests.faults.test_tensorboard import CLOCK, curves
 from tests.logger_files import GOT, Points, of_csv, of_wandb
 
@@ -100,22 +99,10 @@ def test_a_run_that_is_gone_on_with_is_one_run_with_each_value_once(kind, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_that_are_done_again_are_not_logged_again(kind, tmp_path, monkeypatch):
+def test_steps_that_are_done_again_are_not_logged_again(kind, tmp_path):
     config = configuration(kind)
     config.checkpoint.every_steps = 5
-    original, calls = CausalLMModule.training_step, 0
-
-    def breaks(self, batch, batch_idx):
-        nonlocal calls
-        calls += 1
-        if calls == 15:
-            raise ZeroDivisionError
-        return original(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CausalLMModule, "training_step", breaks)
-        with pytest.raises(ZeroDivisionError):
-            train(config, tmp_path / "run")
+    broken_off(config, tmp_path / "run", 15)
     logged = read_record(tmp_path / "run" / "logger.jsonl")
     assert max(step for step, _ in logged.rows) == 14  # the checkpoint is of step 13
     config.resume = "auto"

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tests.conftest import small_config
-from tests.test_launcher import LAUNCHER, STAND_IN, Sweeps, wait_until
+from tests.sweeps import LAUNCHER, STAND_IN, Sweeps, wait_until
 
 optuna = pytest.importorskip("optuna", minversion="5", reason="Optuna 5 is missing: pip install 'qa_lm[optuna]'")
 

@@ -1,15 +1,9 @@
 """From configuration to encoded pairs: the cache, the report, limits, tokenizers."""
 
 import json
-import math
-import os
-import random
 import subprocess
 import sys
-from collections import Counter
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,150 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig, TooLong
-from qa_lm.data import cache
 from qa_lm.data.cache import made_folder
-from qa_lm.data.checks import percentiles, summary
 from qa_lm.data.encoding import encode_prompts
 from qa_lm.data.pairs import Pair
-from qa_lm.data.repeats import contradictions_in_words, find_repeats, repeats_in_words
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.tokenizer import TextTokenizer, hub_tokenizer, train_bpe
 from qa_lm.errors import UserError
-from qa_lm.training.prepare import PreparedData, prepare
-from tests.conftest import ROOT, SHARED_DATA, encoded, table_of
+from qa_lm.training.prepare import prepare
+from tests.conftest import ROOT, SHARED_DATA, encoded
+from tests.prepared_pairs import GPT2, jsonl, path, prepared
 
-GPT2 = TokenizerConfig("gpt2")
-
-
-def jsonl(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    path.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in pairs))
-    return path
-
-
-@pytest.fixture
-def path(tmp_path):
-    words = random.Random(0)
-    return jsonl(tmp_path / "pairs.jsonl", [(f"What is {words.randbytes(8).hex()}?", f"It is {i}.") for i in range(50)])
-
-
-def prepared(path: Path, root: Path | str, tokenizer: TokenizerConfig = GPT2, **changes: Any) -> PreparedData:
-    return prepare(DataConfig(path=str(path), cache=str(root), **changes), tokenizer, 256)
-
+__all__ = ["path"]
 
 # The cache
-
-
-def folders(root: Path) -> set[str]:
-    return {
-        f"{kind.name}/{made.name}"
-        for kind in root.iterdir()
-        for made in kind.iterdir()
-        if not made.name.startswith(".")
-    }
-
-
-def test_the_second_time_nothing_is_made(path, tmp_path, monkeypatch):
-    root = tmp_path / "cache"
-    bpe = TokenizerConfig("bpe", vocab_size=300)
-    first = prepared(path, root, bpe, split=SplitKind.near)
-    made = folders(root)
-    assert {name.split("/")[0] for name in made} == {"pairs", "near", "bpe", "encoded"}
-
-    def never(*arguments):
-        raise AssertionError("made again")
-
-    for name in ("write_table", "write_store", "train_bpe"):
-        monkeypatch.setattr(f"qa_lm.training.prepare.{name}", never)
-    monkeypatch.setattr("qa_lm.data.near.near_groups", never)
-    second = prepared(path, root, bpe, split=SplitKind.near)
-    assert folders(root) == made
-    assert (second.split.train == first.split.train).all()
-    assert second.examples.examples(second.split.train) == first.examples.examples(first.split.train)
-    assert second.report == first.report
-
-
-def test_what_changes_the_ids_makes_another_store(path, tmp_path):
-    root = tmp_path / "cache"
-    prepared(path, root)
-    counts = [len(folders(root))]
-    for change in (
-        lambda: prepared(path, root, split_seed=1),  # another split of the same pairs: nothing new
-        lambda: prepared(path, root, TokenizerConfig("bpe", vocab_size=300)),  # vocabulary, ids
-        lambda: prepared(path, root, TokenizerConfig("bpe", vocab_size=300), split_seed=1),  # trained on other pairs
-        lambda: prepared(jsonl(path, [("a", "b"), ("c", "d")]), root),  # the same name, another content: texts, ids
-    ):
-        change()
-        counts.append(len(folders(root)))
-    assert counts == [2, 2, 4, 6, 8]
-
-
-def test_a_damaged_store_is_made_again_and_a_half_written_one_never_read(path, tmp_path):
-    root = tmp_path / "cache"
-    expected = prepared(path, root).examples.examples(np.arange(50))
-    (store,) = (root / "encoded").glob("[!.]*")
-    for damage in (lambda: (store / "ids.bin").write_bytes(b"xx"), (store / "meta.json").unlink):
-        damage()
-        assert prepared(path, root).examples.examples(np.arange(50)) == expected
-
-    def dies(folder: Path) -> dict[str, Any]:
-        (folder / "ids.bin").write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        made_folder(root / "encoded", "key", dies)
-    assert not (root / "encoded" / "key").exists()
-    assert [name for name in os.listdir(root / "encoded") if not name.endswith(".lock")] == [store.name]
-
-
-def _make_slowly(root: Path, number: int) -> str:
-    def make(folder: Path) -> dict[str, Any]:
-        with (root / "made").open("a") as file:
-            file.write(f"{number}\n")
-        (folder / "data").write_text("x" * 1_000_000)
-        return {"by": number}
-
-    return made_folder(root / "kind", "key", make).joinpath("data").read_text()[:1]
-
-
-def test_two_processes_make_a_folder_once(tmp_path):
-    with get_context("fork").Pool(4) as pool:
-        assert pool.starmap(_make_slowly, [(tmp_path, number) for number in range(8)]) == ["x"] * 8
-    assert len((tmp_path / "made").read_text().splitlines()) == 1
-
-
-def test_a_process_killed_while_it_writes_leaves_nothing_that_is_read(path, tmp_path):
-    root = tmp_path / "cache"
-    source = f"""
-import os, signal
-from pathlib import Path
-from qa_lm.data.cache import made_folder
-def make(folder):
-    (folder / "ids.bin").write_bytes(b"half")
-    os.kill(os.getpid(), signal.SIGKILL)
-made_folder(Path({str(root)!r}) / "encoded", "key", make)
-"""
-    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == -9
-    assert not (root / "encoded" / "key").exists()
-    assert len(list((root / "encoded").glob(".key.*/ids.bin"))) == 1
-    made = made_folder(root / "encoded", "key", lambda folder: {"whole": (folder / "a").write_text("a")})
-    assert cache.read_meta(made)["whole"] == 1
-    assert not list((root / "encoded").glob(".key.*/ids.bin"))
-
-
-def test_cache_off_and_elsewhere(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("QA_LM_CACHE", str(tmp_path / "default"))
-    (tmp_path / "default").mkdir()
-    (tmp_path / "default" / "gpt2").symlink_to(Path.home() / ".cache" / "qa_lm" / "gpt2")
-    for off in ("off", "False"):
-        data = prepared(path, off)
-        assert len(data.examples) == 50
-        folder = data.examples.folder
-        assert folder.is_dir()
-        del data
-    assert {entry.name for entry in (tmp_path / "default").iterdir()} == {"gpt2"}
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"the prepared data cannot be written: .*\n.*data.cache=off"):
-        prepared(path, tmp_path / "file")
 
 
 # Encoding
@@ -242,80 +105,6 @@ def test_questions_are_truncated_and_answers_never(tmp_path, gpt2):
 
 
 # The report
-
-
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=200))
-def test_percentiles_are_numpys(values):
-    expected = np.percentile(values, [0, 1, 5, 25, 50, 75, 95, 99, 100], method="inverted_cdf")
-    assert list(percentiles(np.bincount(values)).values()) == expected.astype(int).tolist()
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=40))
-@settings(max_examples=150, deadline=None)
-def test_repeats_and_contradictions_are_those_that_counting_finds(tmp_path_factory, rows):
-    pairs = [Pair(f"q{q}", f"a{a}") for q, a in rows]
-    table = table_of(pairs, tmp_path_factory.mktemp("table"))
-    found = find_repeats(table, np.arange(len(pairs)))
-    by_pair, by_question = Counter(rows), Counter(q for q, _ in rows)
-    answers = {q: {a for p, a in rows if p == q} for q in by_question}
-    assert found.questions == len(by_question)
-    assert repeats_in_words(table, found)["count"] == len(rows) - len(by_pair)
-    report = contradictions_in_words(table, found, 10, 100, 3.0)
-    contradicted = [q for q in by_question if len(answers[q]) > 1]
-    assert report["questions"] == len(contradicted)
-    assert report["pairs"] == sum(by_question[q] for q in contradicted)
-    best = sum(max(by_pair[q, a] for a in answers[q]) for q in by_question)
-    assert report["best_recall"] == pytest.approx(best / len(rows))
-    nats = -sum(math.log(by_pair[row] / by_question[row[0]]) for row in rows)
-    assert report["best_answer_loss"] == pytest.approx(nats / 10, abs=1e-12)
-    pair_nats = -sum(math.log(by_pair[row] / len(rows)) for row in rows)
-    assert report["best_loss"] == pytest.approx((pair_nats - 3.0) / 100)
-    for listed in report["listed"]:
-        places = [f"pairs:{line}" for line, row in enumerate(rows, start=1) if f"q{row[0]}" == listed["question"]]
-        assert listed["places"] == places[:20]
-    firsts = [int(listed["places"][0].split(":")[1]) for listed in report["listed"]]
-    assert firsts == sorted(firsts)
-
-
-def test_slices_of_many_keys_find_the_same(tmp_path, monkeypatch):
-    generator = np.random.default_rng(0)
-    pairs = [Pair(f"q{q}", f"a{a}") for q, a in generator.integers(0, [300, 3], (1000, 2))]
-    table = table_of(pairs, tmp_path)
-    whole = find_repeats(table, np.arange(1000))
-    monkeypatch.setattr("qa_lm.data.repeats.SLICE", 60)
-    sliced = find_repeats(table, np.arange(1000))
-    assert sliced.answer_nats == pytest.approx(whole.answer_nats)
-    sliced.answer_nats, sliced.pair_nats = whole.answer_nats, whole.pair_nats
-    assert sliced == whole
-
-
-def test_the_best_loss_is_that_of_a_model_that_knows_the_file(tmp_path):
-    """One question with two answers: no model answers more than half, or loses less than ln 2 per answer."""
-    path = jsonl(tmp_path / "coin.jsonl", [("Heads or tails?", side) for side in ("heads", "tails")] * 10)
-    data = prepare(DataConfig(path=str(path), split=SplitKind.shuffle), GPT2, 256)
-    report = data.report.contradictions
-    assert report["best_recall"] == 0.5
-    assert report["best_answer_loss"] * data.report.tokens["per_answer"] == pytest.approx(math.log(2))
-    assert "no model can answer more than 50.00% of the pairs" in "\n".join(summary(data.report))
-
-
-def test_the_first_token_is_given_and_so_no_loss(tmp_path):
-    """Four pairs told apart by their first token alone: a model that knows them by heart loses nothing."""
-    path = jsonl(tmp_path / "first.jsonl", [(word, "yes") for word in ("one", "two", "three", "four")])
-    best = prepare(DataConfig(path=str(path)), GPT2, 256).report.contradictions
-    assert best["best_loss"] == pytest.approx(0, abs=1e-9)
-    path = jsonl(tmp_path / "second.jsonl", [(f"say {word}", "yes") for word in ("one", "two", "three", "four")])
-    data = prepare(DataConfig(path=str(path)), GPT2, 256)
-    assert data.report.contradictions["best_loss"] * data.report.tokens["per_example"] == pytest.approx(math.log(4))
-
-
-def test_an_answer_that_several_pairs_accept_counts_for_all_of_them(tmp_path):
-    pairs = [Pair("q", "Paris", ("paris",)), Pair("q", "paris", ("Paris", "PARIS")), Pair("q", "Rome"), Pair("r", "x")]
-    table = table_of(pairs, tmp_path)
-    found = find_repeats(table, np.arange(4))
-    assert found.answered_best == 3
-    assert contradictions_in_words(table, found, 1, 1, 0.0)["best_recall"] == 0.75
-    assert contradictions_in_words(table, find_repeats(table, np.array([0, 1])), 1, 1, 0.0)["best_recall"] == 1
 
 
 def test_settings_without_an_effect_are_refused(path, tmp_path):

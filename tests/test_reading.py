@@ -13,10 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.data.columns import ColumnNames
 from qa_lm.data.formats import SUFFIXES
-from qa_lm.data.pairs import Pair, builtin_path, normalised_question, text_key
-from qa_lm.data.problems import LISTED
+from qa_lm.data.pairs import Pair, normalised_question, text_key
 from qa_lm.data.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from tests.conftest import SHARED_DATA, builtin, read, table_of
@@ -115,49 +113,6 @@ def test_a_long_json_list_is_read_in_pieces(tmp_path, monkeypatch):
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("record", "shown"),
-    [
-        ({"prompt": "a?", "completion": "b"}, "question = prompt, answer = completion"),
-        ({"instruction": "a?", "output": "b"}, "question = instruction, answer = output"),
-        ({"Q": "a?", "A": "b"}, "question = Q, answer = A"),
-        ({"Question": "a?", "Answer": "b", "prompt": "x"}, "question = Question, answer = Answer"),
-        ({"question": "a?", "answers": {"text": ["b"], "answer_start": [1]}}, "question = question, answer = answers"),
-        ({"question": "a?", "answer": "b", "group": 3}, "question = question, answer = answer, group = group"),
-    ],
-)
-def test_columns_are_recognised_and_shown(tmp_path, record, shown):
-    reader = PairReader(file_sources(str(write(tmp_path, json.dumps(record))), "data.path"), Reading())
-    ((_, line, pair),) = reader.pairs()
-    assert (line, pair[:2]) == (1, ("a?", "b"))
-    assert list(reader.columns.values()) == [shown]
-
-
-def test_columns_by_name_and_an_instructions_input(tmp_path):
-    record = {"instruction": "Add.", "input": "2 and 2", "output": "4", "ask": "2+2?", "fact": "sum"}
-    path = write(tmp_path, json.dumps(record))
-    assert read(path) == [Pair("Add.\n2 and 2", "4")]
-    assert read(path, columns=ColumnNames("ask", "output", "fact")) == [Pair("2+2?", "4", (), "sum")]
-    with pytest.raises(UserError, match=r"pairs.jsonl:1: no column asked \(data.question\); found instruction, input"):
-        read(path, columns=ColumnNames("asked"))
-
-
-def test_a_column_that_only_some_records_have_is_read_where_it_is(tmp_path):
-    records: list[dict[str, object]] = [{"instruction": "Add", "output": "z"}]
-    records += [{"instruction": "Translate", "input": "w", "output": "v", "group": 3.0}]
-    records += [{"instruction": "Sum", "input": "", "output": "v", "group": float("nan")}]
-    expected = [Pair("Add", "z"), Pair("Translate\nw", "v", (), "3"), Pair("Sum", "v")]
-    for each in (records, records[::-1]):
-        path = write(tmp_path, "".join(json.dumps(record) + "\n" for record in each))
-        reader = PairReader(file_sources(str(path), "data.path"), Reading(ColumnNames(group="group")))
-        assert sorted(pair for _, _, pair in reader.pairs()) == sorted(expected)
-        assert list(reader.columns.values()) == ["question = instruction + input, answer = output, group = group"]
-    with pytest.raises(UserError, match=r"no column fact \(data.group\)"):
-        read(path, columns=ColumnNames(group="fact"))
-    as_csv = write(tmp_path, "Question,Answer,Group\na?,b, G \nc?,d,\n", "pairs.csv")
-    assert read(as_csv) == [Pair("a?", "b", (), "G"), Pair("c?", "d")]
-
-
 def test_json_on_one_line_and_squad_are_placed_by_number(tmp_path):
     records = [{"question": f"q{i}", "answer": "a" if i != 2 else ""} for i in range(4)]
     for content in (
@@ -167,32 +122,6 @@ def test_json_on_one_line_and_squad_are_placed_by_number(tmp_path):
     ):
         with pytest.raises(UserError, match=r"pairs.json:3: the answer is empty"):
             read(write(tmp_path, json.dumps(content), "pairs.json"))
-
-
-def test_csv_headers_as_people_write_them(tmp_path):
-    pairs = [Pair("a?", "b"), Pair("c?", "d")]
-    for content in (
-        "\n question , answer ,,\na?,b,,\nc?,d,,\n",
-        "question;answer;notes, internal\na?;b;\nc?;d;x, y\n",
-        "\ufeffquestion,answer\na?,b\nc?,d\n",
-    ):
-        assert read(write(tmp_path, content, "pairs.csv")) == pairs
-    header = ("question", "answer")
-    assert read(write(tmp_path, '"one; two\nthree",A1\n', "pairs.csv"), header=header) == [
-        Pair("one; two\nthree", "A1")
-    ]
-    with pytest.raises(UserError, match="1: these are the names of data.columns: leave data.columns out"):
-        read(write(tmp_path, "question,answer\na?,b\n", "pairs.csv"), header=header)
-    with_mark = "question,answer\na?,b\nc?,d\n".encode("utf-16")
-    assert read(write(tmp_path, with_mark, "pairs.csv"), encoding="utf-16-le") == pairs
-    assert read(write(tmp_path, (GOOD + GOOD).encode("utf-16")), encoding="utf-16-le") == [Pair("a?", "b")] * 2
-
-
-def test_parquet_columns_that_are_no_text_do_not_matter(tmp_path):
-    far = pa.array([2**62, 1], pa.timestamp("us"))
-    table = pa.table({"when": far, "question": ["a?", "c?"], "answer": ["b", "d"], "raw": [b"\xff", b""]})
-    pa.parquet.write_table(table, tmp_path / "pairs.parquet")
-    assert read(tmp_path / "pairs.parquet") == [Pair("a?", "b"), Pair("c?", "d")]
 
 
 def test_messages_can_always_be_printed(tmp_path):
@@ -212,114 +141,6 @@ def test_several_files_and_globs(tmp_path):
     assert [place[:2] for place in PairReader(sources, Reading()).pairs()] == [(0, 1), (1, 2)]
     write(tmp_path, GOOD, "a[1].jsonl")
     assert read(tmp_path / "a[1].jsonl") == [Pair("a?", "b")]  # a file of that very name is no glob
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (GOOD + "{oops}\n", ":2: not JSON: Expecting property name"),
-        (GOOD + "\n[1]\n", ":3: no object: expected .* found list"),
-        (GOOD + '{"question": "a?"}\n', ":2: no answer; found the keys question"),
-        (GOOD + '{"question": " ", "answer": "b"}\n', ":2: the question is empty"),
-        (GOOD + '{"question": "a", "answer": ""}\n', ":2: the answer is empty"),
-        (GOOD + '{"question": "a", "answer": 3}\n', ":2: the answer must be text, found 3"),
-        (GOOD + '{"question": "a", "answer": []}\n', ":2: the list of answers is empty"),
-        (GOOD + '{"question": "a", "answer": ["b", null]}\n', ":2: the answer must be text, found null"),
-        (GOOD + '{"question": "a", "answer": "\\ud800"}\n', ":2: the answer holds half of a surrogate"),
-        (GOOD + "[" * 100_000 + "\n", ":2: not JSON"),
-        (GOOD + '{"question": ' + "9" * 5000 + ', "answer": "b"}\n', ":2: not JSON: Exceeds the limit"),
-        (GOOD.encode() + b'{"question": "\xff", "answer": "b"}\n', ":2: not UTF-8: byte 48 of the file is 0xff"),
-        ('{"frage": "a", "antwort": "b"}', ":1: no column for the question and answer; found frage, antwort"),
-    ],
-)
-def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
-    with pytest.raises(UserError, match=message) as error:
-        read(write(tmp_path, content))
-    assert "pairs.jsonl:" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("frage,x\na,b\n", ":1: no column for the question and answer; found frage, x. Name it"),
-        ("question,question\na,b\n", ":1: a column is named twice"),
-        (
-            'question,answer\na,"two\nlines"\nb,c,d\n',
-            ":4: 3 fields where there are 2 columns; quote a text that holds ','",
-        ),
-        ("question,answer\na,b\nc,\n", ":3: the answer is empty"),
-        ('question,answer\na,b\nc,"open\n', ":3: not CSV"),
-        (b"question,answer\na,b\nc\xe9,d\n", ":3: not UTF-8: byte 21 of the file is 0xe9"),
-    ],
-)
-def test_bad_csv_is_named_by_file_and_line(tmp_path, content, message):
-    with pytest.raises(UserError, match=message):
-        read(write(tmp_path, content, "pairs.csv"))
-
-
-def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
-    path = write(tmp_path, (GOOD + "{oops}\n") * 30)
-    with pytest.raises(UserError) as error:
-        read(path)
-    first, *lines = str(error.value).splitlines()
-    assert first == "30 bad lines, the first 20:"
-    assert len(lines) == LISTED
-    assert [line.split(":")[1] for line in lines] == [str(2 * number) for number in range(1, 21)]
-    assert len(read(path, skip_bad_lines=True)) == 30
-
-
-@pytest.mark.parametrize("encoding", ["cp949", "utf-16", "utf-16-le", "cp1252", "utf-8"])
-@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv"])
-def test_another_encoding_is_refused_with_its_place_or_read_by_name(tmp_path, encoding, name):
-    text = (
-        "question,answer\na,b\n" + "café?,x\n" * 10_000
-        if name.endswith("csv")
-        else GOOD + GOOD.replace("a?", "café?") * 10_000
-    )
-    if encoding == "cp949":
-        text = text.replace("café", "누구")
-    path = write(tmp_path, text.encode(encoding), name)
-    pairs = read(path, encoding=encoding)
-    assert len(pairs) == 10_001
-    assert pairs[1].question == ("누구?" if encoding == "cp949" else "café?")
-    if encoding in ("cp949", "cp1252"):
-        line, byte = (
-            (3 if name.endswith("csv") else 2),
-            text.encode(encoding).index("누é"["p1252" in encoding].encode(encoding)),
-        )
-        with pytest.raises(UserError, match=rf"{name}:{line}: not UTF-8: byte {byte} of the file"):
-            read(path)
-
-
-@pytest.mark.parametrize("block", [1, 3, 1 << 16])
-def test_the_place_of_a_bad_byte_does_not_depend_on_blocks(tmp_path, monkeypatch, block):
-    monkeypatch.setattr("qa_lm.data.files.BLOCK", block)
-    content = "question,answer\n누구,x\ny,é\n".encode() + b"\xea\xb5,z\n"
-    with pytest.raises(UserError, match=rf":4: not UTF-8: byte {content.index(bytes([0xEA, 0xB5, 0x2C]))} of"):
-        read(write(tmp_path, content, "pairs.csv"))
-
-
-def test_what_is_no_file_of_pairs(tmp_path):
-    with pytest.raises(UserError, match=r"none.jsonl: cannot be read: No such file"):
-        read(tmp_path / "none.jsonl")
-    with pytest.raises(UserError, match=r"pairs.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet"):
-        read(write(tmp_path, GOOD, "pairs.txt"))
-    with pytest.raises(UserError, match="is a folder; name its files"):
-        read(tmp_path)
-    with pytest.raises(UserError, match="no file matches"):
-        read(tmp_path / "*.csv")
-    with pytest.raises(UserError, match="data.encoding=utf-9: no such encoding"):
-        read(write(tmp_path, GOOD), encoding="utf-9")
-    with pytest.raises(UserError, match="not a whole gzip file"):
-        read(write(tmp_path, gzip.compress(GOOD.encode() * 99)[:-9], "cut.jsonl.gz"))
-    with pytest.raises(UserError, match="not a whole gzip file"):
-        read(write(tmp_path, GOOD, "none.jsonl.gz"))
-    with pytest.raises(UserError, match="pairs.parquet:1: not Parquet"):
-        read(write(tmp_path, GOOD, "pairs.parquet"))
-    with pytest.raises(UserError, match="named twice in data.path"):
-        file_sources([str(tmp_path / "pairs.jsonl")] * 2, "data.path")
-    with pytest.raises(UserError, match="no such pairs; there is capitals, tutorial"):
-        builtin_path("../tutorial")
 
 
 def test_a_hub_data_set_from_a_local_folder_and_without_a_network(tmp_path):

@@ -23,13 +23,8 @@ from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
-from qa_lm.training import expectation, precision, recipe
+from qa_lm.training import recipe
 from qa_lm.training.callbacks import RecallStopping
-from qa_lm.training.expectation import expect
-from qa_lm.training.loop import build_loop
-from qa_lm.training.parts import build_parts
-from qa_lm.training.precision import choose_precision
-from qa_lm.training.prepare import prepare
 from qa_lm.training.train import train
 from tests.conftest import builtin, encoded, small_config, table_of
 
@@ -168,78 +163,6 @@ def test_the_share_of_a_sample_that_can_be_answered(tmp_path):
     assert answerable(table, everything, np.array([2, 5])) == 0.5  # most trained pairs say otherwise
     assert answerable(table, everything, np.array([4])) == 1  # one of two equals
     assert answerable(table, np.array([2, 6]), np.array([2])) == 1  # pair 0 and 1 are not trained
-
-
-def parts_of(config, folder):
-    prepared = prepare(config.data, config.tokenizer, config.model.context)
-    lengths = prepared.examples.lengths(prepared.split.train)
-    config = recipe.completed(config, lengths, int(lengths.max()), prepared.row_tokens)
-    return build_parts(config, prepared, build_loop(config, folder, "32-true").trainer)
-
-
-@pytest.mark.parametrize("wish", [None, True])
-def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypatch, wish):
-    """Also when compiling fails, which is said in plain words and is no error."""
-
-    def broken(*arguments, **named):
-        def call(*arguments, **named):
-            raise RuntimeError("no C++ compiler\nand a long story")
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
-    parts = parts_of(open_config(), tmp_path)
-    before = {name: weight.clone() for name, weight in parts.module.state_dict().items()}
-    state = torch.get_rng_state()
-    found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 3, wish)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(weight, before[name]) for name, weight in parts.module.state_dict().items())
-    assert all(parameter.grad is None for parameter in parts.module.parameters())
-    assert found.seconds == 3 * found.epoch_seconds > 0
-    assert found.compilation.startswith("no; ")
-    assert ("no C++ compiler" in found.compilation) == bool(wish)
-    assert "long story" not in found.compilation
-
-
-def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
-    tried = []
-
-    def compiled(module, batches, precision, seconds):
-        tried.append(module)
-        return seconds, "yes"
-
-    monkeypatch.setattr(expectation, "_compiled", compiled)
-    parts = parts_of(open_config(), tmp_path)
-    for epochs, times in ((1, 0), (10**7, 1)):
-        expect(parts.module, parts.data, "32-true", torch.device("cpu"), epochs, None)
-        assert len(tried) == times
-    expect(parts.module, parts.data, "32-true", torch.device("cpu"), 10**7, False)
-    assert len(tried) == 1
-
-
-def test_a_compiled_run_learns_the_same(tmp_path):
-    losses = []
-    for compiled in (False, True):
-        config = open_config(trainer__max_epochs=6, trainer__precision="32-true", compile=compiled)
-        result = train(config, tmp_path / str(compiled))
-        rows = list(csv.DictReader((result.folder / "metrics.csv").open()))
-        losses.append([float(row["train_loss"]) for row in rows])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert losses[0][-1] < 0.7 * losses[0][0]
-
-
-def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
-    def fail(device):
-        raise AssertionError("measured")
-
-    monkeypatch.setattr(precision, "faster_by", fail)
-    assert choose_precision({"precision": "64-true"})[0] == "64-true"
-    assert choose_precision({"devices": 2})[0] == "32-true"
-    for times, expected in ((3.0, "bf16-mixed"), (1.1, "32-true"), (0.02, "32-true")):
-        monkeypatch.setattr(precision, "faster_by", lambda device, times=times: times)
-        chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
-        assert chosen == expected
-        assert f"{times:.1f} times" in words
 
 
 @pytest.mark.parametrize(

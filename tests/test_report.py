@@ -1,29 +1,21 @@
 """report.md and report.html: what they say, what they leave out, and that foreign text stays text."""
 
-import html
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.charts import coverage_chart, loss_chart, recall_chart
-from qa_lm.reporting.markdown import escape, fenced, table
+from qa_lm.reporting.charts import recall_chart
 from qa_lm.reporting.run_files import read_run
 from qa_lm.reporting.run_report import write_report
 from qa_lm.reporting.samples import COUNT, sample_answers
-from qa_lm.reporting.wording import counted, duration, listed, percent, printable
 from tests.report_example import (
     ANSWERS,
     BOARD,
     CONFIG,
     DATA,
     ENVIRONMENT,
-    EPOCHS,
     HOSTILE,
     LEDGER,
     METRICS,
@@ -32,53 +24,7 @@ from tests.report_example import (
     hostile_folder,
     run_folder,
 )
-
-
-def dashed(text: str) -> str:
-    """With the dash of the keyboard for the one of the page."""
-    return text.replace("\N{EN DASH}", "-")
-
-
-class Page(HTMLParser):
-    """The tags of a page and its visible text."""
-
-    VOID = ("meta", "br")
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(page.read_text(encoding="utf-8"))
-        self.text = dashed(" ".join(" ".join(self.words).split()))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-
-def both(folder: Path) -> tuple[Page, str]:
-    """The page read back, and the Markdown without its escapes."""
-    page = write_report(folder)
-    assert page == folder / "report.html"
-    parsed = Page(page)
-    assert parsed.open == []
-    plain = html.unescape((folder / "report.md").read_text(encoding="utf-8"))
-    return parsed, dashed(re.sub(r"\\([*_\[\]~$#+=-])", r"\1", plain))
+from tests.report_pages import MEASURE, both, in_browser
 
 
 def test_both_say_the_same(tmp_path):
@@ -149,101 +95,6 @@ def test_foreign_text_stays_text_in_html(tmp_path):
     assert page.text.count("<script>document.title='ran'</script>") >= 12
     assert "\x07" not in page.text
     assert "\u202e" not in page.text
-
-
-def test_foreign_text_stays_text_in_markdown(tmp_path):
-    folder = hostile_folder(tmp_path)
-    write_report(folder)
-    written = (folder / "report.md").read_text(encoding="utf-8")
-    prose = re.sub(r"^(`{3,})text\n.*?\n\1$", "", written, flags=re.MULTILINE | re.DOTALL)
-    assert prose != written
-    assert set(re.findall(r"<[^>]*>", prose)) == {"<br>"}
-    assert "`" not in prose
-    for block in re.findall(r"(?:^\|.*\n)+", prose, flags=re.MULTILINE):
-        assert len({line.count("|") for line in block.splitlines()}) == 1, block
-    titles = re.findall(r"^#+ .*", prose, flags=re.MULTILINE)
-    assert len(titles) == 10
-    assert "# y" not in titles
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a|b\\|c", "a&#124;b&#92;&#124;c"),
-        ("`code` <b>&amp;", "&#96;code&#96; &#60;b&#62;&#38;amp;"),
-        ("*_[x](y)~$", "\\*\\_\\[x\\](y)\\~\\$"),
-        ("# a\r\n- b\n1. c\n---", "\\# a<br>\\- b<br>1\\. c<br>\\---"),
-        ("  -0.3% 3.5", "-0.3% 3.5"),
-        ("서울 🙂", "서울 🙂"),
-    ],
-)
-def test_markdown_escapes(text, expected):
-    assert str(escape(text)) == expected
-
-
-def test_markdown_tables_and_blocks():
-    assert (
-        str(table(["a|", "b"], [["1\n2", "<x>"]], "lr")) == "| a&#124; | b |\n| --- | ---: |\n| 1<br>2 | &#60;x&#62; |"
-    )
-    assert str(fenced("a ```` b")) == "`````text\na ```` b\n`````"
-    assert escape(escape("<")) == "&#60;"
-
-
-def test_numbers_in_words():
-    assert [dashed(percent(share)) for share in (1, 0.9999, 0.98, 0.0001, 0, None, float("nan"))] == [
-        *("100.0%", ">99.9%", "98.0%", "<0.1%", "0.0%", "-", "-")
-    ]
-    assert [dashed(duration(seconds)) for seconds in (4.23, 74, 725, 7800, None)] == [
-        *("4.2 s", "74 s", "12 min 5 s", "2 h 10 min", "-")
-    ]
-    assert (counted(1, "pair"), counted(3610, "pair")) == ("1 pair", "3,610 pairs")
-    assert (listed(["a", "b", "c"]), listed(list("abcdef"))) == ("a, b and c", "a, b, c and 3 more")
-    assert printable("a\r\nb\x00\ud800c\tд") == "a\nb\N{REPLACEMENT CHARACTER}?c\tд"
-
-
-def test_curves_stand_where_their_values_are(tmp_path):
-    run = read_run(run_folder(tmp_path))
-    loss, recall, coverage = loss_chart(run), recall_chart(run), coverage_chart(run)
-    assert loss
-    assert recall
-    assert coverage
-    assert [tick.label for tick in loss.x_ticks] == ["1", "2", "3"]
-    assert loss.mark
-    assert loss.mark.label == "best: 2"
-    assert loss.mark.at == loss.lines[0].dots[1].x
-    assert [len(line.dots) for line in loss.lines] == [3, 2]
-    assert loss.lines[1].dots[1].words == "epoch 2, validation: 3.5000"
-    left, right, top, bottom = recall.box
-    assert recall.lines[0].dots[2].y == round(bottom - 0.75 * (bottom - top), 1)
-    assert [dot.x for dot in coverage.lines[0].dots] == [round(left + 0.4 * (right - left), 1), right]
-
-
-def test_a_line_goes_over_epochs_without_validation(tmp_path):
-    epochs = EPOCHS + "4,32,1.0,3.25,0.5,0.75\n"
-    loss = loss_chart(read_run(run_folder(tmp_path, epochs=epochs)))
-    assert loss
-    assert [line.path.count("L") for line in loss.lines] == [3, 2]
-
-
-def test_one_epoch(tmp_path):
-    folder = run_folder(tmp_path, epochs="\n".join(EPOCHS.splitlines()[:2]), metrics=METRICS | {"best_epoch": 1})
-    page, _ = both(folder)
-    loss = loss_chart(read_run(folder))
-    assert loss
-    assert [tick.label for tick in loss.x_ticks] == ["1"]
-    assert "best: 1" in page.text
-
-
-def test_many_epochs_are_thinned_but_the_best_is_there(tmp_path):
-    epochs = EPOCHS.splitlines()[0] + "".join(f"\n{n},{n},1.0,1.0,0.0,0.0" for n in range(1, 501))
-    folder = run_folder(tmp_path, epochs=epochs, metrics=METRICS | {"best_epoch": 333})
-    _, plain = both(folder)
-    rows = re.findall(r"^\| (\d+)(?: \(best\))? \| 1.0000", plain, flags=re.MULTILINE)
-    assert len(rows) == 21
-    assert {"1", "333", "500"} <= set(rows)
-    loss = loss_chart(read_run(folder))
-    assert loss
-    assert loss.lines[0].dots == []
 
 
 def test_no_validation(tmp_path):
@@ -369,37 +220,6 @@ def test_samples_of_few_and_of_long_answers():
     )
     assert [sample["mark"] for sample in shown] == ["nearly"]
     assert shown[0]["generated"] == "x" * 600 + "… (cut; 5,000 characters)"
-
-
-MEASURE = """<script>
-addEventListener('load', () => {
-  const root = document.documentElement;
-  parent.postMessage([document.title === 'ran', root.scrollWidth, root.clientWidth].join(' '), '*');
-});
-</script>"""
-FRAME = """<!doctype html><p id="measured"></p>
-<script>addEventListener('message', (event) => document.getElementById('measured').textContent = event.data);</script>
-<iframe src="NAME" width="360" height="800" style="border: 0"></iframe>"""
-
-
-def in_browser(page: Path) -> tuple[bool, int, int]:
-    """Whether the planted script ran, the width of the page's content, and that of its frame.
-
-    A frame of 360 pixels, because windows of a browser cannot be this narrow.
-    """
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium on PATH: the page was not opened in a browser")
-    frame = page.with_name("frame.html")
-    frame.write_text(FRAME.replace("NAME", page.name))
-    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    more = "--disable-component-update --disable-sync --virtual-time-budget=3000 --window-size=900,900 --dump-dom"
-    profile = f"--user-data-dir={page.parent / 'profile'}"
-    command = [browser, *quiet.split(), *more.split(), profile, frame.as_uri()]
-    dump = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'<p id="measured">(true|false) (\d+) (\d+)</p>', dump)
-    assert found, dump[-2000:]
-    return found[1] == "true", int(found[2]), int(found[3])
 
 
 @pytest.mark.slow

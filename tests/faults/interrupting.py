@@ -32,6 +32,23 @@ def interrupted(config: TrainConfig, folder: Path, method: str, call: int, numbe
     return folder
 
 
+def broken_off(config: TrainConfig, folder: Path, step: int) -> None:
+    """Train until the n-th training step fails with an error, which saves nothing."""
+    original, calls = CausalLMModule.training_step, 0
+
+    def breaks(self: CausalLMModule, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise ZeroDivisionError
+        return original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalLMModule, "training_step", breaks)
+        with pytest.raises(ZeroDivisionError):
+            train(config, folder)
+
+
 def line_of(process: "subprocess.Popen[str]") -> str:
     """The next line that a process prints."""
     assert process.stdout

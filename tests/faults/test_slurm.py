@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.sweeps import wait_until
 
 COMMAND = [
     *(sys.executable, str(ROOT / "scripts" / "train.py"), "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny"),
@@ -41,21 +41,23 @@ def slurm(folder: Path) -> dict[str, str]:
     }
 
 
+def told_in_training(folder: Path, environment: dict[str, str], number: int) -> tuple[int, str, str]:
+    """A run that gets a signal once it has a checkpoint: its exit code, what it printed, its errors."""
+    last = folder / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(
+        COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as job:
+        wait_until(lambda: last.exists() or job.poll() is not None, 240)
+        job.send_signal(number)
+        said, error = job.communicate(timeout=60)
+    return job.returncode, said, error
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["ours", "submitit's"])
 def test_it_is_queued_again_and_goes_on(tmp_path, number):
     environment = slurm(tmp_path)
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(
-        COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as job:
-        begin = time.monotonic()
-        while not last.exists():
-            assert job.poll() is None, job.communicate()
-            assert time.monotonic() - begin < 240
-            time.sleep(0.05)
-        job.send_signal(number)
-        said, error = job.communicate(timeout=60)
-    assert job.returncode == 143, error
+    code, said, error = told_in_training(tmp_path, environment, number)
+    assert code == 143, error
     assert "SLURM starts job 4711 again\n" in said
     assert (tmp_path / "tools" / "asked").read_text() == "requeue 4711\n"
     assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own way, from a state that may not be whole
@@ -66,21 +68,6 @@ def test_it_is_queued_again_and_goes_on(tmp_path, number):
 
 def test_submitit_on_this_machine_starts_it_again(tmp_path):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(
-        COMMAND,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=kept | {"SUBMITIT_EXECUTOR": "local"},
-    ) as job:
-        begin = time.monotonic()
-        while not last.exists():
-            assert job.poll() is None, job.communicate()
-            assert time.monotonic() - begin < 240
-            time.sleep(0.05)
-        job.send_signal(signal.SIGUSR2)
-        said, error = job.communicate(timeout=60)
-    assert job.returncode == 144, error
+    code, said, error = told_in_training(tmp_path, kept | {"SUBMITIT_EXECUTOR": "local"}, signal.SIGUSR2)
+    assert code == 144, error
     assert "submitit starts this job again\n" in said

@@ -15,7 +15,7 @@ from qa_lm.training.checkpoints import read_checkpoint
 from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.train import train
 from tests.conftest import small_config
-from tests.faults.interrupting import interrupted
+from tests.faults.interrupting import broken_off, interrupted
 
 CLOCK = "perf/tokens_per_s"
 
@@ -64,19 +64,7 @@ def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path
     """Ended by an error between two checkpoints: the steps after the newest one are done and logged again."""
     config = configuration()
     config.checkpoint.every_steps, config.checkpoint.every_seconds = every_steps, every_seconds
-    original, calls = CausalLMModule.training_step, 0
-
-    def breaks(self, batch, batch_idx):
-        nonlocal calls
-        calls += 1
-        if calls == 15:
-            raise ZeroDivisionError
-        return original(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CausalLMModule, "training_step", breaks)
-        with pytest.raises(ZeroDivisionError):
-            train(config, tmp_path / "run")
+    broken_off(config, tmp_path / "run", 15)
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"]
     assert 14 - saved == lost  # what is done again, of the 8 steps of an epoch
     config.resume = "auto"
