@@ -1,13 +1,13 @@
 """Shared by the tests: no hub, and small runs that many tests look at."""
 
-import json
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
@@ -26,12 +26,13 @@ from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train
-
-ROOT = Path(__file__).parent.parent
+from tests.scripts_started import ROOT, Scripts
 
 # A shell's background jobs ignore Ctrl-C, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.freeze()  # what was imported stays; looking through it again and again costs a tenth of the tests' time
 
 # Tests prepare data in a cache of their own, with the user's copy of GPT-2's vocabulary.
 load_gpt2_tokenizer()
@@ -87,6 +88,7 @@ def small_config(**changes: object) -> TrainConfig:
         trainer={"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0, "precision": "32-true"},
     )
     config.optimizer.lr = 3e-3
+    config.evaluation.max_new_tokens = 1  # and so as long as the longest true answer
     for key, value in changes.items():
         node, *rest = key.split("__")
         if node == "trainer":
@@ -108,10 +110,8 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """A finished run whose model/ has learnt most of its pairs."""
     config = small_config(trainer__max_epochs=60, early_stopping__patience=None, export_weights=Weights.last)
+    config.evaluation.max_new_tokens = 64  # as scripts/evaluate.py
     return train(config, tmp_path_factory.mktemp("learnt"))
-
-
-Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -125,23 +125,9 @@ def script_server() -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.fixture
-def script(tmp_path: Path, request: pytest.FixtureRequest) -> Script:
+def script(tmp_path: Path, script_server: "subprocess.Popen[str]") -> Scripts:
     """Runs a script in an empty folder, as a user would: script("train.py", "seed=1")."""
-
-    def run(name: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        path = str(ROOT / "scripts" / name)
-        if {"-m", "--multirun"} & set(arguments):  # its jobs are started by the command of this very process
-            command = [sys.executable, path, *arguments]
-            return subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=300)
-        server = request.getfixturevalue("script_server")
-        server.stdin.write(
-            json.dumps({"script": path, "arguments": arguments, "cwd": str(tmp_path), "stdin": stdin}) + "\n"
-        )
-        server.stdin.flush()
-        found = json.loads(server.stdout.readline())
-        return subprocess.CompletedProcess([path, *arguments], found["code"], found["stdout"], found["stderr"])
-
-    return run
+    return Scripts(script_server, tmp_path)
 
 
 def weights(result: TrainingResult) -> dict[str, torch.Tensor]:

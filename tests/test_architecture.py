@@ -1,6 +1,7 @@
 """Who may import whom, and how large things may grow."""
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -21,14 +22,15 @@ MAY_IMPORT = {
 }
 
 
-def imported(file: Path) -> set[str]:
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     modules = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules.add(node.module)
-    return modules
+    return frozenset(modules)
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

@@ -173,7 +173,7 @@ def test_the_rows_of_real_files(file, tmp_path):
     path = SHARED_DATA / f"{file}.jsonl.gz"
     if not path.exists():
         pytest.skip("the real files of pairs are not here")
-    data = DataConfig(path=str(path), packing=True, row_tokens=256, batch_size=16)
+    data = DataConfig(path=str(path), packing=True, row_tokens=256, batch_size=16, train_pairs=2000)
     config = small_config(data=data, trainer__max_epochs=1, evaluation__max_pairs=200)
     answers, rows = check_rows(train(config, tmp_path / "run").folder)
     assert rows["validation", "all held-out pairs"]["n"] == 200

@@ -7,6 +7,7 @@ from itertools import chain
 
 import lightning.pytorch as pl
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -140,7 +141,7 @@ def test_a_batch_without_pairs_adds_nothing(store):
     assert all(p.grad is None or not p.grad.any() for p in module.parameters())
 
 
-@pytest.mark.parametrize("packing", ["true", "false"])
+@pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_does(script, tmp_path, packing):
     """Two gloo processes with 2 rows each against one with 4: losses to 1e-5, weights to 1e-4."""
     common = [
@@ -162,3 +163,7 @@ def test_two_processes_train_as_one_does(script, tmp_path, packing):
             assert float(together[column]) == pytest.approx(float(value), abs=1e-5), column
     for name, weight in weights_in(tmp_path / "one").items():
         torch.testing.assert_close(weights_in(tmp_path / "two")[name], weight, atol=1e-4, rtol=0)
+    ledgers = [pq.read_table(tmp_path / name / "ledger.parquet").to_pylist() for name in ("one", "two")]
+    assert len(ledgers[0]) == 7
+    for alone, together in zip(*ledgers, strict=True):
+        assert together["losses"] == pytest.approx(alone["losses"], abs=1e-4)

@@ -17,7 +17,7 @@ from hydra_plugins.qa_lm_processes._process import cores, share_of_gpus
 from qa_lm.config_composition import register_schema
 from qa_lm.config_identity import job_identity
 from tests.conftest import ROOT
-from tests.sweeps import STAND_IN, sweeps, wait_until
+from tests.sweeps import LAUNCHER, STAND_IN, sweeps, wait_until
 from tests.test_scripts import QUICK
 
 __all__ = ["sweeps"]
@@ -135,7 +135,7 @@ def test_two_people_who_start_it_at_once_share_the_jobs(sweeps):
     assert [process.returncode for process in both] == [6, 6], ends
     assert len(sweeps.starts()) == 12
     assert set(sweeps.starts().values()) == {1}
-    assert all("was finished" in out for out, _ in ends)
+    assert any("was finished" in out for out, _ in ends)  # the one that is behind hears of it
 
 
 def test_jobs_outlive_a_sweep_that_is_killed_and_are_not_started_again(sweeps):
@@ -158,9 +158,7 @@ def test_what_a_job_started_ends_with_it(sweeps):
     wait_until(lambda: not child.exists() or "\nState:\tZ" in (child / "status").read_text(), 10)
 
 
-def test_a_mistake_is_told_once_before_any_job_starts(sweeps):
-    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "hydra/launcher=processes"]
-    train += ["hydra.sweep.dir=sweep"]
+def test_a_mistake_is_told_once_before_any_job_starts(script, sweeps):
     for arguments, message in (
         (["seed=1,2", "optimizer.lr=-1"], "error: optimizer.lr=-1.0: must be above 0 and below 10\n"),
         (["optimizer.lr=1e-3,-1"], "error: optimizer.lr=-1.0: must be above 0 and below 10\n"),
@@ -174,7 +172,7 @@ def test_a_mistake_is_told_once_before_any_job_starts(sweeps):
             "error: trainer.max_epoch: lightning.Trainer has no argument max_epoch; did",
         ),
     ):
-        done = sweeps.run(*arguments, command=train)
+        done = script("train.py", "-m", *LAUNCHER, "hydra.sweep.dir=sweep", *arguments)
         assert done.returncode == 2, done.stderr
         assert done.stderr.startswith(message)
         assert len(done.stderr.splitlines()) == 1

@@ -159,7 +159,8 @@ def ledger_of(folder):
     return pq.read_table(folder / "ledger.parquet").to_pylist()
 
 
-@pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", ["true", "false"])
 def test_two_processes_keep_what_one_does(script, tmp_path, packing):
     """Validations in the middle of an epoch too, after which all processes know the same."""
     common = [

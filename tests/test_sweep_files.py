@@ -69,6 +69,7 @@ def test_a_typo_in_what_a_file_sweeps(script, tmp_path, key, told):
     assert told in done.stderr.replace(key, "")
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_file_narrowed_on_the_command_line(script, tmp_path):
     done = script("train.py", "-m", "sweep=recipe", *QUICK, "seed=5", "data.train_on=all", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qa_lm.config import Weights
+from qa_lm.config import OptimizerKind, Weights
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.table import answers_table
@@ -69,9 +67,9 @@ def test_a_small_file_is_learnt_to_the_last_pair(tmp_path):
     (tmp_path / "three.jsonl").write_text(lines * 3)
     changes = {"data__path": str(tmp_path / "three.jsonl"), "data__builtin": None, "early_stopping__patience": None}
     config = small_config(**changes, data__batch_size=4)
-    config.trainer["max_epochs"] = 80
+    config.trainer["max_epochs"] = 35
     config.data.shuffle = True
-    config.model.hidden_size = 128
+    config.optimizer.kind, config.optimizer.lr, config.optimizer.betas = OptimizerKind.muon, 5e-3, (0.9, 0.95)
     result = train(config, tmp_path / "run")
     assert result.metrics["recall"] == result.metrics["val_exact_match"] == 1
     assert {answer.generated == answer.answer for answer in result.answers} == {True}
@@ -178,11 +176,10 @@ def test_same_seed_same_run(tmp_path, change):
         assert torch.equal(tensor, weights(second)[name]), name
 
 
-def test_equals_the_hand_written_loop_epoch_by_epoch(tmp_path):
+def test_equals_the_hand_written_loop_epoch_by_epoch(script, tmp_path):
     """On a narrow model with GPT-2's vocabulary; the slow test does the tutorial's own size."""
     size = ["--width", "64", "--layers", "2", "--heads", "2", "--epochs", "3", "--seed", "3"]
-    command = [sys.executable, str(ROOT / "scripts" / "tutorial_loop.py"), *size]
-    by_hand = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    by_hand = json.loads(script("tutorial_loop.py", *size).stdout)
     config = small_config(seed=3, tokenizer__kind="gpt2", optimizer__lr=5e-5)
     train(config, tmp_path / "run")
     for row, expected in zip(rows_of(tmp_path / "run"), by_hand["epochs"], strict=True):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qa_lm.answering.answerer import Answerer
-from qa_lm.config import LossWeighting, SplitKind, Weights
+from qa_lm.config import LossWeighting, OptimizerKind, SplitKind, Weights
 from qa_lm.data.batching import PackedRows
 from qa_lm.reporting.table import answers_table
 from qa_lm.training.train import train
@@ -40,8 +40,8 @@ def test_korean_emoji_and_combining_marks_are_learnt_and_answered(tmp_path):
     ]
     config = file_config(write_pairs(tmp_path / "pairs.jsonl", pairs * 4), data__split_seed=1)
     config.data.split, config.data.packing, config.data.batch_size = SplitKind.shuffle, True, 1
-    config.trainer["max_epochs"], config.early_stopping.patience, config.export_weights = 80, None, Weights.last
-    config.model.hidden_size = 128
+    config.trainer["max_epochs"], config.early_stopping.patience, config.export_weights = 30, None, Weights.last
+    config.optimizer.kind, config.optimizer.lr, config.optimizer.betas = OptimizerKind.muon, 5e-3, (0.9, 0.95)
     result = train(config, tmp_path / "run")
     assert result.metrics["recall"] == 1
     answers = Answerer.load(result.folder).answer([question for question, _ in pairs], 64)

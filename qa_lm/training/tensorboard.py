@@ -1,6 +1,7 @@
 """TensorBoard events of a run."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class EventsLogger(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, begin: int | None = None, go_on: bool = False) -> None:
+        _after_earlier_files(folder)
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False, purge_step=begin)
         self.go_on, self.ended = go_on, False
         self.newest: dict[str, Any] = {}
@@ -127,6 +129,15 @@ def log_end(
     for other in trainer.loggers[1:]:
         assert isinstance(other, SecondLogger)
         other.end(values, step)
+
+
+def _after_earlier_files(folder: Path) -> None:
+    """Let the second pass in which another events file was begun: TensorBoard reads the files of a run in the order of
+    their names, which begin with it."""
+    begun = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    left = max((int(second) for second in begun if second.isdecimal()), default=0) + 1 - time.time()
+    if 0 < left <= 1:  # more is a clock that was set back
+        time.sleep(left)
 
 
 def _interval(found: dict[str, float] | None) -> str:

@@ -6,7 +6,6 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from qa_lm.training.comparison import first_difference
 from qa_lm.training.export import export_model
 from qa_lm.training.manifest import is_sound
 from qa_lm.training.train import train
-from tests.conftest import ROOT, small_config
+from tests.conftest import small_config
 
 SMALL = [
     *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"),
@@ -59,11 +58,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         DirectCheckpointIO().save_checkpoint(state(1), tmp_path / "file" / "checkpoints" / "last.ckpt")
 
 
-def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(tmp_path):
+def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(script, tmp_path):
     """A limit on the size of files stands for the disk: torch's writer meets it half-way through a checkpoint."""
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL]
-    limited = f"ulimit -f 500; exec {' '.join(command)}"
-    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = script("train.py", *SMALL, limits={"RLIMIT_FSIZE": 500 * 1024})
     assert done.returncode == 1, done.stderr
     # The one that failed first, or the attempt to save the last state after it.
     wanted = rf"error: {tmp_path}/run/checkpoints/(best|last)\.ckpt: cannot be written: File too large\n"
@@ -71,12 +68,10 @@ def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(tmp_path):
     assert [each.name for each in (tmp_path / "run" / "checkpoints").iterdir()] == ["model"]
 
 
-def test_a_vocabulary_that_cannot_be_written_is_a_line(tmp_path):
+def test_a_vocabulary_that_cannot_be_written_is_a_line(script, tmp_path):
     """GPT-2's takes 3.5 MB; the library that writes it raises plain exceptions."""
     settings = ["model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *settings]
-    limited = f"ulimit -f 1000; exec {' '.join(command)}"
-    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = script("train.py", *settings, limits={"RLIMIT_FSIZE": 1000 * 1024})
     assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/run/checkpoints/model: File too large\n")
 
 

@@ -1,6 +1,5 @@
 """Memory: what cannot fit is refused before training; what runs out while training is one line."""
 
-import os
 import subprocess
 import sys
 
@@ -63,22 +62,12 @@ def test_other_errors_are_left_alone():
     assert "data.row_tokens (128)" in str(packed)
 
 
-def test_the_script_exits_with_1(tmp_path):
+def test_the_script_exits_with_1(script):
     """A limit on the address space, a little above what the imports take."""
-    command = [
-        *(
-            sys.executable,
-            str(ROOT / "scripts" / "train.py"),
-            "tokenizer=bpe",
-            "tokenizer.vocab_size=300",
-            "model=tiny",
-        ),
-        *("model.hidden_size=8192", "model.heads=8", "model.layers=1", "trainer.accelerator=cpu", "hydra.run.dir=run"),
-    ]
-    limited = f"ulimit -v {9 * 2**20}; exec {' '.join(command)}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        ["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
+    done = script(
+        *("train.py", "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=8192"),
+        *("model.heads=8", "model.layers=1", "trainer.accelerator=cpu", "hydra.run.dir=run"),
+        limits={"RLIMIT_AS": 9 * 2**30},
     )
     assert done.returncode in (1, 2), done.stderr
     assert done.stderr.count("\n") == 1

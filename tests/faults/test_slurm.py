@@ -3,18 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.scripts_started import Scripts
 from tests.sweeps import wait_until
 
-COMMAND = [
-    *(sys.executable, str(ROOT / "scripts" / "train.py"), "tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny"),
-    *("model.hidden_size=64", "trainer.accelerator=cpu", "early_stopping.patience=null", "trainer.max_epochs=40"),
-    *("hydra.run.dir=run", "resume=auto"),
+TRAIN = [
+    *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"),
+    *("early_stopping.patience=null", "trainer.max_epochs=40", "hydra.run.dir=run", "resume=auto"),
 ]
 SCONTROL = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/asked"
@@ -41,33 +39,30 @@ def slurm(folder: Path) -> dict[str, str]:
     }
 
 
-def told_in_training(folder: Path, environment: dict[str, str], number: int) -> tuple[int, str, str]:
-    """A run that gets a signal once it has a checkpoint: its exit code, what it printed, its errors."""
-    last = folder / "run" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(
-        COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as job:
-        wait_until(lambda: last.exists() or job.poll() is not None, 240)
-        job.send_signal(number)
-        said, error = job.communicate(timeout=60)
-    return job.returncode, said, error
+def told_in_training(script: Scripts, environment: dict[str, str], number: int) -> "subprocess.CompletedProcess[str]":
+    """A run that gets a signal once it has a checkpoint."""
+    last = script.folder / "run" / "checkpoints" / "last.ckpt"
+    job = script.start("train.py", *TRAIN, environment=environment)
+    wait_until(lambda: last.exists() or job.ended(), 240)
+    os.kill(job.pid, number)
+    return job.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["ours", "submitit's"])
-def test_it_is_queued_again_and_goes_on(tmp_path, number):
+def test_it_is_queued_again_and_goes_on(script, tmp_path, number):
     environment = slurm(tmp_path)
-    code, said, error = told_in_training(tmp_path, environment, number)
-    assert code == 143, error
-    assert "SLURM starts job 4711 again\n" in said
+    done = told_in_training(script, environment, number)
+    assert done.returncode == 143, done.stderr
+    assert "SLURM starts job 4711 again\n" in done.stdout
     assert (tmp_path / "tools" / "asked").read_text() == "requeue 4711\n"
     assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own way, from a state that may not be whole
-    again = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=environment)
+    again = script("train.py", *TRAIN, environment=environment)
     assert again.returncode == 0, again.stderr
     assert "run: going on after step " in again.stdout
 
 
-def test_submitit_on_this_machine_starts_it_again(tmp_path):
+def test_submitit_on_this_machine_starts_it_again(script):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-    code, said, error = told_in_training(tmp_path, kept | {"SUBMITIT_EXECUTOR": "local"}, signal.SIGUSR2)
-    assert code == 144, error
-    assert "submitit starts this job again\n" in said
+    done = told_in_training(script, kept | {"SUBMITIT_EXECUTOR": "local"}, signal.SIGUSR2)
+    assert done.returncode == 144, done.stderr
+    assert "submitit starts this job again\n" in done.stdout

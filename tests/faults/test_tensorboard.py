@@ -1,5 +1,6 @@
 """TensorBoard shows one clean curve of a run that was gone on with: each step once, the values of a whole run."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from qa_lm.config import LoggerConfig, OptimizerKind, TrainConfig
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpoints import read_checkpoint
 from qa_lm.training.hyperparameters import flat_hyperparameters
+from qa_lm.training.tensorboard import EventsLogger
 from qa_lm.training.train import train
 from tests.conftest import small_config
 from tests.faults.interrupting import broken_off, interrupted
@@ -35,6 +37,21 @@ def configuration(**more: object) -> TrainConfig:
     return small_config(
         data__shuffle=True, model__dropout=0.2, trainer__log_every_n_steps=1, early_stopping__patience=None, **more
     )
+
+
+@pytest.mark.parametrize(("seconds", "last"), [(0, True), (3600, False)])
+def test_a_new_file_is_read_after_those_before(tmp_path, seconds, last):
+    """Files begun in the same second are told apart by numbers that are compared as text. A clock may be set back."""
+    earlier = tmp_path / f"events.out.tfevents.{int(time.time()) + seconds}.zzz.9.9"
+    for name in (earlier.name, "events.out.tfevents.none", "events.out.tfevents.x.y"):
+        (tmp_path / name).touch()
+    start = time.monotonic()
+    logger = EventsLogger(tmp_path)
+    logger.log_metrics({"a": 1.0}, 1)
+    logger.close()
+    assert time.monotonic() - start < 5
+    (new,) = [path.name for path in tmp_path.iterdir() if path.stat().st_size]
+    assert (new > earlier.name) is last
 
 
 @pytest.fixture(scope="module")
