@@ -26,7 +26,7 @@ import qa_lm.answering.answerer
 import qa_lm.reporting.run_report
 import qa_lm.training.train  # noqa: F401
 
-SECONDS = 300
+SECONDS = 1200
 """A script that takes longer is ended."""
 
 

@@ -23,9 +23,6 @@ from tests.prepared_pairs import GPT2, jsonl, path, prepared
 
 __all__ = ["path"]
 
-# The cache
-
-
 # Encoding
 
 

@@ -20,17 +20,6 @@ from tests.report_example import HOSTILE
 from tests.report_pages import Page, in_browser
 from tests.sweep_example import SHARED, failed_job, grid, job
 
-# Statistics
-
-
-# Jobs and knobs
-
-
-# The objective
-
-
-# The conclusion
-
 
 def test_the_conclusion_of_a_planted_sweep(tmp_path):
     findings = find(read_sweep(grid(tmp_path, noise=0.01, seeds=range(1, 7))))
@@ -42,7 +31,8 @@ def test_the_conclusion_of_a_planted_sweep(tmp_path):
     assert said[2].endswith("outside seed noise.")
     assert said[3].endswith("outside seed noise.")
     assert said[4] == "The best is better than each of the 5 other settings by more than seed noise."
-    assert next_steps(findings)[0].words.startswith("Nothing more")
+    (step,) = next_steps(findings)
+    assert step.words.startswith("Nothing more")
 
 
 def test_one_seed_each_settles_nothing_and_says_what_would(tmp_path):
@@ -73,6 +63,7 @@ def test_alike_is_said_of_what_is_alike(tmp_path):
 def test_the_best_at_an_edge_asks_for_a_wider_range(tmp_path):
     findings = find(read_sweep(grid(tmp_path, noise=0.01, mean=lambda kind, rate: 2.0 - 20 * rate)))
     step = next_steps(findings)[-1]
+    assert not any(each.words.startswith("Nothing more") for each in next_steps(findings))
     assert step.words == "The best optimizer.lr is the largest that was tried: the optimum may lie beyond."
     assert "optimizer.lr=0.033 seed=1,2,3" in step.commands[0]
 
@@ -83,9 +74,6 @@ def test_text_with_signs_of_hydras_grammar_is_quoted(tmp_path):
     (line,) = next_steps(find(read_sweep(tmp_path)))[0].commands
     assert "model.layers=2 " in line
     assert """'data.path=a b.jsonl,'"'"'c=d.jsonl'"'"'' seed=2,3,4""" in line
-
-
-# Charts
 
 
 # Pages

@@ -36,11 +36,14 @@ def next_steps(findings: Findings) -> list[Step]:
         return [Step(_nothing(findings), [])]
     if not findings.design.knobs or len(measured) < 2:
         return [_one_setting(findings)]
-    steps = [_more_seeds(findings)] if findings.repeated else [_first_seeds(findings)]
-    if not findings.design.by_overrides and not findings.sweep.arguments:
+    seeds = _more_seeds(findings) if findings.repeated else _first_seeds(findings)
+    edges = (_edge(findings, knob) for knob in range(len(findings.design.knobs)))
+    steps = [step for step in (seeds, *edges) if step]
+    if not steps:
+        return [Step("Nothing more: the best setting is better than each other one by more than seed noise.", [])]
+    if steps[0].commands and not findings.design.by_overrides and not findings.sweep.arguments:
         words = "The command names the swept settings alone: give the others as this sweep did."
-        steps[0] = Step(f"{steps[0].words} {words}" if steps[0].commands else steps[0].words, steps[0].commands)
-    steps += [step for step in (_edge(findings, knob) for knob in range(len(findings.design.knobs))) if step]
+        steps[0] = Step(f"{steps[0].words} {words}", steps[0].commands)
     return steps
 
 
@@ -110,10 +113,11 @@ def _first_seeds(findings: Findings) -> Step:
     return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, FIRST_SEEDS)))
 
 
-def _more_seeds(findings: Findings) -> Step:
+def _more_seeds(findings: Findings) -> Step | None:
+    """None where the best is settled."""
     open_ones = [each for each in findings.against_best if not findings.settled(each)]
     if not open_ones:
-        return Step("Nothing more: the best setting is better than each other one by more than seed noise.", [])
+        return None
     first = open_ones[0]
     groups = [group for group in findings.measured if group.place in (first.best, first.other)]
     have = min(len(group.values) for group in groups)
