@@ -5,11 +5,22 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import psutil
 
 ROOT = Path(__file__).parent.parent
+
+
+class How(TypedDict, total=False):
+    """How a script is started."""
+
+    stdin: str
+    """What is typed; nothing."""
+    environment: Mapping[str, str]
+    """All of it; that of the tests."""
+    limits: Mapping[str, int]
+    """Names and values for `resource.setrlimit`; none."""
 
 
 class StartedScript:
@@ -36,40 +47,19 @@ class Scripts:
         self.server = server
         self.folder = folder
 
-    def __call__(
-        self,
-        name: str,
-        *arguments: str,
-        stdin: str = "",
-        environment: Mapping[str, str] = os.environ,
-        limits: Mapping[str, int] | None = None,
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run a script to its end: script("train.py", "seed=1").
+    def __call__(self, name: str, *arguments: str, **how: Unpack[How]) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end: script("train.py", "seed=1")."""
+        return self.start(name, *arguments, **how).end()
 
-        Args:
-            name: in scripts/.
-            stdin: what is typed.
-            environment: all of it.
-            limits: names and values for `resource.setrlimit`.
-        """
-        return self.start(name, *arguments, stdin=stdin, environment=environment, limits=limits).end()
-
-    def start(
-        self,
-        name: str,
-        *arguments: str,
-        stdin: str = "",
-        environment: Mapping[str, str] = os.environ,
-        limits: Mapping[str, int] | None = None,
-    ) -> StartedScript:
-        """The same without waiting."""
+    def start(self, name: str, *arguments: str, **how: Unpack[How]) -> StartedScript:
+        """Start a script of scripts/, and do not wait for it."""
         request = {
             "script": str(ROOT / "scripts" / name),
             "arguments": arguments,
             "cwd": str(self.folder),
-            "stdin": stdin,
-            "environment": dict(environment),
-            "limits": dict(limits or {}),
+            "stdin": how.get("stdin", ""),
+            "environment": dict(how.get("environment", os.environ)),
+            "limits": dict(how.get("limits", {})),
         }
         return StartedScript(self.server, _ask(self.server, request)["pid"])
 

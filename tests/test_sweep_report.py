@@ -61,9 +61,11 @@ def test_alike_is_said_of_what_is_alike(tmp_path):
 
 
 def test_the_best_at_an_edge_asks_for_a_wider_range(tmp_path):
-    findings = find(read_sweep(grid(tmp_path, noise=0.01, mean=lambda kind, rate: 2.0 - 20 * rate)))
-    step = next_steps(findings)[-1]
-    assert not any(each.words.startswith("Nothing more") for each in next_steps(findings))
+    def mean(kind, rate):
+        return 2.0 - 20 * rate + 0.5 * (kind == "adamw")
+
+    findings = find(read_sweep(grid(tmp_path, noise=0.001, mean=mean)))
+    (step,) = next_steps(findings)  # and not that nothing is left, though all else is settled
     assert step.words == "The best optimizer.lr is the largest that was tried: the optimum may lie beyond."
     assert "optimizer.lr=0.033 seed=1,2,3" in step.commands[0]
 
