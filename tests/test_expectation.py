@@ -5,8 +5,10 @@ import csv
 import pytest
 import torch
 
+from qa_lm.config import TrainConfig
 from qa_lm.training import expectation, precision, recipe
-from qa_lm.training.expectation import expect
+from qa_lm.training.announcement import announce_expectation
+from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.loop import build_loop
 from qa_lm.training.parts import build_parts
 from qa_lm.training.precision import choose_precision
@@ -85,3 +87,16 @@ def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
         chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
         assert chosen == expected
         assert f"{times:.1f} times" in words
+
+
+@pytest.mark.parametrize(
+    ("epochs", "epoch_seconds", "said"),
+    [
+        (12, 116.2, "expected: 1,394 s of training, 12 epochs of 116 s at most; 0.86 GB of memory"),
+        (0.5, 1394.4, "expected: 697 s of training, 0.5 epochs of 1,394 s at most; 0.86 GB of memory"),
+        (1200, 0.0416, "expected: 50 s of training, 1,200 epochs of 0.042 s at most; 0.86 GB of memory"),
+    ],
+)
+def test_what_training_takes_is_said_without_exponents(capsys, epochs, epoch_seconds, said):
+    announce_expectation(TrainConfig(), Expectation(epochs, epoch_seconds, 860_000_000, "no"))
+    assert capsys.readouterr().out == f"compiled: no\n{said}\n"

@@ -100,9 +100,10 @@ class _Chunks:
         self.slices = [slice(start, start + step) for start in range(0, max(1, len(targets)), step)]
         # At least float32, whatever is multiplied: bfloat16 has 3 digits.
         wide = torch.promote_types(dtype, torch.float32)
-        self.narrow, self.wide, self.logs = (
-            torch.empty(step, len(weight), dtype=kind, device=hidden.device) for kind in (dtype, wide, wide)
+        self.narrow, self.logs = (
+            torch.empty(step, len(weight), dtype=kind, device=hidden.device) for kind in (dtype, wide)
         )
+        self.wide = self.narrow if dtype == wide else torch.empty_like(self.logs)
 
     def losses(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Losses, right or not, and log-probabilities (positions, vocabulary) of a chunk.
@@ -115,8 +116,9 @@ class _Chunks:
             logits = torch.mm(self.hidden[chunk], self.weight.mT, out=self.narrow[:count])
         if self.bias is not None:
             logits += self.bias
-        # Converted apart, because argmax and softmax of bfloat16 are four to six times as slow on a CPU as of float32.
-        logits = self.wide[:count].copy_(logits)
+        if self.wide is not self.narrow:
+            # Converted apart: argmax and softmax of bfloat16 are four to six times as slow on a CPU as of float32.
+            logits = self.wide[:count].copy_(logits)
         log_probabilities = torch.log_softmax(logits, -1, out=self.logs[:count])
         right = logits.argmax(-1) == targets
         return -log_probabilities.gather(1, targets[:, None])[:, 0], right, log_probabilities
@@ -125,7 +127,8 @@ class _Chunks:
         """Derivative of the weighted losses by the logits: softmax minus one-hot, times the position's weight."""
         slope = log_probabilities.exp_()
         slope.scatter_add_(1, self.targets[chunk, None], slope.new_full((len(slope), 1), -1))
-        return self.narrow[: len(slope)].copy_(slope.mul_(weights[chunk, None]))
+        slope.mul_(weights[chunk, None])
+        return slope if slope.dtype == self.narrow.dtype else self.narrow[: len(slope)].copy_(slope)
 
 
 class _HeadLoss(torch.autograd.Function):

@@ -5,6 +5,7 @@ from qa_lm.data.batching import PackedRows
 from qa_lm.data.checks import summary
 from qa_lm.errors import harmless
 from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.training.expectation import Expectation
 from qa_lm.training.parts import Parts
 from qa_lm.training.prepare import PreparedData
 
@@ -41,3 +42,17 @@ def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
     )
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
     print(f"training: {optimizer.kind.value}, {schedule}; precision {precision}", flush=True)
+
+
+def announce_expectation(config: TrainConfig, expected: Expectation) -> None:
+    """What training will take, and whether it is compiled."""
+    print(f"compiled: {expected.compilation}")
+    until = "until recall is reached" if config.stop_at_recall is not None else "at most"
+    epochs = f"{_figures(expected.epochs)} epochs of {_figures(expected.epoch_seconds)} s"
+    memory = f"{expected.memory / 1e9:.2f} GB of memory"
+    print(f"expected: {expected.seconds:,.0f} s of training, {epochs} {until}; {memory}", flush=True)
+
+
+def _figures(number: float) -> str:
+    """Whole from 10 on, else two digits."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"

@@ -18,7 +18,7 @@ from qa_lm.data.repeats import answerable
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.training import run_folder
-from qa_lm.training.announcement import announce_data, announce_model
+from qa_lm.training.announcement import announce_data, announce_expectation, announce_model
 from qa_lm.training.assessment import assess
 from qa_lm.training.board_scalars import validation_parts
 from qa_lm.training.environment import describe_environment
@@ -200,13 +200,7 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
     if not config.data.packing or loop.trainer.world_size > 1 or not parts.epochs:
         return None
     found = expect(parts.module, parts.data, precision, device_of(config.trainer), parts.epochs, config.compile)
-    print(f"compiled: {found.compilation}")
-    until = "until recall is reached" if config.stop_at_recall is not None else "at most"
-    epochs = f"{found.epochs:.3g} epochs of {found.epoch_seconds:.2g} s"
-    print(
-        f"expected: {found.seconds:,.0f} s of training, {epochs} {until}; {found.memory / 1e9:.2f} GB of memory",
-        flush=True,
-    )
+    announce_expectation(config, found)
     return found
 
 
