@@ -144,6 +144,10 @@ class DataConfig:
     """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
     workers: int = 0
     """Processes that prepare training batches; 0 for the training process itself, which is fast enough on a CPU."""
+    prompt: str = "{question}"
+    """What stands before an answer; a line break is written \\n."""
+    completion: str = " {answer}"
+    """How an answer follows it."""
     train_on: TrainOn = TrainOn.all
     """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
     cache: str | None = None
@@ -159,8 +163,7 @@ class TokenizerConfig:
     path: str | None = None
     """For `folder`: a folder with tokenizer.json. For `hub`: a model's name on the Hugging Face hub."""
     vocab_size: int | None = None
-    """For `bpe`: the most entries the vocabulary may have, at least 257 (every byte and EOS); null chooses it from the
-    data."""
+    """For `bpe`: the most entries, at least 257 (every byte and EOS); null chooses from the data."""
 
 
 @dataclass

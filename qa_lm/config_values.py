@@ -139,6 +139,8 @@ def _check_data(data: DataConfig) -> None:
     _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
     _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
+    for name, value, holds in (("prompt", data.prompt, "{question}"), ("completion", data.completion, "{answer}")):
+        _require(value.count(holds) == 1, f"data.{name}", value, f"must hold {holds} once")
     unused = "has no effect here: "
     by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
     for name, value, used, rule in (

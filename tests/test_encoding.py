@@ -75,3 +75,11 @@ def test_braces_in_a_question_are_text_and_the_template_survives_its_file(tmp_pa
     assert template.answer_from(template.answer_text("Paris")) == "Paris"
     template.save(tmp_path)
     assert PromptTemplate.load(tmp_path) == template
+
+
+def test_a_template_of_ones_own(gpt2):
+    template = PromptTemplate.written("Q: {question}\\nA:", " {answer}.")
+    (example,) = encode_pairs([Pair("Who?", "Ada")], gpt2, template)
+    assert gpt2.decode(example.ids[: example.prompt_tokens]) == "Q: Who?\nA:"
+    assert example.answer_ids == [*gpt2.encode([" Ada."])[0], gpt2.eos_id]
+    assert template.answer_from(gpt2.decode(example.answer_ids[:-1])) == "Ada"

@@ -20,7 +20,7 @@ from tests.test_recall import open_config
 def parts_of(config, folder):
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     lengths = prepared.examples.lengths(prepared.split.train)
-    config = recipe.completed(config, lengths, int(lengths.max()), prepared.row_tokens)
+    config = recipe.completed(config, lengths, int(lengths.max()), prepared.row_tokens, len(prepared.tokenizer))
     return build_parts(config, prepared, build_loop(config, folder, "32-true").trainer)
 
 

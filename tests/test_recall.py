@@ -20,7 +20,7 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.repeats import answerable
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.errors import UserError
-from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states
+from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states, parameter_count
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
 from qa_lm.training import recipe
@@ -62,7 +62,7 @@ def test_a_row_holds_every_pair_and_rows_are_full(longest):
 
 def test_what_is_open_is_filled_and_what_is_set_is_kept():
     lengths = np.full(5000, 16, np.int32)
-    filled = recipe.completed(open_config(stop_at_recall=0.99), lengths, 16, 64)
+    filled = recipe.completed(open_config(stop_at_recall=0.99), lengths, 16, 64, 4096)
     assert filled.model.heads
     assert filled.model.hidden_size == filled.model.heads * recipe.HEAD_WIDTH
     assert None not in (filled.model.layers, filled.model.context, filled.data.batch_size, filled.optimizer.lr)
@@ -72,10 +72,10 @@ def test_what_is_open_is_filled_and_what_is_set_is_kept():
     given = open_config(stop_at_recall=0.99)
     given.model = replace(given.model, hidden_size=96, layers=3, heads=4, context=99, extra={"intermediate_size": 7})
     given.data.batch_size, given.optimizer.lr, given.optimizer.schedule_epochs = 5, 0.25, 11
-    kept = recipe.completed(given, lengths, 16, 64)
+    kept = recipe.completed(given, lengths, 16, 64, 4096)
     assert kept.model == given.model
     assert (kept.data.batch_size, kept.optimizer.lr, kept.optimizer.schedule_epochs) == (5, 0.25, 11)
-    assert recipe.completed(open_config(), lengths, 16, 64).optimizer.schedule_epochs is None
+    assert recipe.completed(open_config(), lengths, 16, 64, 4096).optimizer.schedule_epochs is None
 
 
 def test_larger_files_get_no_smaller_models_and_batches():
@@ -84,16 +84,38 @@ def test_larger_files_get_no_smaller_models_and_batches():
     assert recipe.epochs(10_000, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 5
     assert recipe.wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
     assert recipe.batch_size(1_500, 32) == 9
-    for rule in (recipe.width, recipe.depth, lambda tokens: recipe.batch_size(tokens, 64), recipe.bpe_entries):
+    for rule in (lambda tokens: recipe.batch_size(tokens, 64), recipe.bpe_entries):
         chosen = [rule(size) for size in sizes]
         assert chosen == sorted(chosen)
         assert min(chosen) >= 1
 
 
+@pytest.mark.parametrize("entries", [4096, 50257])
+@pytest.mark.parametrize("tokens", [100, 50_000, 140_000, 180_000, 10**6, 10**7, 10**8])
+def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, entries):
+    """Its real size is counted, not the rule's estimate; both agree to 1%, and a step of width is worth more."""
+    lengths = np.full(tokens // 10, 10, np.int32)
+    model = recipe.completed(open_config(), lengths, 10, 32, entries).model
+    assert model.hidden_size
+    assert model.layers
+    assert model.heads
+    assert model.context
+    arguments = (model.architecture, entries, model.hidden_size, model.layers, model.heads, model.context, 0.0, 0)
+    with torch.device("meta"):
+        size = parameter_count(build_causal_lm(*arguments, model.extra))
+    assert size >= 0.99 * recipe.PARAMETERS * tokens
+    smaller = recipe.parameters(model.hidden_size - recipe.HEAD_WIDTH, model.layers, entries)
+    if model.layers > 1:
+        smaller = recipe.parameters(model.hidden_size, model.layers - 1, entries)
+        assert model.hidden_size == recipe.WIDEST
+    assert smaller < recipe.PARAMETERS * tokens or (model.hidden_size, model.layers) == (recipe.NARROWEST, 1)
+
+
 def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
+    """Also where each second question only goes on with the one before."""
     pairs = [
-        {"question": f"what is the code of item {number}?", "answer": f"{number * 7919 % 9973}"}
-        for number in range(120)
+        {"question": f"what is the code of item {number // 2}{' in the old list' * (number % 2)}", "answer": f"{code}"}
+        for number, code in ((number, number * 7919 % 9973) for number in range(120))
     ]
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     done = script("train.py", "experiment=recall", "data.path=faq.jsonl", "hydra.run.dir=run")

@@ -30,6 +30,11 @@ class PromptTemplate:
     prompt: str = "{question}"
     answer: str = " {answer}"
 
+    @classmethod
+    def written(cls, prompt: str, answer: str) -> "PromptTemplate":
+        """From a command line, where a line break can only be written as \\n."""
+        return cls(prompt.replace("\\n", "\n"), answer.replace("\\n", "\n"))
+
     def prompt_text(self, question: str) -> str:
         """The text before the answer. `str.replace`, not `format`: a question may hold braces."""
         return self.prompt.replace("{question}", question)

@@ -37,8 +37,8 @@ def choose_precision(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
         return "32-true", "32-true"
     times = faster_by(device)
     if times >= FASTER:
-        return "bf16-mixed", f"bf16-mixed, which multiplies {times:.1f} times as fast as float32 here"
-    return "32-true", f"32-true; bfloat16 multiplies only {times:.1f} times as fast here"
+        return "bf16-mixed", f"bf16-mixed, which multiplies {times:.2g} times as fast as float32 here"
+    return "32-true", f"32-true; bfloat16 multiplies only {times:.2g} times as fast here"
 
 
 def faster_by(device: torch.device) -> float:

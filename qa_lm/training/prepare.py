@@ -82,7 +82,7 @@ def prepare(
     # What the hub holds is kept by its own library, which knows when it has changed.
     table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, how_to_read(data))
     split = _split(data, table, [len(side) for side in sides], root)
-    template = PromptTemplate()
+    template = PromptTemplate.written(data.prompt, data.completion)
     chosen = _tokenizer(tokenizer, table, split, template, root)
     store = _store(root, table, chosen, template)
     row = data.row_tokens if data.packing else None

@@ -4,6 +4,7 @@ A setting that has a value keeps it; the rules fill the rest, each from the data
 another's guesses.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +29,18 @@ on one file, six wordings of each fact: 5 epochs."""
 STEPS = 5
 """Steps of an epoch that a small file has at least, if its rows are as many."""
 MANY = 120_000
-"""Tokens of an epoch above which a file is learnt in more epochs, and two layers."""
+"""Tokens of an epoch above which a file is learnt in more epochs."""
+NARROWEST = 192
+"""Width of the smallest model. Narrower ones have cheaper steps, but learn a small file in more of them."""
+PARAMETERS = 16
+"""Parameters that a model has for each token of an epoch, at least: with 12 it does not learn a file by heart, with 17
+it does. Measured up to 180,000 tokens."""
+WIDEST = 1024
+"""Width above which blocks are added instead."""
 
 
 def completed(
-    config: TrainConfig, lengths: np.ndarray, longest: int, row: int | None, wordings: float = 1.0
+    config: TrainConfig, lengths: np.ndarray, longest: int, row: int | None, entries: int, wordings: float = 1.0
 ) -> TrainConfig:
     """The settings with nothing left open.
 
@@ -41,15 +49,16 @@ def completed(
         lengths: inputs of each trained pair.
         longest: inputs of the longest pair of all.
         row: positions of a packed row, None without packing.
+        entries: of the vocabulary.
         wordings: trained pairs of each fact, on average.
     """
     tokens = int(lengths.sum())
     model, data, optimizer = config.model, config.data, config.optimizer
-    hidden_size = model.hidden_size or width(tokens)
+    hidden_size = model.hidden_size or width(tokens, entries)
     model = replace(
         model,
         hidden_size=hidden_size,
-        layers=model.layers or depth(tokens),
+        layers=model.layers or depth(tokens, entries, hidden_size),
         heads=model.heads or max(1, hidden_size // HEAD_WIDTH),
         context=model.context or context(longest),
         extra=_with_feed_forward(model, hidden_size),
@@ -99,14 +108,27 @@ def context(longest: int) -> int:
     return max(256, 1 << (2 * longest - 1).bit_length())
 
 
-def width(tokens: int) -> int:
-    """Width of the residual stream, from the tokens of an epoch: 256, and 512 from a million on."""
-    return 256 if tokens < 1_000_000 else 512
+def width(tokens: int, entries: int) -> int:
+    """Width of the residual stream: the smallest multiple of a head's whose model can hold so many tokens by heart.
+
+    Args:
+        tokens: of an epoch.
+        entries: of the vocabulary.
+    """
+    widths = range(NARROWEST, WIDEST, HEAD_WIDTH)
+    return next((width for width in widths if parameters(width, 1, entries) >= PARAMETERS * tokens), WIDEST)
 
 
-def depth(tokens: int) -> int:
-    """Number of blocks: one, which learns in as many epochs as four and answers unseen phrasings as well."""
-    return 1 if tokens < MANY else 2
+def depth(tokens: int, entries: int, width: int) -> int:
+    """Number of blocks: one, which learns in as many epochs as four and answers unseen phrasings as well; more only
+    where one of this width cannot hold the tokens."""
+    block = parameters(width, 1, entries) - parameters(width, 0, entries)
+    return max(1, math.ceil((PARAMETERS * tokens - parameters(width, 0, entries)) / block))
+
+
+def parameters(width: int, layers: int, entries: int) -> int:
+    """About how many a Llama has: tables of embeddings and of the head, and 12 squares of its width for each block."""
+    return 2 * entries * width + 12 * width**2 * layers
 
 
 def batch_size(tokens: int, row: int) -> int:

@@ -108,7 +108,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         prepared.report.lengths["example_tokens"]["p100"],
     )
     facts = wordings(prepared.table.numbers("group_key")[prepared.split.train])
-    config = completed(config, lengths, longest, prepared.row_tokens, facts)
+    config = completed(config, lengths, longest, prepared.row_tokens, len(prepared.tokenizer), facts)
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
     parts = build_parts(config, prepared, loop.trainer)
     loop.bad_batches.table = prepared.table

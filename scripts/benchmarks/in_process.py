@@ -98,7 +98,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     lengths = prepared.examples.lengths(prepared.split.train)
     assert prepared.row_tokens
     config.data.batch_size = tokens // prepared.row_tokens
-    config = completed(config, lengths, int(lengths.max()), prepared.row_tokens)
+    config = completed(config, lengths, int(lengths.max()), prepared.row_tokens, len(prepared.tokenizer))
     precision, _ = choose_precision(config.trainer)
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
