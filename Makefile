@@ -4,6 +4,9 @@ TORCH_BACKEND ?= auto
 TORCH := torch==2.13.0
 VENV := .venv
 READY := $(VENV)/.ready
+# Bytecode is made when a module is first imported: most of what is installed never is, and compiling all takes longer
+# than installing it.
+PIP := $(VENV)/bin/python -m pip install --quiet --no-compile
 # The launchers for clusters, in an environment that sees what .venv has: Ray's plugin wants other versions of two packages.
 CLUSTERS := $(VENV)/clusters
 # A process per core, each with one thread: most tests are too small to fill two cores.
@@ -36,7 +39,7 @@ format: $(READY)  ## format the code and mend what lint can mend
 	$(VENV)/bin/ruff check --fix .
 
 lock: $(READY)  ## choose versions anew and write requirements.lock
-	$(VENV)/bin/python -m pip install --quiet uv
+	$(PIP) uv
 	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package torch --output-file requirements.lock --quiet
 
@@ -51,17 +54,17 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	@if [ "$(TORCH_BACKEND)" = auto ] && ! command -v nvidia-smi >/dev/null \
-		&& $(VENV)/bin/python -m pip install --quiet '$(TORCH)+cpu' 2>/dev/null; then :; else \
-		$(VENV)/bin/python -m pip install --quiet uv && \
+		&& $(PIP) '$(TORCH)+cpu' 2>/dev/null; then :; else \
+		$(PIP) uv && \
 		$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --torch-backend=$(TORCH_BACKEND) $(TORCH); fi
-	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(PIP) --no-deps --require-hashes --requirement requirements.lock
+	$(PIP) --no-deps --editable .
 	$(VENV)/bin/python -c 'from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer; load_gpt2_tokenizer()'
 	@touch $(READY)
 
 # logger=wandb and logger=mlflow; what is locked stays as it is.
 $(VENV)/.loggers: $(READY)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[wandb,mlflow]'
+	$(PIP) --editable '.[wandb,mlflow]'
 	@touch $@
 
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'

@@ -13,7 +13,7 @@ CONFIG = {
     "seed": 42,
     "monitor": "val/loss",
     "data": {"path": "faq.jsonl", "split": "question", "split_seed": 7}
-    | {"packing": True, "row_tokens": 64, "batch_size": 16},
+    | {"packing": True, "row_tokens": 64, "batch_size": 16, "prompt": "{question}\n", "completion": " {answer}"},
     "tokenizer": {"kind": "bpe"},
     "model": {"architecture": "llama", "hidden_size": 256, "layers": 1, "context": 256},
     "optimizer": {"kind": "muon", "lr": 0.0045, "schedule": "linear"},

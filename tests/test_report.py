@@ -41,6 +41,7 @@ def test_both_say_the_same(tmp_path):
         "faq.jsonl: 1,358 pairs, 1,050 trained and 308 held out for validation",
         "by question, seed 7; held out: unseen fact 133",
         "2 lines that are no pair",
+        r"{question}\n {answer}",
         "16.4 per pair, 5.6 of them its answer with EOS; tokenizer bpe",
         "llama, 2.9 million parameters, width 256, layers 1, context 256",
         "muon; learning rate 0.0045, linear; 16 rows of 64 tokens a batch",

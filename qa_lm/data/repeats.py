@@ -107,10 +107,10 @@ def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarr
 
 
 def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> float:
-    """Share of a sample of the trained pairs that a model can answer which gives each question one answer.
+    """Share of a sample of the trained pairs that a model is expected to answer which gives each question one answer.
 
-    Where the pairs of one question disagree, that is the answer that most of the trained ones have; of several the one
-    that suits the sample best.
+    Where the pairs of one question disagree, that is the answer that most of the trained ones have; of several it may
+    be any, each as likely.
 
     Args:
         table: all pairs.
@@ -124,12 +124,10 @@ def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> flo
     most: dict[int, int] = {}
     for (question, _), count in counts.items():
         most[question] = max(most.get(question, 0), count)
-    in_sample = Counter(zip(questions[sample].tolist(), answers[sample].tolist(), strict=True))
-    best: dict[int, int] = {}
-    for (question, answer), count in in_sample.items():
-        if counts[question, answer] == most[question]:
-            best[question] = max(best.get(question, 0), count)
-    return sum(best.values()) / max(1, len(sample))
+    leading = Counter(question for (question, _), count in counts.items() if count == most[question])
+    in_sample = zip(questions[sample].tolist(), answers[sample].tolist(), strict=True)
+    expected = sum(1 / leading[each[0]] for each in in_sample if counts[each] == most[each[0]])
+    return expected / max(1, len(sample))
 
 
 def _most_accepted(pairs: list[Pair]) -> int:

@@ -20,6 +20,7 @@ def run_facts(run: RunFiles) -> list[Fact]:
         ("Data", _data(run)),
         ("Split", _split(run)),
         ("Left out", _left_out(run)),
+        ("Written as", _written(run)),
         ("Tokens", _tokens(run)),
         ("Model", _model(run)),
         ("Optimizer", _optimizer(run)),
@@ -78,6 +79,11 @@ def _data(run: RunFiles) -> str:
     if counts.get("test"):
         sides.append(f"{whole(counts['test'])} for the test")
     return f"{source_names(run)}: {counted(counts.get('pairs'), 'pair')}, {listed(sides)}"
+
+
+def _written(run: RunFiles) -> str:
+    data = run.config.get("data") or {}
+    return f"{data.get('prompt', '')}{data.get('completion', '')}".replace("\n", "\\n")
 
 
 def _split(run: RunFiles) -> str:
