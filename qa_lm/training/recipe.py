@@ -23,9 +23,9 @@ LEARNING_RATE = 4.5e-3
 """Of Muon, in steps of about a thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
 EPOCHS = 10
 """Epochs of the schedule, after which recall is expected; files with more tokens than `MANY` get 12."""
-WORDINGS = 0.35
+WORDINGS = 0.25
 """A fact that is trained in several wordings is learnt in fewer epochs: divided by their number to this power. Measured
-on one file, six wordings of each fact: 5 epochs."""
+on one file, six wordings of each fact: 6 epochs."""
 STEPS = 5
 """Steps of an epoch that a small file has at least, if its rows are as many."""
 STEPS_OF_MANY = 50
