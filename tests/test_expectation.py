@@ -86,7 +86,7 @@ def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
         monkeypatch.setattr(precision, "faster_by", lambda device, times=times: times)
         chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
         assert chosen == expected
-        assert f"{times:.1f} times" in words
+        assert f"{times:.2g} times" in words
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,23 @@ def score(model: Path, out: Path, *arguments: str) -> Scored:
     return Scored(value, sorted(pairs, key=lambda pair: pair["doc_id"]))
 
 
-def assert_same_answers(pairs: list[dict[str, Any]], answers: list[EvaluatedPair]) -> None:
+def assert_same_answers(model: Path, pairs: list[dict[str, Any]], answers: list[EvaluatedPair]) -> None:
     """The harness asked the same questions and got the same texts back."""
-    template = PromptTemplate()
-    assert [pair["arguments"]["gen_args_0"]["arg_0"] for pair in pairs] == [answer.question for answer in answers]
+    template = PromptTemplate.load(model)
+    prompts = [template.prompt_text(answer.question) for answer in answers]
+    assert [pair["arguments"]["gen_args_0"]["arg_0"] for pair in pairs] == prompts
     assert [template.answer_from(pair["resps"][0][0]) for pair in pairs] == [answer.generated for answer in answers]
 
 
 @pytest.fixture(scope="module")
 def half_learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """The tutorial's pairs, most of the trained ones learnt."""
-    config = small_config(trainer__max_epochs=40, early_stopping__patience=None, export_weights=Weights.last)
+    config = small_config(
+        data__prompt="Q: {question}\nA:",
+        trainer__max_epochs=40,
+        early_stopping__patience=None,
+        export_weights=Weights.last,
+    )
     return train(config, tmp_path_factory.mktemp("half_learnt"))
 
 
@@ -94,7 +100,7 @@ def test_a_run_scores_as_it_scored_itself(half_learnt_run, tmp_path):
     assert set(ours) == {False, True}
     assert [pair["exact_match"] == 1 for pair in scored.pairs] == ours
     assert scored.exact_match == pytest.approx(exact_match(run.answers))
-    assert_same_answers(scored.pairs, run.answers)
+    assert_same_answers(run.folder / "model", scored.pairs, run.answers)
 
 
 def test_only_the_text_of_eos_in_an_answer_is_scored_otherwise(learnt_run, tmp_path):
@@ -112,7 +118,8 @@ def test_only_the_text_of_eos_in_an_answer_is_scored_otherwise(learnt_run, tmp_p
     ]
     assert differing == [f"{EOS_TOKEN} does."]  # the harness cuts there: it looks for the text, not for the id
     kept = [number for number, answer in enumerate(answers) if EOS_TOKEN not in answer.generated]
-    assert_same_answers([scored.pairs[number] for number in kept], [answers[number] for number in kept])
+    model = learnt_run.folder / "model"
+    assert_same_answers(model, [scored.pairs[number] for number in kept], [answers[number] for number in kept])
 
 
 def test_the_harness_gives_the_model_our_prompt_ids(learnt_run):
