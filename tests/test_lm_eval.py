@@ -69,6 +69,7 @@ def half_learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """The tutorial's pairs, most of the trained ones learnt."""
     config = small_config(
         data__prompt="Q: {question}\nA:",
+        evaluation__max_new_tokens=64,
         trainer__max_epochs=40,
         early_stopping__patience=None,
         export_weights=Weights.last,
@@ -84,6 +85,7 @@ def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
         data__path=[str(TASK / "pairs.jsonl")],
         data__split=SplitKind.shuffle,
         data__shuffle=True,
+        evaluation__max_new_tokens=64,
         tokenizer__vocab_size=400,
         optimizer__lr=2e-3,
         trainer__max_epochs=80,
