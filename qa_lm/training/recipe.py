@@ -20,7 +20,7 @@ HEAD_WIDTH = 64
 FEED_FORWARD = 8 / 3
 """Width of the feed-forward layer, as a multiple of the model's: wider learns in fewer epochs, but not in less time."""
 LEARNING_RATE = 4.5e-3
-"""Of Muon, in steps of about a thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
+"""Of Muon, in steps of one to four thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
 EPOCHS = 10
 """Epochs of the schedule, after which recall is expected; files with more tokens than `MANY` get 12."""
 WORDINGS = 0.25
