@@ -1,9 +1,9 @@
 """LitGPT's training, run in an environment of its own: `LITGPT_PYTHON scripts/benchmarks/litgpt_training.py SETTINGS`.
 
 SETTINGS is the JSON object of trainers.py. LitGPT cannot share TRL's environment: the two want different versions of
-huggingface-hub. Its pre-training recipe, by its own parts: the model compiled, bf16-mixed by Fabric, the examples one
-after another cut into rows of `row` tokens (8 a step; examples see each other), its own cross-entropy, unchunked as
-there, AdamW, here fused, which is faster on a CPU too. Prints one line of JSON.
+huggingface-hub. Its pre-training recipe, by its own parts: the model compiled, bf16-mixed by Fabric where the side is
+named -bf16, the examples one after another cut into rows of `row` tokens (8 a step; examples see each other), its own
+cross-entropy, unchunked as there, AdamW, here fused, which is faster on a CPU too. Prints one line of JSON.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ def main(settings: dict[str, Any]) -> None:
     from litgpt.utils import chunked_cross_entropy
 
     tokens, vocab_size = token_stream(settings)
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
+    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if "bf16" in settings["side"] else "32-true")
     fabric.seed_everything(0)
     model = GPT(Config(**config_of(settings["model"], vocab_size)))
     model.lm_head.weight = model.transformer.wte.weight

@@ -1,4 +1,8 @@
-"""Like for like: the same Llama, GPT-2's tokenizer, the same pairs; tokens a second and peak memory of every side."""
+"""Like for like: the same Llama, GPT-2's tokenizer, the same pairs; tokens a second and peak memory of every side.
+
+The peers train in bfloat16 where the machine multiplies it faster than float32, as ours do: elsewhere it would slow
+them.
+"""
 
 import json
 import sys
@@ -17,7 +21,6 @@ MODEL = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-SIDES = ("loop", "trainer", "trl", "trl-bf16", "trl-bf16-packing", "trl-bf16-packing-compile")
 OUR_TOKENS = 2048
 """Positions of our steps, as many as those of TRL's 8 rows of 256."""
 STEPS = {"loop": 40}
@@ -45,10 +48,11 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 name = Path(path).name.split(".")[0]
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
                 sides.setdefault(f"{name}: ours", []).append(found)
-                for side in (*SIDES, *(["litgpt"] if litgpt else [])):
+                for side in peers(litgpt is not None):
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
-                    who, script = (litgpt, "litgpt_training.py") if side == "litgpt" else (python, "trainers.py")
+                    is_litgpt = side.startswith("litgpt")
+                    who, script = (litgpt, "litgpt_training.py") if is_litgpt else (python, "trainers.py")
                     found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
                     sides.setdefault(f"{name}: {side}", []).append(found)
     return sides
@@ -60,6 +64,20 @@ def print_table(sides: Runs) -> None:
         for run in runs:
             run["peak_mib"] = run["peak_memory"] / 2**20
     print_medians(sides, {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"})
+
+
+def peers(litgpt: bool) -> list[str]:
+    """The sides beside ours, in order; a name says what is switched on."""
+    bf16 = precision_suffix()
+    names = ["loop", f"trainer{bf16}", "trl", f"trl{bf16}", f"trl{bf16}-packing", f"trl{bf16}-packing-compile"]
+    return [*dict.fromkeys(names), *([f"litgpt{bf16}"] if litgpt else [])]
+
+
+def precision_suffix() -> str:
+    """`-bf16` where that is what trains fastest on this machine."""
+    from qa_lm.training.precision import choose_precision
+
+    return "-bf16" if choose_precision({})[0] == "bf16-mixed" else ""
 
 
 def row_for(pairs: Path, work: Path, row: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, print_medians
-from benchmarks.peers import MODEL, row_for
+from benchmarks.peers import MODEL, precision_suffix, row_for
 
 TRIAL_EPOCHS = 3
 RECALL = 0.99
@@ -80,7 +80,7 @@ def _ours(pairs: Path, few: Path, folder: Path) -> dict[str, Any]:
 
 def _trl(pairs: Path, work: Path, python: str, limit: float, tried: list[tuple[str, float, int]]) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "side": "trl-bf16-packing-compile",
+        "side": f"trl{precision_suffix()}-packing-compile",
         "pairs": str(pairs),
         "tokenizer": str(gpt2_folder(work)),
     }

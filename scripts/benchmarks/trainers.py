@@ -6,11 +6,11 @@ qa_lm; prints one line of JSON.
 
 The sides, each with the best settings known for it on a CPU:
 loop      the tutorial's: one pair a step, float32, AdamW
-trainer   transformers' Trainer: 32 pairs a step, padded to the longest, pairs of like length together, bf16
-trl       TRL's SFTTrainer as it comes but for the number of pairs (32)
-trl-bf16, trl-bf16-packing, trl-bf16-packing-compile
-          with bf16; with rows of `row` tokens too (8 a step); with torch.compile too
-All train question and answer with fused AdamW where the Trainer has it, without checkpoints, logs or evaluation.
+trainer   transformers' Trainer: 32 pairs a step, padded to the longest, pairs of like length together
+trl       TRL's SFTTrainer as it comes but for the number of pairs (32) and float32
+A name that goes on with -bf16 trains in it; with -packing, in rows of `row` tokens (8 a step); with -compile, by
+torch.compile. All train question and answer with fused AdamW where the Trainer has it, without checkpoints, logs or
+evaluation.
 """
 
 import importlib.metadata
@@ -141,7 +141,7 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **named: Any) -> Any:
             if "recall" in settings:
-                found = recall(model, examples, tokenizer.eos_token_id)
+                found = recall(model, examples, tokenizer.eos_token_id, "bf16" in settings["side"])
                 watch.history.append({"seconds": watch.seconds, "recall": found, "loss": watch.epoch_loss()})
                 print(watch.history[-1], file=sys.stderr, flush=True)
                 if found >= settings["recall"] or watch.seconds > settings["seconds"]:
@@ -164,7 +164,7 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
         "dataloader_pin_memory": False,
         **length,
     }
-    make = plain_trainer if settings["side"] == "trainer" else trl_trainer
+    make = plain_trainer if settings["side"].startswith("trainer") else trl_trainer
     optimizer = muon_and_adamw(model, common["learning_rate"]) if settings.get("optimizer") == "muon" else None
     trainer = make(model, tokenizer, data, common, settings, (optimizer, None))
     trainer.add_callback(Watching())
@@ -214,7 +214,7 @@ def plain_trainer(
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     data = data.map(lambda row: {"labels": row["input_ids"], "length": len(row["input_ids"])})
-    arguments = TrainingArguments(bf16=True, train_sampling_strategy="group_by_length", **common)
+    arguments = TrainingArguments(bf16="bf16" in settings["side"], train_sampling_strategy="group_by_length", **common)
     return Trainer(
         model=model,
         args=arguments,
@@ -247,13 +247,13 @@ def trl_trainer(
     )
 
 
-def recall(model: Any, examples: list[tuple[list[int], int]], pad: int) -> float:
+def recall(model: Any, examples: list[tuple[list[int], int]], pad: int, bf16: bool) -> float:
     """Share of the pairs whose answer and EOS are all argmax under teacher forcing, which is to say greedily right."""
     import torch
 
     model.eval()
     right, order = 0, sorted(range(len(examples)), key=lambda number: len(examples[number][0]))
-    with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16):
+    with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for begin in range(0, len(order), 64):
             batch = [examples[number] for number in order[begin : begin + 64]]
             longest = max(len(ids) for ids, _ in batch)
