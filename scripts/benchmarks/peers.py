@@ -39,6 +39,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
         row: tokens of TRL's and LitGPT's packed rows; raised where a pair is longer.
     """
     sides: Runs = {}
+    beside = peers(litgpt is not None)  # once: a measurement that came out otherwise would name other sides
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for number in range(rounds):
@@ -48,7 +49,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 name = Path(path).name.split(".")[0]
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
                 sides.setdefault(f"{name}: ours", []).append(found)
-                for side in peers(litgpt is not None):
+                for side in beside:
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
                     is_litgpt = side.startswith("litgpt")
