@@ -75,7 +75,9 @@ def test_chunks_change_nothing(batch, monkeypatch):
         return sums, torch.autograd.grad(sums.loss, list(model.parameters()))
 
     whole, whole_gradients = loss_and_gradients()
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 7 * 50257)
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", 7 * 50257 * 4)
+    monkeypatch.setattr(loss_module, "BLOCK_LOGITS", 3 * 50257)
+    monkeypatch.setattr(loss_module, "GRADIENT_ROWS", 1000)
     chunked, chunked_gradients = loss_and_gradients()
     torch.testing.assert_close(chunked.loss, whole.loss)
     assert chunked.exact == whole.exact

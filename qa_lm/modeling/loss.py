@@ -1,7 +1,7 @@
 """Cross-entropy at the trained positions, and exact match from the same forward pass.
 
 - The head runs only where a target is trained, in chunks: logits that carry no loss are never made, and no more than
-  `CHUNK_LOGITS` of them exist at once, however large the batch and the vocabulary.
+  `CHUNK_BYTES` of them exist at once, however large the batch and the vocabulary; in float32 only blocks of a chunk.
 - With gradients wanted, a chunk's gradients are made together with its losses, while its logits are at hand: nothing
   is kept for the backward pass but the sum of the gradients, and nothing is computed twice. (The same idea: Liger
   Kernel's fused linear cross-entropy, arXiv:2410.10989.)
@@ -9,6 +9,7 @@
   argmax: as long as all tokens so far are right, the two see the same prefix. So exact match costs no generation.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +18,12 @@ from torch.autograd.function import once_differentiable
 
 from qa_lm.batch import UNTRAINED, Batch
 
-CHUNK_LOGITS = 1 << 24
-"""Most logits at once, 64 MB of float32; measured: LOG.md, "The head and its loss"."""
+CHUNK_BYTES = 1 << 26
+"""Most memory for logits at once, in the dtype of multiplication."""
+BLOCK_LOGITS = 1 << 20
+"""Logits that a CPU works on in float32 at once: few enough to stay in its cache."""
+GRADIENT_ROWS = 4096
+"""Rows of the weight's gradient that a CPU makes at once. All three are measured: LOG.md, "The head and its loss"."""
 
 
 class LossSums(NamedTuple):
@@ -68,13 +73,11 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
 def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the losses, each loss, and whether the argmax is right, at each of (positions,)."""
     dtype = _multiplication_dtype(hidden)
-    weight, bias = head.weight, head.bias
     if torch.is_grad_enabled():
-        total, losses, right = _HeadLoss.apply(hidden, weight, bias, targets, weights, dtype)
+        total, losses, right = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dtype)
         return total, losses, right
-    chunks = _Chunks(hidden, weight, bias, targets, dtype)
-    pieces = [chunks.losses(chunk)[:2] for chunk in chunks.slices]
-    losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+    with torch.autocast(hidden.device.type, enabled=False):
+        losses, right = _Chunks(hidden, head.weight, head.bias, targets, dtype).losses()
     return (losses * weights).sum(), losses, right
 
 
@@ -87,7 +90,7 @@ def _multiplication_dtype(hidden: Tensor) -> torch.dtype:
 class _Chunks:
     """The head's operands in the dtype of multiplication, cut along the positions.
 
-    Every chunk is worked on in the same few blocks of memory: fresh ones cost a page fault for every 4 KiB, which for a
+    Every chunk and block is worked on in the same memory: fresh memory costs a page fault for every 4 KiB, which for a
     large vocabulary takes as long as the products.
     """
 
@@ -96,39 +99,67 @@ class _Chunks:
     ) -> None:
         self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
         self.bias = None if bias is None else bias.to(dtype)
-        step = max(1, min(len(targets), CHUNK_LOGITS // len(weight)))
-        self.slices = [slice(start, start + step) for start in range(0, max(1, len(targets)), step)]
+        positions, vocabulary, on_cpu = len(targets), len(weight), hidden.device.type == "cpu"
+        number = math.ceil(max(1, positions) * vocabulary * dtype.itemsize / CHUNK_BYTES)
+        step = max(1, math.ceil(positions / number))
+        self.slices = [slice(start, start + step) for start in range(0, max(1, positions), step)]
+        self.rows = min(step, max(1, BLOCK_LOGITS // vocabulary)) if on_cpu else step
+        self.gradient_rows = min(GRADIENT_ROWS, vocabulary) if on_cpu else vocabulary
         # At least float32, whatever is multiplied: bfloat16 has 3 digits.
         wide = torch.promote_types(dtype, torch.float32)
-        self.narrow, self.logs = (
-            torch.empty(step, len(weight), dtype=kind, device=hidden.device) for kind in (dtype, wide)
-        )
-        self.wide = self.narrow if dtype == wide else torch.empty_like(self.logs)
+        self.logits = weight.new_empty(step, vocabulary, dtype=dtype)
+        self.block, self.probabilities = (weight.new_empty(self.rows, vocabulary, dtype=wide) for _ in range(2))
+        self.piece = weight.new_empty(self.gradient_rows, weight.shape[1], dtype=dtype)
 
-    def losses(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, right or not, and log-probabilities (positions, vocabulary) of a chunk.
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Losses, and right or not, of all positions."""
+        pieces = [self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices]
+        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+        return losses, right
 
-        The log-probabilities hold until the next call.
+    def chunk_logits(self, chunk: slice) -> Tensor:
+        """(positions, vocabulary) of a chunk; they hold until the next call."""
+        hidden = self.hidden[chunk]
+        logits = torch.mm(hidden, self.weight.mT, out=self.logits[: len(hidden)])
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def chunk_losses(self, chunk: slice, logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Losses, and right or not, of a chunk.
+
+        With weights, its logits become the derivative of the weighted losses by them: softmax minus one-hot, times the
+        position's weight. Without, they are undefined afterwards.
         """
-        targets = self.targets[chunk]
-        count = len(targets)
-        with torch.autocast(self.hidden.device.type, enabled=False):
-            logits = torch.mm(self.hidden[chunk], self.weight.mT, out=self.narrow[:count])
-        if self.bias is not None:
-            logits += self.bias
-        if self.wide is not self.narrow:
-            # Converted apart: argmax and softmax of bfloat16 are four to six times as slow on a CPU as of float32.
-            logits = self.wide[:count].copy_(logits)
-        log_probabilities = torch.log_softmax(logits, -1, out=self.logs[:count])
-        right = logits.argmax(-1) == targets
-        return -log_probabilities.gather(1, targets[:, None])[:, 0], right, log_probabilities
+        parts = [each.split(self.rows) for each in (self.targets[chunk], logits)]
+        weight_parts = [None] * len(parts[0]) if weights is None else weights[chunk].split(self.rows)
+        pieces = [self._block_losses(*each) for each in zip(*parts, weight_parts, strict=True)]
+        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+        return losses, right
 
-    def slope(self, chunk: slice, log_probabilities: Tensor, weights: Tensor) -> Tensor:
-        """Derivative of the weighted losses by the logits: softmax minus one-hot, times the position's weight."""
-        slope = log_probabilities.exp_()
-        slope.scatter_add_(1, self.targets[chunk, None], slope.new_full((len(slope), 1), -1))
-        slope.mul_(weights[chunk, None])
-        return slope if slope.dtype == self.narrow.dtype else self.narrow[: len(slope)].copy_(slope)
+    def _block_losses(self, targets: Tensor, narrow: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        places, count = targets[:, None], len(targets)
+        logits = narrow if narrow.dtype == self.block.dtype else self.block[:count].copy_(narrow)
+        probabilities = torch.softmax(logits, -1, out=self.probabilities[:count])
+        at_target = logits.gather(1, places)[:, 0]
+        others = logits.scatter_(1, places, -torch.inf).amax(-1)
+        right = at_target > others
+        # Of equal logits, as argmax does, the first counts; argmax itself takes as long as the softmax on a CPU.
+        tied = at_target == others
+        right[tied] = targets[tied] < logits[tied].argmax(-1)
+        # The largest probability cannot be rounded to zero, as the target's can.
+        log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
+        if weights is not None:
+            probabilities.scatter_add_(1, places, probabilities.new_full((count, 1), -1))
+            narrow.copy_(probabilities.mul_(weights[:, None]))
+        return log_sum - at_target, right
+
+    def put_weight_gradient(self, chunk: slice, slope: Tensor, gradient: Tensor) -> None:
+        """Write the first chunk's part of the weight's gradient, add that of the others."""
+        for part, columns in zip(gradient.split(self.gradient_rows), slope.split(self.gradient_rows, 1), strict=True):
+            product = torch.mm(columns.mT, self.hidden[chunk], out=self.piece[: len(part)])
+            if chunk.start == 0:
+                part.copy_(product)
+            else:
+                part += product
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -144,24 +175,22 @@ class _HeadLoss(torch.autograd.Function):
         weights: Tensor,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        chunks = _Chunks(hidden, weight, bias, targets, dtype)
-        losses, right, hidden_gradients = [], [], []
-        weight_gradient = torch.zeros_like(weight)
-        bias_gradient = None if bias is None else torch.zeros_like(bias)
-        for chunk in chunks.slices:
-            chunk_losses, chunk_right, log_probabilities = chunks.losses(chunk)
-            losses.append(chunk_losses)
-            right.append(chunk_right)
-            slope = chunks.slope(chunk, log_probabilities, weights)  # (positions, vocabulary)
-            with torch.autocast(hidden.device.type, enabled=False):
-                hidden_gradients.append(slope @ chunks.weight)
-                weight_gradient += slope.mT @ chunks.hidden[chunk]
-            if bias_gradient is not None:
-                bias_gradient += slope.sum(0)
-        all_losses, all_right = torch.cat(losses), torch.cat(right)
-        ctx.save_for_backward(torch.cat(hidden_gradients).to(hidden.dtype), weight_gradient, bias_gradient)
-        ctx.mark_non_differentiable(all_losses, all_right)
-        return (all_losses * weights).sum(), all_losses, all_right
+        with torch.autocast(hidden.device.type, enabled=False):
+            chunks = _Chunks(hidden, weight, bias, targets, dtype)
+            pieces, hidden_gradient = [], torch.empty_like(chunks.hidden)
+            weight_gradient = torch.empty_like(weight)
+            bias_gradient = None if bias is None else torch.zeros_like(bias)
+            for chunk in chunks.slices:
+                slope = chunks.chunk_logits(chunk)
+                pieces.append(chunks.chunk_losses(chunk, slope, weights))
+                torch.mm(slope, chunks.weight, out=hidden_gradient[chunk])
+                chunks.put_weight_gradient(chunk, slope, weight_gradient)
+                if bias_gradient is not None:
+                    bias_gradient += slope.sum(0)
+        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+        ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient, bias_gradient)
+        ctx.mark_non_differentiable(losses, right)
+        return (losses * weights).sum(), losses, right
 
     @staticmethod
     @once_differentiable

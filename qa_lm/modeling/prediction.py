@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qa_lm.modeling.loss import CHUNK_LOGITS
+CHUNK_LOGITS = 1 << 24
+"""Most logits at once, 64 MB of float32."""
 
 
 class Predicted(NamedTuple):

@@ -21,6 +21,7 @@ from qa_lm.config import (
     TokenizerConfig,
     TrainConfig,
 )
+from qa_lm.modeling.clipping import clip
 from qa_lm.training.expectation import autocast, expect, first_batches
 from qa_lm.training.loop import build_loop, quiet_lightning
 from qa_lm.training.parts import Parts, build_parts
@@ -43,9 +44,9 @@ class TimedSteps(Callback):
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(np.diff(self.ends[1:]))
+    def seconds(self) -> list[float]:
+        """Of each step but the first two."""
+        return [float(each) for each in np.diff(self.ends[1:])]
 
 
 @dataclass
@@ -64,14 +65,16 @@ class Built:
         """The LightningModule."""
         return self.parts.module
 
-    def fit(self, steps: int, timed: TimedSteps) -> None:
-        """Steps by Lightning, with the callbacks of a real run."""
+    def fit(self, steps: int) -> list[float]:
+        """Steps by Lightning, with the callbacks of a real run: seconds of each but the first two."""
+        timed = TimedSteps()
         self.config.trainer |= {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
         with tempfile.TemporaryDirectory() as folder:
             loop = build_loop(self.config, Path(folder), self.precision)
             callbacks: list[Callback] = loop.trainer.callbacks  # type: ignore[attr-defined]
             callbacks.append(timed)
             loop.trainer.fit(self.module, datamodule=self.parts.data)
+        return timed.seconds()
 
 
 def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Built:
@@ -107,8 +110,8 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     return Built(config, parts, precision, device, expectation.compilation, lengths)
 
 
-def plain_steps(built: Built, steps: int) -> tuple[float, float]:
-    """Steps without Lightning: median seconds, and mean real tokens of a step."""
+def plain_steps(built: Built, steps: int) -> tuple[list[float], float]:
+    """The same work without Lightning: seconds of each step but the first two, and mean real tokens of a step."""
     module, seconds = built.module, []
     batches = first_batches(built.parts.data, built.device, 8)
     optimizer = module.make_optimizer(module.model)
@@ -119,9 +122,10 @@ def plain_steps(built: Built, steps: int) -> tuple[float, float]:
         with autocast(batch, built.precision):
             sums = module(batch)
         (sums.loss / sums.weight).backward()
+        clip(module.parameters(), None, None)
         optimizer.step()
         optimizer.zero_grad()
         if built.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:]), statistics.mean(batch.tokens for batch in batches)
+    return seconds[2:], statistics.mean(batch.tokens for batch in batches)

@@ -1,0 +1,92 @@
+"""The head's loss beside plain cross-entropy and argmax, in float64 and where numbers are extreme or equal."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qa_lm.modeling import loss as loss_module
+from qa_lm.modeling.loss import _head_loss
+
+POSITIONS, WIDTH, ENTRIES = 23, 8, 50
+
+
+@pytest.fixture(params=["at once", "in pieces"])
+def pieces(request, monkeypatch):
+    if request.param == "in pieces":
+        monkeypatch.setattr(loss_module, "CHUNK_BYTES", 10 * ENTRIES * 8)
+        monkeypatch.setattr(loss_module, "BLOCK_LOGITS", 3 * ENTRIES)
+        monkeypatch.setattr(loss_module, "GRADIENT_ROWS", 7)
+
+
+def head_of(logits):
+    """A head that gives these logits for the rows of the unit matrix."""
+    head = nn.Linear(*logits.shape, bias=False, dtype=logits.dtype)
+    head.weight.data = logits.T.clone()
+    return head
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_losses_gradients_and_exactness_are_those_of_cross_entropy(pieces, bias):
+    torch.manual_seed(0)
+    head = nn.Linear(WIDTH, ENTRIES, bias=bias, dtype=torch.float64)
+    hidden = torch.randn(POSITIONS, WIDTH, dtype=torch.float64, requires_grad=True)
+    logits = head(hidden)
+    targets = torch.randint(ENTRIES, (POSITIONS,))
+    targets[::2] = logits.argmax(-1)[::2]
+    weights = torch.rand(POSITIONS, dtype=torch.float64)
+    expected = F.cross_entropy(logits, targets, reduction="none")
+    wanted = torch.autograd.grad((expected * weights).sum() * 3, [hidden, *head.parameters()])
+    total, losses, right = _head_loss(hidden, head, targets, weights)
+    found = torch.autograd.grad(total * 3, [hidden, *head.parameters()])
+    exact = {"atol": 1e-12, "rtol": 1e-12}
+    torch.testing.assert_close(losses, expected.detach(), **exact)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, **exact)
+    assert torch.equal(right, logits.argmax(-1) == targets)
+    with torch.no_grad():
+        plain = _head_loss(hidden, head, targets, weights)
+    torch.testing.assert_close(plain[0], total.detach(), **exact)
+    assert torch.equal(plain[1], losses)
+    assert torch.equal(plain[2], right)
+
+
+def test_of_equal_logits_the_first_is_the_answer_as_in_greedy_decoding(pieces):
+    """bfloat16 makes equal logits often."""
+    torch.manual_seed(0)
+    logits = torch.randint(4, (POSITIONS, ENTRIES)).float()
+    targets = torch.randint(ENTRIES, (POSITIONS,))
+    best = [row.nonzero()[:, 0] for row in logits == logits.amax(-1, keepdim=True)]
+    targets[:8] = torch.stack([places[0] for places in best[:8]])
+    targets[8:16] = torch.stack([places[-1] for places in best[8:16]])
+    assert all(len(places) > 1 for places in best)
+    _, _, right = _head_loss(torch.eye(POSITIONS), head_of(logits), targets, torch.ones(POSITIONS))
+    assert torch.equal(right, logits.argmax(-1) == targets)
+    assert right[:8].all()
+    assert not right[8:16].any()
+
+
+def test_a_target_of_no_probability_and_a_certain_one_have_their_loss(pieces):
+    logits = torch.zeros(2, ENTRIES)
+    logits[:, 3] = 1000.0
+    _, losses, right = _head_loss(torch.eye(2), head_of(logits), torch.tensor([5, 3]), torch.ones(2))
+    assert losses.tolist() == [1000.0, 0.0]
+    assert right.tolist() == [False, True]
+
+
+def test_products_of_bfloat16_are_added_up_in_float32(pieces):
+    torch.manual_seed(0)
+    head = nn.Linear(64, ENTRIES, bias=False)
+    hidden = torch.randn(200, 64, requires_grad=True)
+    targets = torch.randint(ENTRIES, (200,))
+    expected = F.cross_entropy(head(hidden), targets, reduction="sum")
+    wanted = torch.autograd.grad(expected, [hidden, head.weight])
+    with torch.autocast("cpu", torch.bfloat16):
+        total, losses, _ = _head_loss(hidden, head, targets, torch.ones(200))
+    found = torch.autograd.grad(total, [hidden, head.weight])
+    assert losses.dtype == torch.float32
+    # 2 ** -9 is the rounding of one number; a sum kept in bfloat16 would lose more.
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 2**-8 * theirs.norm()
+    torch.testing.assert_close(total, expected, atol=0, rtol=1e-3)
