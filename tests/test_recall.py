@@ -82,7 +82,8 @@ def test_larger_files_get_no_smaller_models_and_batches():
     sizes = [10**power for power in range(3, 9)]
     assert recipe.epochs(10_000) == 10
     assert recipe.epochs(10_000, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
-    assert [recipe.bpe_entries(characters) for characters in (480_000, 770_000)] == [4096, 8192]
+    measured = (220_000, 480_000, 770_000, 1_550_000, 3_040_000)
+    assert [recipe.bpe_entries(characters) for characters in measured] == [4096, 4096, 8192, 16384, 16384]
     assert recipe.wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
     assert [recipe.batch_size(tokens, 32) for tokens in (1_500, 15_000, 50_000, 220_000)] == [9, 32, 32, 128]
     for rule in (lambda tokens: recipe.batch_size(tokens, 64), recipe.bpe_entries):

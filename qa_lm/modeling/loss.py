@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 26
 BLOCK_LOGITS = 1 << 20
 """Logits that a CPU works on in float32 at once: few enough to stay in its cache."""
 GRADIENT_ROWS = 4096
-"""Rows of the weight's gradient that a CPU makes at once. All three are measured: LOG.md, "The head and its loss"."""
+"""Rows of the weight's gradient that a CPU makes at once. The three were measured: LOG.md, "the head and its loss"."""
 
 
 class LossSums(NamedTuple):

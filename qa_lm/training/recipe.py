@@ -15,8 +15,10 @@ from qa_lm.data.packing import fill, plan_rows
 
 FULL = 0.97
 """Rows must be so full."""
-MUCH_TEXT = 700_000
-"""Characters of the trained pairs from which on a BPE has 8,192 entries instead of 4,096."""
+CHARACTERS_PER_ENTRY = 85
+"""Characters of the trained pairs for each entry of a BPE, before that is rounded down to a power of two."""
+FEWEST_ENTRIES, MOST_ENTRIES = 4096, 16384
+"""Of a BPE. With 32,768 an epoch of 3 million characters is shorter still, but it takes more of them."""
 HEAD_WIDTH = 64
 """Width of an attention head."""
 FEED_FORWARD = 8 / 3
@@ -38,7 +40,7 @@ NARROWEST = 192
 """Width of the smallest model. Narrower ones have cheaper steps, but learn a small file in more of them."""
 PARAMETERS = 16
 """Parameters that a model has for each token of an epoch, at least. One file is not learnt by heart with 12 and is with
-19, another is with 13. Measured up to 400,000 tokens."""
+19, another is with 13. Measured up to 840,000 tokens."""
 WIDEST = 1024
 """Width above which blocks are added instead."""
 
@@ -86,16 +88,16 @@ def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
 
 
 def bpe_entries(characters: int) -> int:
-    """Entries of a BPE: 4,096, and 8,192 for much text.
+    """Entries of a BPE: a power of two that doubles with the text.
 
     More of them make fewer tokens of the same text, and their tables hold part of what is learnt without being
-    multiplied, so that the block may be narrower; but the head grows, and 16,384 never pay, measured up to 3 million
-    characters.
+    multiplied, so that the block may be narrower; but the head grows.
 
     Args:
         characters: of the trained pairs.
     """
-    return 4096 if characters < MUCH_TEXT else 8192
+    wanted = max(1, characters // CHARACTERS_PER_ENTRY)
+    return min(max(1 << (wanted.bit_length() - 1), FEWEST_ENTRIES), MOST_ENTRIES)
 
 
 def row_tokens(lengths: np.ndarray) -> int:
