@@ -21,7 +21,7 @@ def pieces(request, monkeypatch):
 
 def head_of(logits):
     """A head that gives these logits for the rows of the unit matrix."""
-    head = nn.Linear(*logits.shape, bias=False, dtype=logits.dtype)
+    head = nn.Linear(logits.shape[0], logits.shape[1], bias=False, dtype=logits.dtype)
     head.weight.data = logits.T.clone()
     return head
 
@@ -39,14 +39,12 @@ def test_losses_gradients_and_exactness_are_those_of_cross_entropy(pieces, bias)
     wanted = torch.autograd.grad((expected * weights).sum() * 3, [hidden, *head.parameters()])
     total, losses, right = _head_loss(hidden, head, targets, weights)
     found = torch.autograd.grad(total * 3, [hidden, *head.parameters()])
-    exact = {"atol": 1e-12, "rtol": 1e-12}
-    torch.testing.assert_close(losses, expected.detach(), **exact)
-    for ours, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, **exact)
+    for ours, theirs in zip([losses, *found], [expected.detach(), *wanted], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
     assert torch.equal(right, logits.argmax(-1) == targets)
     with torch.no_grad():
         plain = _head_loss(hidden, head, targets, weights)
-    torch.testing.assert_close(plain[0], total.detach(), **exact)
+    torch.testing.assert_close(plain[0], total.detach(), atol=1e-12, rtol=1e-12)
     assert torch.equal(plain[1], losses)
     assert torch.equal(plain[2], right)
 

@@ -138,6 +138,9 @@ def _keep_previous(last: Path) -> None:
             raise
         except OSError:  # no hard links: for a moment only this name is there
             os.replace(last, last.with_name(PREVIOUS))
+        finally:
+            # After a kill right here both names may be one file, and to rename one to the other then does nothing.
+            beside.unlink(missing_ok=True)
 
 
 class Sound(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qa_lm.errors import UserError
-from qa_lm.training.checkpoints import DirectCheckpointIO, newest_sound
+from qa_lm.training.checkpoints import LAST, PREVIOUS, DirectCheckpointIO, newest_sound
 from qa_lm.training.comparison import first_difference
 from qa_lm.training.loop import restore_best
 from qa_lm.training.manifest import is_sound, read_manifest
@@ -126,6 +126,17 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
     before = {path.name for path in run.rglob("*")}
     clear_leftovers(run)
     assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, ".model.abcd"]}
+
+
+def test_a_write_after_one_that_was_killed_between_its_renames_leaves_nothing_behind(tmp_path):
+    """Killed there, `last.ckpt` and `previous.ckpt` are one file."""
+    files = DirectCheckpointIO(False)
+    last, previous = tmp_path / LAST, tmp_path / PREVIOUS
+    files.save_checkpoint({"epoch": 0, "global_step": 1}, last)
+    os.link(last, previous)
+    DirectCheckpointIO(False).save_checkpoint({"epoch": 0, "global_step": 2}, last)
+    assert {path.name for path in tmp_path.glob(".*")} == set()
+    assert [torch.load(path)["global_step"] for path in (previous, last)] == [1, 2]
 
 
 def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manifest(tmp_path, monkeypatch):
