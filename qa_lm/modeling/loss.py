@@ -100,8 +100,8 @@ class _Chunks:
         self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
         self.bias = None if bias is None else bias.to(dtype)
         positions, vocabulary, on_cpu = len(targets), len(weight), hidden.device.type == "cpu"
-        number = math.ceil(max(1, positions) * vocabulary * dtype.itemsize / CHUNK_BYTES)
-        step = max(1, math.ceil(positions / number))
+        most = max(1, CHUNK_BYTES // (vocabulary * dtype.itemsize))
+        step = max(1, math.ceil(positions / max(1, math.ceil(positions / most))))  # chunks of like size
         self.slices = [slice(start, start + step) for start in range(0, max(1, positions), step)]
         self.rows = min(step, max(1, BLOCK_LOGITS // vocabulary)) if on_cpu else step
         self.gradient_rows = min(GRADIENT_ROWS, vocabulary) if on_cpu else vocabulary
@@ -113,9 +113,7 @@ class _Chunks:
 
     def losses(self) -> tuple[Tensor, Tensor]:
         """Losses, and right or not, of all positions."""
-        pieces = [self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices]
-        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
-        return losses, right
+        return _joined([self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices])
 
     def chunk_logits(self, chunk: slice) -> Tensor:
         """(positions, vocabulary) of a chunk; they hold until the next call."""
@@ -131,9 +129,7 @@ class _Chunks:
         """
         parts = [each.split(self.rows) for each in (self.targets[chunk], logits)]
         weight_parts = [None] * len(parts[0]) if weights is None else weights[chunk].split(self.rows)
-        pieces = [self._block_losses(*each) for each in zip(*parts, weight_parts, strict=True)]
-        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
-        return losses, right
+        return _joined([self._block_losses(*each) for each in zip(*parts, weight_parts, strict=True)])
 
     def _block_losses(self, targets: Tensor, narrow: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         places, count = targets[:, None], len(targets)
@@ -162,6 +158,11 @@ class _Chunks:
                 part += product
 
 
+def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+    return losses, right
+
+
 class _HeadLoss(torch.autograd.Function):
     """Weighted sum of cross-entropies of a linear head, with its gradients made in the forward pass."""
 
@@ -187,7 +188,7 @@ class _HeadLoss(torch.autograd.Function):
                 chunks.put_weight_gradient(chunk, slope, weight_gradient)
                 if bias_gradient is not None:
                     bias_gradient += slope.sum(0)
-        losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
+        losses, right = _joined(pieces)
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient, bias_gradient)
         ctx.mark_non_differentiable(losses, right)
         return (losses * weights).sum(), losses, right

@@ -130,11 +130,10 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
 
 def test_a_write_after_one_that_was_killed_between_its_renames_leaves_nothing_behind(tmp_path):
     """Killed there, `last.ckpt` and `previous.ckpt` are one file."""
-    files = DirectCheckpointIO(False)
     last, previous = tmp_path / LAST, tmp_path / PREVIOUS
-    files.save_checkpoint({"epoch": 0, "global_step": 1}, last)
+    DirectCheckpointIO().save_checkpoint({"epoch": 0, "global_step": 1}, last)
     os.link(last, previous)
-    DirectCheckpointIO(False).save_checkpoint({"epoch": 0, "global_step": 2}, last)
+    DirectCheckpointIO().save_checkpoint({"epoch": 0, "global_step": 2}, last)
     assert {path.name for path in tmp_path.glob(".*")} == set()
     assert [torch.load(path)["global_step"] for path in (previous, last)] == [1, 2]
 
