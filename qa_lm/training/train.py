@@ -28,7 +28,7 @@ from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
 from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
-from qa_lm.training.memory import as_out_of_memory
+from qa_lm.training.memory import as_out_of_memory, keep_freed_memory
 from qa_lm.training.outcome import outcome
 from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
@@ -78,6 +78,7 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     quiet_lightning()
     check_values(config)
     check_trainer_arguments(config.trainer)
+    keep_freed_memory()
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first writes
     with leaving_at_once(), run_lock(folder) if first else nullcontext():
         try:

@@ -70,8 +70,8 @@ def print_table(sides: Runs) -> None:
 def peers(litgpt: bool) -> list[str]:
     """The sides beside ours, in order; a name says what is switched on."""
     bf16 = precision_suffix()
-    names = ["loop", f"trainer{bf16}", "trl", f"trl{bf16}", f"trl{bf16}-packing", f"trl{bf16}-packing-compile"]
-    return [*dict.fromkeys(names), *([f"litgpt{bf16}"] if litgpt else [])]
+    trl = [f"trl{bf16}-{on}-compile" for on in ("length", "packing", "packing-wrapped")]
+    return ["loop", f"trainer{bf16}", f"trainer{bf16}-compile", "trl", *trl, *([f"litgpt{bf16}"] if litgpt else [])]
 
 
 def precision_suffix() -> str:

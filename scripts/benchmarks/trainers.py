@@ -8,9 +8,10 @@ The sides, each with the best settings known for it on a CPU:
 loop      the tutorial's: one pair a step, float32, AdamW
 trainer   transformers' Trainer: 32 pairs a step, padded to the longest, pairs of like length together
 trl       TRL's SFTTrainer as it comes but for the number of pairs (32) and float32
-A name that goes on with -bf16 trains in it; with -packing, in rows of `row` tokens (8 a step); with -compile, by
-torch.compile. All train question and answer with fused AdamW where the Trainer has it, without checkpoints, logs or
-evaluation.
+A name that goes on with -bf16 trains in it; with -length, on pairs of like length together; with -packing, in rows of
+`row` tokens (8 a step; whole pairs, kept apart), with -packing-wrapped, in full rows that may cut pairs, which see one
+another; with -compile, by torch.compile. All train question and answer with fused AdamW where the Trainer has it,
+without checkpoints, logs or evaluation.
 """
 
 import importlib.metadata
@@ -214,7 +215,9 @@ def plain_trainer(
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     data = data.map(lambda row: {"labels": row["input_ids"], "length": len(row["input_ids"])})
-    arguments = TrainingArguments(bf16="bf16" in settings["side"], train_sampling_strategy="group_by_length", **common)
+    side = settings["side"]
+    common = common | {"bf16": "bf16" in side, "torch_compile": "compile" in side}
+    arguments = TrainingArguments(train_sampling_strategy="group_by_length", **common)
     return Trainer(
         model=model,
         args=arguments,
@@ -234,6 +237,10 @@ def trl_trainer(
     packing = "packing" in side
     if packing:
         common = common | {"per_device_train_batch_size": settings.get("batch_size", 8)}
+        common |= {"packing_strategy": "wrapped" if "wrapped" in side else "bfd"}
+    elif "length" in side:
+        common = common | {"train_sampling_strategy": "group_by_length"}
+        data = data.map(lambda row: {"length": len(row["input_ids"])})
     arguments = SFTConfig(
         bf16="bf16" in side,
         packing=packing,

@@ -1,5 +1,7 @@
-"""Memory: what cannot fit is refused before training; what runs out while training is one line."""
+"""Memory: what cannot fit is refused before training, what runs out meanwhile is one line, what is freed is kept."""
 
+import json
+import platform
 import subprocess
 import sys
 
@@ -72,3 +74,27 @@ def test_the_script_exits_with_1(script):
     assert done.returncode in (1, 2), done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(("error: out of memory; lower ", "error: model: 8"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_once_training_begins():
+    """Pages that the kernel has to make for the same 64 MiB, again and again: before, and after a first time."""
+    script = """
+import json, resource, torch
+from qa_lm.training.memory import keep_freed_memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = pages()
+keep_freed_memory()
+pages()
+print(json.dumps([before, pages()]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    before, after = json.loads(done.stdout)
+    assert before > 100  # 65,540, or 128 where the kernel makes huge pages
+    assert after < before / 10
