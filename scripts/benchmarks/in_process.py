@@ -24,6 +24,7 @@ from qa_lm.config import (
 from qa_lm.modeling.clipping import clip
 from qa_lm.training.expectation import autocast, expect, first_batches
 from qa_lm.training.loop import build_loop, quiet_lightning
+from qa_lm.training.memory import keep_freed_memory
 from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.prepare import prepare
@@ -87,6 +88,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
         optimizer: adamw or muon.
     """
     quiet_lightning()
+    keep_freed_memory()
     config = TrainConfig(
         data=DataConfig(path=pairs, packing=True, row_tokens=None, shuffle=True, train_fraction=0.95),
         tokenizer=TokenizerConfig(model["kind"], vocab_size=model["vocab"] or None),
