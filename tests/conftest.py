@@ -43,6 +43,15 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 """Real files of pairs; a clone may lack them."""
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A handler that a test of signals left behind would decide how the processes of later tests end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def read(path: Path | str, **how: object) -> list[Pair]:
     """All pairs of a file or glob."""
     return [pair for _, _, pair in PairReader(file_sources(str(path), "data.path"), Reading(**how)).pairs()]  # type: ignore[arg-type]
