@@ -109,9 +109,14 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.run_report import write_report
     from qa_lm.reporting.table import answers_table
+    from qa_lm.training.interruption import next_signal_ends
     from qa_lm.training.train import train
 
-    result = train(config, folder)
+    try:
+        result = train(config, folder)
+    except (KeyboardInterrupt, SystemExit):
+        next_signal_ends()  # while this script, and Hydra, come to their end
+        raise
     draw_loss_curve(folder)
     write_report(folder)
     print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)

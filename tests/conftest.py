@@ -45,11 +45,11 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
-    """A handler that a test of signals left behind would decide how the processes of later tests end."""
+    """No test leaves a handler of signals behind: it would decide how the processes of later tests end."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    left = {number: signal.signal(number, handler) for number, handler in before.items()}
+    assert left == before
 
 
 def read(path: Path | str, **how: object) -> list[Pair]:

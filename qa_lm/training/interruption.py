@@ -63,11 +63,13 @@ class Interruption:
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise, so that what is temporary is taken away; a second one ends the process at once."""
+    """Ctrl-C and SIGTERM raise, so that what is temporary is taken away; a second one ends the process at once.
+
+    The handlers of before are back afterwards in any case: a notebook goes on, and its next Ctrl-C is no second one.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, _leave)
+        next_signal_ends()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Interrupted(number)
@@ -80,8 +82,15 @@ def leaving_at_once() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is leave:
+            if signal.getsignal(number) in (leave, _leave):
                 signal.signal(number, handler)
+
+
+def next_signal_ends() -> None:
+    """From now on Ctrl-C and SIGTERM end the process at once; for one that is about to end, as a script's is."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -85,8 +85,7 @@ def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> Finished | 
 
 
 def reopen(folder: Path) -> None:
-    """Take away what says that the run is over, and what was half written."""
-    run_folder.clear_leftovers(folder)
+    """Take away what says that the run is over."""
     for name in AT_THE_END:
         (folder / name).unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,18 @@ REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 
+ELSEWHERE = ("best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json", ".holder.json", "probe")
+"""Other names that are written here, of `qa_lm.training.checkpoints`, `manifest` and `run_lock`."""
+WRITTEN = "|".join(
+    re.escape(name)
+    for name in (
+        *(CONFIG, METRICS_BY_EPOCH, METRICS, ANSWERS, ENVIRONMENT, DATA_REPORT, SPLIT, BOARD, LEDGER, LEDGER_SUMMARY),
+        *(BAD_BATCHES, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, *ELSEWHERE),
+    )
+)
+LEFTOVER = re.compile(rf"\.(?:{WRITTEN})\.(?:\d+|[a-z0-9_]{{8}})(?:\.before)?")
+"""A file or folder beside its target: a hidden name that ends with a process's number or `tempfile`'s letters."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one, never half of one."""
@@ -39,13 +52,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what writes that were killed left beside their targets; only whoever holds the run may call it."""
+    """Remove what writes that were killed left beside their targets, and nothing of anyone else's.
+
+    Only whoever holds the run may call it.
+    """
     for where in (folder, folder / CHECKPOINTS):
-        for path in where.glob(".?*.?*.?*"):  # .<name>.<ending>.<process or random letters>
-            if path.is_file():
+        for path in where.glob(".*.*"):
+            if not LEFTOVER.fullmatch(path.name):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
-        for path in where.glob(f".{MODEL}.*"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

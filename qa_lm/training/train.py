@@ -124,6 +124,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)
+        run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
         if going_on:
             reopen(folder)
         else:

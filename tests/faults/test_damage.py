@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+import qa_lm.training.train as training
 from qa_lm.errors import UserError
 from qa_lm.training.checkpoints import LAST, PREVIOUS, DirectCheckpointIO, newest_sound
 from qa_lm.training.comparison import first_difference
@@ -119,13 +121,37 @@ def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
 
 
 def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
-    left = [".config.yaml.x1y2", "checkpoints/.last.ckpt.4711", "checkpoints/.previous.ckpt.4711"]
-    for name in [*left, "notes.txt", ".gitignore"]:
+    left = [
+        ".config.yaml.x1y2z3_4",
+        "..holder.json.x1y2z3_4",
+        "checkpoints/.last.ckpt.4711",
+        "checkpoints/.previous.ckpt.4711",
+    ]
+    folders = [".model.abcdefgh", "checkpoints/.model.abcdefgh.before"]
+    for name in [*left, "notes.txt", ".gitignore", ".eslintrc.json", ".notes.csv.20261127", ".my.config.yaml"]:
         (run / name).write_text("half")
-    (run / ".model.abcd").mkdir()
+    for name in folders:
+        (run / name).mkdir()
     before = {path.name for path in run.rglob("*")}
     clear_leftovers(run)
-    assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, ".model.abcd"]}
+    assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, *folders]}
+
+
+def test_what_was_killed_before_it_was_a_run_leaves_nothing_either(tmp_path, monkeypatch):
+    """config.yaml, by which a folder is known as a run's, is the last file of the beginning."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_write_beginning", partial(_killed_halfway, tmp_path / "run"))
+        with pytest.raises(SystemExit):
+            train(small_config(), tmp_path / "run")
+    train(small_config(), tmp_path / "run")
+    hidden = [path.name for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"]
+    assert hidden == []
+
+
+def _killed_halfway(run: Path, *arguments: object) -> None:
+    (run / "checkpoints" / ".model.abcdefgh").mkdir(parents=True)
+    (run / ".split.csv.4711").touch()
+    raise SystemExit(137)
 
 
 def test_a_write_after_one_that_was_killed_between_its_renames_leaves_nothing_behind(tmp_path):

@@ -14,9 +14,12 @@ from tests.conftest import small_config
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_while_data_is_prepared_nothing_is_left(tmp_path, monkeypatch, number):
     monkeypatch.setattr(training, "prepare", lambda *arguments: signal.raise_signal(number))
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises((Interrupted, KeyboardInterrupt)):
         train(small_config(), tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
+    # A notebook goes on, and a later Ctrl-C must not end it.
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

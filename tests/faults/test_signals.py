@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts_started import StartedScript
+from tests.scripts_started import ROOT, StartedScript
 from tests.sweeps import wait_until
 
 TRAIN = [
@@ -59,21 +59,43 @@ RAISES = """
 import time
 from pathlib import Path
 from qa_lm.training.interruption import leaving_at_once
-try:
+with leaving_at_once():
+    try:
+        Path("listening").touch()
+        time.sleep(60)
+    finally:
+        Path("noted").touch()
+        time.sleep(60)
+"""
+ENDS = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "{ROOT / "scripts"}")
+import train
+import qa_lm.training.train
+from qa_lm.training.interruption import leaving_at_once
+
+def trained(*arguments):
     with leaving_at_once():
         Path("listening").touch()
         time.sleep(60)
-except BaseException as error:
+
+def said(*arguments):
     Path("noted").touch()
     time.sleep(60)
+
+qa_lm.training.train.train = trained
+train._interrupted = said
+train.main()
 """
+"""After training, while the script comes to its end."""
 
 
 def _shown(sign: Path, process: StartedScript) -> bool:
     return sign.exists() or process.ended()
 
 
-@pytest.mark.parametrize("text", [NOTES, RAISES])
+@pytest.mark.parametrize("text", [NOTES, RAISES, ENDS])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_leaves_at_once(script, tmp_path, text, number, code):
     (tmp_path / "waits.py").write_text(text)
