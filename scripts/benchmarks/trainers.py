@@ -236,8 +236,9 @@ def trl_trainer(
     side = settings["side"]
     packing = "packing" in side
     if packing:
-        common = common | {"per_device_train_batch_size": settings.get("batch_size", 8)}
-        common |= {"packing_strategy": "wrapped" if "wrapped" in side else "bfd"}
+        strategy = "wrapped" if "wrapped" in side else "bfd"
+        rows = settings.get("batch_size", 8)
+        common = common | {"per_device_train_batch_size": rows, "packing_strategy": strategy}
     elif "length" in side:
         common = common | {"train_sampling_strategy": "group_by_length"}
         data = data.map(lambda row: {"length": len(row["input_ids"])})
