@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from qa_lm.batch import UNTRAINED, Batch
 from qa_lm.modeling import loss as loss_module
-from qa_lm.modeling.loss import _head_loss
+from qa_lm.modeling.loss import _head_loss, batch_loss
 
 POSITIONS, WIDTH, ENTRIES = 23, 8, 50
 
@@ -88,3 +89,35 @@ def test_products_of_bfloat16_are_added_up_in_float32(pieces):
         assert ours.dtype == torch.float32
         assert (ours - theirs).norm() < 2**-8 * theirs.norm()
     torch.testing.assert_close(total, expected, atol=0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.97, 0.4])
+def test_the_head_meets_few_shapes_and_the_sums_stay_the_same(monkeypatch, share):
+    """Batches of one size, of which more or less is trained: each number of rows would be prepared anew."""
+    torch.manual_seed(0)
+    head = nn.Linear(WIDTH, ENTRIES, dtype=torch.float64)
+    met = set()
+
+    def noted(hidden, *arguments):
+        met.add(len(hidden))
+        return _head_loss(hidden, *arguments)
+
+    monkeypatch.setattr(loss_module, "_head_loss", noted)
+    counts = set()
+    for _ in range(20):
+        hidden = torch.randn(16, 64, WIDTH, dtype=torch.float64, requires_grad=True)
+        targets = torch.randint(ENTRIES, (16, 64))
+        targets[torch.rand(16, 64) > share] = UNTRAINED
+        counts.add(int((targets != UNTRAINED).sum()))
+        pair = torch.arange(16)[:, None].expand(16, 64)
+        batch = Batch(targets, targets, targets, pair, targets != UNTRAINED, torch.arange(16), 16, 1024)
+        sums = batch_loss(hidden, head, batch, False)
+        wanted = F.cross_entropy(head(hidden).flatten(0, 1), targets.flatten(), reduction="sum")
+        torch.testing.assert_close(sums.loss, wanted, atol=1e-9, rtol=1e-12)
+        assert sums.weight == len(targets[targets != UNTRAINED])
+        gradients = [torch.autograd.grad(loss, [hidden, *head.parameters()]) for loss in (sums.loss, wanted)]
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+    assert len(counts) > 8
+    assert len(met) <= 4
+    assert max(met) <= 1024

@@ -1,7 +1,7 @@
 """Cross-entropy at the trained positions, and exact match from the same forward pass.
 
-- The head runs only where a target is trained, in chunks: logits that carry no loss are never made, and no more than
-  `CHUNK_BYTES` of them exist at once, however large the batch and the vocabulary; in float32 only blocks of a chunk.
+- The head runs only where a target is trained, and at a few positions more, so that it meets few shapes; in chunks: no
+  more than `CHUNK_BYTES` of logits exist at once, however large the batch and the vocabulary; in float32 only blocks.
 - With gradients wanted, a chunk's gradients are made together with its losses, while its logits are at hand: nothing
   is kept for the backward pass but the sum of the gradients, and nothing is computed twice. (The same idea: Liger
   Kernel's fused linear cross-entropy, arXiv:2410.10989.)
@@ -53,13 +53,20 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
         mean_per_pair: True weighs each token by 1 / (trained tokens of its pair), which makes the mean a mean of the
             pairs' means; False weighs each token 1.
     """
-    trained = batch.targets != UNTRAINED  # (rows, time)
-    targets, pair, in_answer = batch.targets[trained], batch.pair[trained], batch.in_answer[trained]  # (positions,)
+    targets = batch.targets.flatten()
+    trained = (targets != UNTRAINED).nonzero()[:, 0]  # (positions,)
+    pair, in_answer = batch.pair.flatten()[trained], batch.in_answer.flatten()[trained]
     if mean_per_pair:
         weights = 1 / torch.bincount(pair, minlength=batch.pairs)[pair]
     else:
-        weights = torch.ones(len(targets), device=targets.device)
-    loss, token_losses, right = _head_loss(hidden[trained], head, targets, weights)
+        weights = torch.ones(len(pair), device=pair.device)
+    used, places = _head_positions(trained, len(targets))
+    states = hidden.flatten(0, 1)
+    if len(used) < len(states):
+        states = states[used]
+    used_weights = weights.new_zeros(len(used)).index_copy(0, places, weights)
+    loss, losses, rights = _head_loss(states, head, targets[used].clamp(min=0), used_weights)
+    token_losses, right = losses[places], rights[places]
 
     def by_pair(values: Tensor) -> Tensor:
         return values.new_zeros(batch.pairs).index_add_(0, pair, values)
@@ -68,6 +75,21 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
     pair_losses = by_pair(answer_losses) / by_pair(in_answer.to(answer_losses.dtype))
     pair_exact = by_pair((in_answer & ~right).to(torch.int64)) == 0
     return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), pair_exact.sum(), pair_losses, pair_exact)
+
+
+def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """The positions that the head works on, and where among them the trained ones are.
+
+    Their number is rounded up by at most 1/16, with others that weigh nothing: a CPU prepares a bfloat16 product anew
+    for each number of rows, for longer than it then takes, and keeps what it has prepared (LOG.md, "few shapes").
+    """
+    count = len(trained)
+    step = 1 << max(0, count.bit_length() - 5)
+    rounded = math.ceil(count / step) * step
+    if rounded >= total:
+        return torch.arange(total, device=trained.device), trained
+    others = trained.new_zeros(rounded - count)
+    return torch.cat([trained, others]), torch.arange(count, device=trained.device)
 
 
 def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
