@@ -1,6 +1,7 @@
 """What is measured before training: precision, seconds, memory, whether to compile."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,6 +47,20 @@ def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypa
     assert found.compilation.startswith("no; ")
     assert ("no C++ compiler" in found.compilation) == bool(wish)
     assert "long story" not in found.compilation
+
+
+def test_a_step_is_measured_long_enough_and_with_all_that_training_does(tmp_path, monkeypatch):
+    """By a clock of its own: five steps would be 0.8 s, a second is asked for; the slow step counts too."""
+    clipped, now = [], iter(range(10**6))
+    parts = parts_of(open_config(), tmp_path)
+    took = iter([9.0, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.15])
+    clock = SimpleNamespace(perf_counter=lambda: sum(next(took) for _ in range(next(now) % 2)))
+    monkeypatch.setattr(expectation, "time", clock)
+    monkeypatch.setattr(expectation, "clip", lambda *arguments: clipped.append(arguments))
+    batches = expectation.first_batches(parts.data, torch.device("cpu"), 2)
+    seconds = expectation._step_seconds(parts.module, batches, "32-true")
+    assert seconds == pytest.approx(0.15 + expectation.TRAINER_SECONDS)
+    assert len(clipped) == 8
 
 
 def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):

@@ -14,12 +14,13 @@ import torch
 
 import qa_lm.training.train as training
 from qa_lm.errors import UserError
-from qa_lm.training.checkpoints import LAST, PREVIOUS, DirectCheckpointIO, newest_sound
+from qa_lm.training.checkpoints import BEST, LAST, PREVIOUS, DirectCheckpointIO, newest_sound
 from qa_lm.training.comparison import first_difference
 from qa_lm.training.loop import restore_best
-from qa_lm.training.manifest import is_sound, read_manifest
+from qa_lm.training.manifest import MANIFEST, is_sound, read_manifest
 from qa_lm.training.resume import interrupted_run
-from qa_lm.training.run_folder import clear_leftovers
+from qa_lm.training.run_folder import ELSEWHERE, clear_leftovers
+from qa_lm.training.run_lock import HOLDER
 from qa_lm.training.train import train
 from tests.conftest import small_config
 from tests.faults.interrupting import interrupted
@@ -135,6 +136,10 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
     before = {path.name for path in run.rglob("*")}
     clear_leftovers(run)
     assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, *folders]}
+
+
+def test_the_names_that_others_write_are_known():
+    assert {BEST, LAST, PREVIOUS, MANIFEST, HOLDER} <= set(ELSEWHERE)
 
 
 def test_what_was_killed_before_it_was_a_run_leaves_nothing_either(tmp_path, monkeypatch):
