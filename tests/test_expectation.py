@@ -1,6 +1,7 @@
 """What is measured before training: precision, seconds, memory, whether to compile."""
 
 import csv
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +21,7 @@ from tests.test_recall import open_config
 
 def parts_of(config, folder):
     prepared = prepare(config.data, config.tokenizer, config.model.context)
-    lengths = prepared.examples.lengths(prepared.split.train)
-    config = recipe.completed(config, lengths, int(lengths.max()), prepared.row_tokens, len(prepared.tokenizer))
+    config = recipe.completed(config, prepared.sizes())
     return build_parts(config, prepared, build_loop(config, folder, "32-true").trainer)
 
 
@@ -49,24 +49,45 @@ def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypa
     assert "long story" not in found.compilation
 
 
-def test_a_step_is_measured_long_enough_and_with_all_that_training_does(tmp_path, monkeypatch):
-    """By a clock of its own: five steps would be 0.8 s, a second is asked for; the slow step counts too."""
+@pytest.mark.parametrize(
+    ("in_all", "mean", "measured"),
+    [
+        (10, 0.15, 7),  # five steps would be 0.8 s, a second is asked for; the slow step counts too
+        (250, 0.127, 13),  # a twentieth of them
+        (10**6, 0.1074, 47),  # 5 s
+    ],
+)
+def test_steps_are_measured_long_enough_and_with_all_that_training_does(tmp_path, monkeypatch, in_all, mean, measured):
+    """By a clock of its own."""
     clipped, now = [], iter(range(10**6))
     parts = parts_of(open_config(), tmp_path)
-    took = iter([9.0, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.15])
+    took = chain([9.0, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.15], repeat(0.1))
     clock = SimpleNamespace(perf_counter=lambda: sum(next(took) for _ in range(next(now) % 2)))
     monkeypatch.setattr(expectation, "time", clock)
     monkeypatch.setattr(expectation, "clip", lambda *arguments: clipped.append(arguments))
     batches = expectation.first_batches(parts.data, torch.device("cpu"), 2)
-    seconds = expectation._step_seconds(parts.module, batches, "32-true")
-    assert seconds == pytest.approx(0.15 + expectation.TRAINER_SECONDS)
-    assert len(clipped) == 8
+    seconds = expectation._step_seconds(parts.module, batches, "32-true", in_all)
+    assert len(clipped) == 1 + measured
+    assert seconds == pytest.approx(mean + expectation.TRAINER_SECONDS, abs=1e-3)
+
+
+def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeypatch):
+    parts = parts_of(open_config(), tmp_path)
+    monkeypatch.setattr(expectation, "_step_seconds", lambda *arguments: 10.0)
+    monkeypatch.setattr(expectation, "_validation_seconds", lambda *arguments: 0.25)
+    monkeypatch.setattr(expectation, "SAVED_BYTES_A_SECOND", 1.0)
+    found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 2, False)
+    steps = len(parts.data.train_dataloader())
+    scored = sum(map(len, parts.data.val_dataloader()))
+    parameters = sum(weight.numel() for weight in parts.module.model.parameters())
+    assert found.epoch_seconds == 10 * steps + 0.25 * scored + 12 * parameters
+    assert found.seconds == 2 * found.epoch_seconds
 
 
 def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
     tried = []
 
-    def compiled(module, batches, precision, seconds):
+    def compiled(module, batches, precision, in_all, seconds):
         tried.append(module)
         return seconds, "yes"
 

@@ -76,7 +76,8 @@ def drafted(ids, draw):
 @pytest.mark.parametrize("check", [True, False])
 def test_equal_transformers_generate_token_for_token(model, prompts, eos, expected, check, monkeypatch):
     monkeypatch.setattr(drafts_module, "POSITIONS", 256)  # several forward passes
-    monkeypatch.setattr(prediction, "CHUNK_LOGITS", ENTRIES * 50)  # and several chunks in each
+    monkeypatch.setattr(prediction, "CHUNK_ROWS", 50)  # and several chunks in each
+    monkeypatch.setattr(prediction, "CHUNK_LOGITS", 1)
     draw = random.Random(1)
     asked = [Draft(prompt, drafted(ids, draw)) for prompt, (ids, _) in zip(prompts, expected, strict=True)]
     found = greedy_answers(model, asked, eos, LIMIT, batch_size=16, check=check)

@@ -25,6 +25,9 @@ from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
 from qa_lm.training import recipe
 from qa_lm.training.callbacks import RecallStopping
+from qa_lm.training.loop import build_loop
+from qa_lm.training.parts import build_parts
+from qa_lm.training.prepare import prepare
 from qa_lm.training.train import train
 from tests.conftest import builtin, encoded, small_config, table_of
 
@@ -61,8 +64,8 @@ def test_a_row_holds_every_pair_and_rows_are_full(longest):
 
 
 def test_what_is_open_is_filled_and_what_is_set_is_kept():
-    lengths = np.full(5000, 16, np.int32)
-    filled = recipe.completed(open_config(stop_at_recall=0.99), lengths, 16, 64, 4096)
+    sizes = recipe.Sizes(np.full(5000, 16, np.int32), 16, 5.0, 64, 4096)
+    filled = recipe.completed(open_config(stop_at_recall=0.99), sizes)
     assert filled.model.heads
     assert filled.model.hidden_size == filled.model.heads * recipe.HEAD_WIDTH
     assert None not in (filled.model.layers, filled.model.context, filled.data.batch_size, filled.optimizer.lr)
@@ -72,19 +75,16 @@ def test_what_is_open_is_filled_and_what_is_set_is_kept():
     given = open_config(stop_at_recall=0.99)
     given.model = replace(given.model, hidden_size=96, layers=3, heads=4, context=99, extra={"intermediate_size": 7})
     given.data.batch_size, given.optimizer.lr, given.optimizer.schedule_epochs = 5, 0.25, 11
-    kept = recipe.completed(given, lengths, 16, 64, 4096)
+    kept = recipe.completed(given, sizes)
     assert kept.model == given.model
     assert (kept.data.batch_size, kept.optimizer.lr, kept.optimizer.schedule_epochs) == (5, 0.25, 11)
-    assert recipe.completed(open_config(), lengths, 16, 64, 4096).optimizer.schedule_epochs is None
+    assert recipe.completed(open_config(), sizes).optimizer.schedule_epochs is None
 
 
 def test_larger_files_get_no_smaller_models_and_batches():
     sizes = [10**power for power in range(3, 9)]
-    assert recipe.epochs(10_000) == 10
-    assert recipe.epochs(10_000, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
     measured = (220_000, 480_000, 770_000, 1_550_000, 3_040_000)
     assert [recipe.bpe_entries(characters) for characters in measured] == [4096, 4096, 8192, 16384, 16384]
-    assert recipe.wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
     assert [recipe.batch_size(tokens, 32) for tokens in (1_500, 15_000, 50_000, 220_000)] == [9, 32, 32, 128]
     for rule in (lambda tokens: recipe.batch_size(tokens, 64), recipe.bpe_entries):
         chosen = [rule(size) for size in sizes]
@@ -92,12 +92,49 @@ def test_larger_files_get_no_smaller_models_and_batches():
         assert min(chosen) >= 1
 
 
+@pytest.mark.parametrize(("answer", "epochs"), [(1.0, 10), (5.5, 10), (7.2, 11), (13.2, 13), (96.0, 20)])
+def test_longer_answers_get_more_epochs(answer, epochs):
+    sizes = recipe.Sizes(np.full(500, 200, np.int32), 200, answer, 256, 4096)
+    assert recipe.completed(open_config(stop_at_recall=0.99), sizes).optimizer.schedule_epochs == epochs
+
+
+def test_several_wordings_of_a_fact_get_fewer_epochs():
+    assert recipe.wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
+    assert recipe.epochs(5.0, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
+
+
+@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 9), (0.99, 4, 3), (0.99, 1, 1)])
+def test_epochs_until_recall_holds_are_foretold_apart_from_the_schedule(tmp_path, recall, most, expected):
+    schedule = None if recall is None else 10
+    config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    completed = recipe.completed(config, prepared.sizes())
+    parts = build_parts(completed, prepared, build_loop(completed, tmp_path, "32-true").trainer)
+    assert parts.expected_epochs == expected
+    assert parts.schedule_epochs == min(most, schedule or most)
+
+
+def test_larger_files_take_an_epoch_after_the_schedule():
+    assert [recipe.epochs_to_recall(10, tokens) for tokens in (1_000, 12_000, 49_000, 10**6)] == [9, 9, 11, 11]
+
+
+def test_the_recipe_looks_at_the_trained_pairs():
+    """Lengths as the examples themselves have them; of the validation pairs only the longest counts."""
+    prepared = prepare(open_config().data, open_config().tokenizer, None)
+    sizes, trained = prepared.sizes(), prepared.examples.examples(prepared.split.train)
+    assert sizes.answer == pytest.approx(np.mean([len(each.answer_ids) for each in trained]))
+    assert sizes.lengths.tolist() == [len(each.ids) - 1 for each in trained]
+    held_out = prepared.examples.examples(prepared.split.validation)
+    assert sizes.longest == max(len(each.ids) - 1 for each in trained + held_out)
+    assert (sizes.row, sizes.entries) == (prepared.row_tokens, len(prepared.tokenizer))
+
+
 @pytest.mark.parametrize("entries", [4096, 50257])
 @pytest.mark.parametrize("tokens", [100, 50_000, 140_000, 180_000, 10**6, 10**7, 10**8])
 def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, entries):
     """Its real size is counted, not the rule's estimate; both agree to 1%, and a step of width is worth more."""
     lengths = np.full(tokens // 10, 10, np.int32)
-    model = recipe.completed(open_config(), lengths, 10, 32, entries).model
+    model = recipe.completed(open_config(), recipe.Sizes(lengths, 10, 5.0, 32, entries)).model
     assert model.hidden_size
     assert model.layers
     assert model.heads

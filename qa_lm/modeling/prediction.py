@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-CHUNK_LOGITS = 1 << 24
-"""Most logits at once, 64 MB of float32."""
+CHUNK_LOGITS = 1 << 22
+"""Most logits at once, 16 MB of float32: more are no faster and let the end of a run need more memory than training."""
+CHUNK_ROWS = 256
+"""Rows at once at least: with a large vocabulary fewer are slower."""
 
 
 class Predicted(NamedTuple):
@@ -28,7 +30,8 @@ def predicted(hidden: Tensor, head: nn.Linear, eos_id: int) -> Predicted:
         head: hidden state to logits.
         eos_id: the EOS token.
     """
-    chunks = hidden.split(max(1, CHUNK_LOGITS // head.out_features)) if len(hidden) else (hidden,)
+    rows = max(CHUNK_ROWS, CHUNK_LOGITS // head.out_features)
+    chunks = hidden.split(rows) if len(hidden) else (hidden,)
     return Predicted(*(torch.cat(each) for each in zip(*(best_token(head(c), eos_id) for c in chunks), strict=True)))
 
 

@@ -17,16 +17,24 @@ from lightning.fabric.utilities import move_data_to_device
 from qa_lm.batch import Batch
 from qa_lm.data.datamodule import PairsDataModule
 from qa_lm.errors import first_line
+from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.memory import peak_memory
 
 STEPS = 5
 """Steps measured at least, after one that is not."""
-MEASURED_SECONDS = 1.0
-"""Seconds of steps measured at least: a machine that others share is not equally fast from one step to the next."""
+MEASURED_SHARE = 0.05
+"""Share of the steps that is measured before them, within the next two: a machine that others share is not equally fast
+from one second to the next."""
+FEWEST_SECONDS, MOST_SECONDS = 1.0, 5.0
+"""Seconds of steps measured at least, and at most where steps are short."""
 TRAINER_SECONDS = 0.002
 """What Lightning and the callbacks add to a step; measured: LOG.md, "roof, peers and time to recall"."""
+SAVED_BYTES = 12
+"""Of each parameter in a checkpoint, which ends each epoch: its weight and two values of the optimizer."""
+SAVED_BYTES_A_SECOND = 5e8
+"""How fast a checkpoint is written, synced and summed; measured: LOG.md, "how many epochs"."""
 COMPILE_SECONDS = 40.0
 """A compilation from nothing; measured: LOG.md, "Compiled or not"."""
 COMPILE_GAIN = 0.2
@@ -71,18 +79,20 @@ def expect(
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
     steps = len(data.train_dataloader())
+    in_all = steps * epochs
     with _as_it_was(module, device):
-        seconds = _step_seconds(module, batches, precision)
+        seconds = _step_seconds(module, batches, precision, in_all)
         if wish is None:
-            wish = COMPILE_GAIN * seconds * steps * epochs > COMPILE_SECONDS
+            wish = COMPILE_GAIN * seconds * in_all > COMPILE_SECONDS
         compilation = "no; the run is too short to earn it back"
         if wish:
-            seconds, compilation = _compiled(module, batches, precision, seconds)
+            seconds, compilation = _compiled(module, batches, precision, in_all, seconds)
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
         memory = peak_memory(device)
-    return Expectation(epochs, steps * seconds + validation, memory, compilation)
+    saving = SAVED_BYTES * parameter_count(module.model) / SAVED_BYTES_A_SECOND
+    return Expectation(epochs, steps * seconds + validation + saving, memory, compilation)
 
 
 def first_batches(data: PairsDataModule, device: torch.device, count: int) -> list[Batch]:
@@ -104,12 +114,12 @@ def _as_it_was(module: CausalLMModule, device: torch.device) -> Iterator[None]:
             module.zero_grad(set_to_none=True)
 
 
-def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str) -> float:
-    """Mean time of a step as training makes it."""
+def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, in_all: float) -> float:
+    """Mean time of a step as training makes it, of so many in all."""
     optimizer = module.make_optimizer(module.model)
     times: list[float] = []
     module.train()
-    while len(times) <= STEPS or sum(times[1:]) < MEASURED_SECONDS:
+    while not _suffices(times[1:], in_all):
         batch = batches[len(times) % len(batches)]
         start = time.perf_counter()
         with autocast(batch, precision):
@@ -125,6 +135,14 @@ def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str) 
     return statistics.mean(times[1:]) + TRAINER_SECONDS
 
 
+def _suffices(times: list[float], in_all: float) -> bool:
+    """Whether so many steps speak for all."""
+    seconds = sum(times)
+    if len(times) < STEPS or seconds < FEWEST_SECONDS:
+        return False
+    return seconds >= MOST_SECONDS or len(times) >= MEASURED_SHARE * in_all
+
+
 @torch.no_grad()
 def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
     times = []
@@ -136,13 +154,15 @@ def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) ->
     return statistics.median(times)
 
 
-def _compiled(module: CausalLMModule, batches: list[Batch], precision: str, eager: float) -> tuple[float, str]:
+def _compiled(
+    module: CausalLMModule, batches: list[Batch], precision: str, in_all: float, eager: float
+) -> tuple[float, str]:
     """Seconds of a step with the network compiled, or as before where that fails or does not help."""
     before = module.hidden_states
     start = time.perf_counter()
     module.compile_network()
     try:
-        seconds = _step_seconds(module, batches, precision)
+        seconds = _step_seconds(module, batches, precision, in_all)
     except Exception as error:  # whatever a missing or broken compiler raises
         module.hidden_states = before
         return eager, f"no; torch.compile fails here: {first_line(error)}"

@@ -18,6 +18,7 @@ from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.memory import check_memory
 from qa_lm.training.precision import device_of
 from qa_lm.training.prepare import PreparedData
+from qa_lm.training.recipe import epochs_to_recall
 
 SHORT_ROW = 64
 """In rows so short plain products and a softmax are faster on a CPU than its fused attention (LOG.md, "Attention in
@@ -32,8 +33,10 @@ class Parts:
 
     data: PairsDataModule
     module: CausalLMModule
-    epochs: float
-    """Epochs to expect, at most or until recall is reached."""
+    schedule_epochs: float
+    """Epochs of the learning rate's schedule."""
+    expected_epochs: float
+    """Epochs of training, at most or until recall is reached."""
 
 
 def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer) -> Parts:
@@ -54,7 +57,8 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
     processes = trainer.world_size
     batches = math.ceil(datamodule.train_rows.rows / (data.batch_size * processes))
     steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    epochs = _epochs(config, trainer, steps_per_epoch)
+    most = _most_epochs(trainer, steps_per_epoch)
+    epochs = min(most, config.optimizer.schedule_epochs or most)
     module = CausalLMModule(
         _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id),
         lambda model: build_optimizer(model, config.optimizer, config),
@@ -62,14 +66,16 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
         answer_bytes=_answer_bytes(prepared),
     )
-    return Parts(datamodule, module, epochs)
+    tokens = int(datamodule.train_rows.lengths.sum())
+    expected = epochs if config.stop_at_recall is None else min(most, epochs_to_recall(epochs, tokens))
+    return Parts(datamodule, module, epochs, expected)
 
 
-def _epochs(config: TrainConfig, trainer: pl.Trainer, steps_per_epoch: int) -> float:
+def _most_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
     epochs: float = ENDLESS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
     if trainer.max_steps >= 0:
         epochs = min(epochs, trainer.max_steps / steps_per_epoch)
-    return min(epochs, config.optimizer.schedule_epochs or epochs)
+    return epochs
 
 
 def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:

@@ -23,7 +23,7 @@ from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
-from qa_lm.training.recipe import bpe_entries, row_tokens
+from qa_lm.training.recipe import Sizes, bpe_entries, row_tokens, wordings
 
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
@@ -46,6 +46,18 @@ class PreparedData:
     """Positions of a packed row, chosen if the settings leave it open."""
     temporary: "tempfile.TemporaryDirectory[str]"
     """Holds what is not kept; gone with this object."""
+
+    def sizes(self) -> Sizes:
+        """What the recipe looks at."""
+        train = self.split.train
+        return Sizes(
+            lengths=self.examples.lengths(train),
+            longest=self.report.lengths["example_tokens"]["p100"],
+            answer=float(self.examples.answer_lengths(train).mean()),
+            row=self.row_tokens,
+            entries=len(self.tokenizer),
+            wordings=wordings(self.table.numbers("group_key")[train]),
+        )
 
     def fingerprints(self) -> dict[str, str]:
         """sha256 of the pairs, of their split and of the tokenizer."""

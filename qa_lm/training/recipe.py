@@ -5,7 +5,7 @@ another's guesses.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,13 @@ FEED_FORWARD = 8 / 3
 LEARNING_RATE = 4.5e-3
 """Of Muon, in steps of one to four thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
 EPOCHS = 10
-"""Epochs of the schedule, after which recall is expected; files with more tokens than `MANY` get 12."""
+"""Epochs of the schedule where answers are short. With 8, files of 1,000 pairs need more in all than with 9 or 10."""
+SHORT_ANSWER = 6
+"""Tokens of an answer up to which it is short."""
+EPOCHS_OF_DOUBLED = 2.5
+"""Epochs more for each doubling of the answers' length: an answer is exact only if each of its tokens is right."""
+FEW = 15_000
+"""Tokens of an epoch below which a file is known before its schedule ends."""
 WORDINGS = 0.25
 """A fact that is trained in several wordings is learnt in fewer epochs: divided by their number to this power. Measured
 on one file, six wordings of each fact: 6 epochs."""
@@ -34,8 +40,6 @@ STEPS = 5
 """Steps of an epoch that a small file has at least, if its rows are as many."""
 STEPS_OF_MANY = 50
 """Steps of an epoch that a file has at least before they grow."""
-MANY = 120_000
-"""Tokens of an epoch above which a file is learnt in more epochs."""
 NARROWEST = 192
 """Width of the smallest model. Narrower ones have cheaper steps, but learn a small file in more of them."""
 PARAMETERS = 16
@@ -45,20 +49,32 @@ WIDEST = 1024
 """Width above which blocks are added instead."""
 
 
-def completed(
-    config: TrainConfig, lengths: np.ndarray, longest: int, row: int | None, entries: int, wordings: float = 1.0
-) -> TrainConfig:
+@dataclass(frozen=True)
+class Sizes:
+    """What the rules look at."""
+
+    lengths: np.ndarray
+    """Inputs of each trained pair."""
+    longest: int
+    """Inputs of the longest pair of all."""
+    answer: float
+    """Tokens of a trained answer, its EOS included, on average."""
+    row: int | None
+    """Positions of a packed row, None without packing."""
+    entries: int
+    """Of the vocabulary."""
+    wordings: float = 1.0
+    """Trained pairs of each fact, on average."""
+
+
+def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     """The settings with nothing left open.
 
     Args:
         config: settings.
-        lengths: inputs of each trained pair.
-        longest: inputs of the longest pair of all.
-        row: positions of a packed row, None without packing.
-        entries: of the vocabulary.
-        wordings: trained pairs of each fact, on average.
+        sizes: of the pairs.
     """
-    tokens = int(lengths.sum())
+    tokens, entries, row = int(sizes.lengths.sum()), sizes.entries, sizes.row
     model, data, optimizer = config.model, config.data, config.optimizer
     hidden_size = model.hidden_size or width(tokens, entries)
     model = replace(
@@ -66,16 +82,16 @@ def completed(
         hidden_size=hidden_size,
         layers=model.layers or depth(tokens, entries, hidden_size),
         heads=model.heads or max(1, hidden_size // HEAD_WIDTH),
-        context=model.context or context(longest),
+        context=model.context or context(sizes.longest),
         extra=_with_feed_forward(model, hidden_size),
     )
-    per_row = row or max(1, round(float(lengths.mean())))
+    per_row = row or max(1, round(float(sizes.lengths.mean())))
     data = replace(data, row_tokens=data.row_tokens or row, batch_size=data.batch_size or batch_size(tokens, per_row))
     optimizer = replace(
         optimizer,
         lr=optimizer.lr or LEARNING_RATE,
         schedule_epochs=optimizer.schedule_epochs
-        or (None if config.stop_at_recall is None else epochs(tokens, wordings)),
+        or (None if config.stop_at_recall is None else epochs(sizes.answer, sizes.wordings)),
     )
     return replace(config, model=model, data=data, optimizer=optimizer)
 
@@ -151,9 +167,25 @@ def batch_size(tokens: int, row: int) -> int:
     return max(1, positions // row)
 
 
-def epochs(tokens: int, wordings: float = 1.0) -> int:
-    """Epochs until recall is expected."""
-    return max(3, round((EPOCHS if tokens < MANY else EPOCHS + 3) / max(1.0, wordings) ** WORDINGS))
+def epochs(answer: float, wordings: float = 1.0) -> int:
+    """Epochs of the schedule, by the end of which the pairs should be known.
+
+    Args:
+        answer: tokens of an answer, on average.
+        wordings: trained pairs of each fact, on average.
+    """
+    doublings = max(0.0, math.log2(answer / SHORT_ANSWER))
+    return max(3, round((EPOCHS + EPOCHS_OF_DOUBLED * doublings) / max(1.0, wordings) ** WORDINGS))
+
+
+def epochs_to_recall(schedule: float, tokens: int) -> float:
+    """Epochs until training ends: recall must hold for two of them.
+
+    Args:
+        schedule: epochs of the learning rate's schedule.
+        tokens: of an epoch.
+    """
+    return max(1, schedule - 1) if tokens < FEW else schedule + 1
 
 
 def wordings(groups: np.ndarray) -> float:

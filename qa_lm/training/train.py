@@ -33,7 +33,7 @@ from qa_lm.training.outcome import outcome
 from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.prepare import PreparedData, prepare
-from qa_lm.training.recipe import completed, wordings
+from qa_lm.training.recipe import completed
 from qa_lm.training.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
 from qa_lm.training.run_lock import run_lock
 from qa_lm.training.split_file import write_split
@@ -104,12 +104,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     environment = describe_environment(config.seed, prepared.fingerprints())
     if going_on:
         check_same_data(folder, environment, tell=first)
-    lengths, longest = (
-        prepared.examples.lengths(prepared.split.train),
-        prepared.report.lengths["example_tokens"]["p100"],
-    )
-    facts = wordings(prepared.table.numbers("group_key")[prepared.split.train])
-    config = completed(config, lengths, longest, prepared.row_tokens, len(prepared.tokenizer), facts)
+    config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
     parts = build_parts(config, prepared, loop.trainer)
     loop.bad_batches.table = prepared.table
@@ -118,7 +113,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     if loop.recall_stopping:  # contradictions cannot all be answered
         sample = parts.data.recall_sample
         loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
-        loop.recall_stopping.schedule_epochs = parts.epochs
+        loop.recall_stopping.schedule_epochs = parts.schedule_epochs
     if loop.trainer.loggers:
         loop.board.parts = validation_parts(prepared)
     if first:
@@ -199,9 +194,10 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
     """What a few steps say, printed; only for packed rows in one process: other shapes differ from step to step."""
     if loop.trainer.world_size > 1 and config.compile:
         parts.module.compile_network()
-    if not config.data.packing or loop.trainer.world_size > 1 or not parts.epochs:
+    if not config.data.packing or loop.trainer.world_size > 1 or not parts.expected_epochs:
         return None
-    found = expect(parts.module, parts.data, precision, device_of(config.trainer), parts.epochs, config.compile)
+    device, epochs = device_of(config.trainer), parts.expected_epochs
+    found = expect(parts.module, parts.data, precision, device, epochs, config.compile)
     announce_expectation(config, found)
     return found
 

@@ -100,16 +100,16 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     if model["architecture"] == "llama":
         config.model.extra = {"intermediate_size": round(model["d"] * 8 / 48) * 16}
     prepared = prepare(config.data, config.tokenizer, config.model.context)
-    lengths = prepared.examples.lengths(prepared.split.train)
+    sizes = prepared.sizes()
     assert prepared.row_tokens
     config.data.batch_size = tokens // prepared.row_tokens
-    config = completed(config, lengths, int(lengths.max()), prepared.row_tokens, len(prepared.tokenizer))
+    config = completed(config, sizes)
     precision, _ = choose_precision(config.trainer)
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
         parts = build_parts(config, prepared, build_loop(config, Path(folder), precision).trainer)
     expectation = expect(parts.module, parts.data, precision, device, 1, True)
-    return Built(config, parts, precision, device, expectation.compilation, lengths)
+    return Built(config, parts, precision, device, expectation.compilation, sizes.lengths)
 
 
 def plain_steps(built: Built, steps: int) -> tuple[list[float], float]:
