@@ -56,7 +56,7 @@ def test_bad_csv_is_named_by_file_and_line(tmp_path, content, message):
 
 
 def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
-    path = write(tmp_path, (GOOD + "{oops}\n") * 30)
+    path = write(tmp_path, "".join(f'{GOOD}{{"question": "a", "answer": {number}}}\n' for number in range(30)))
     with pytest.raises(UserError) as error:
         read(path)
     first, *lines = str(error.value).splitlines()
@@ -64,6 +64,24 @@ def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
     assert len(lines) == LISTED
     assert [line.split(":")[1] for line in lines] == [str(2 * number) for number in range(1, 21)]
     assert len(read(path, skip_bad_lines=True)) == 30
+
+
+def test_what_is_wrong_in_many_lines_is_said_once(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(write(tmp_path, '{"frage": "a", "antwort": "b"}\n' * 4))
+    head, fault, others = str(error.value).splitlines()
+    assert head == "4 bad lines:"
+    assert fault.endswith(
+        "pairs.jsonl:1: no column for the question and answer; found frage, antwort. Name it: "
+        "data.question=... data.answer=..."
+    )
+    assert others == "the same in lines 2, 3, 4"
+    empty = '{"question": "a", "answer": ""}\n'
+    with pytest.raises(UserError) as error:
+        read(write(tmp_path, GOOD + empty + "{oops}\n" + empty))
+    _, fault, others, other = str(error.value).splitlines()
+    assert (fault.split(":")[-2:], others) == (["2", " the answer is empty"], "the same in line 4")
+    assert ":3: not JSON: " in other
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "utf-16", "utf-16-le", "cp1252", "utf-8"])

@@ -84,6 +84,12 @@ def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeyp
     assert found.seconds == 2 * found.epoch_seconds
 
 
+def test_memory_of_the_end_is_foretold_too_where_it_is_main_memory(monkeypatch):
+    for device, peak, foretold in (("cpu", 700, 700 + expectation.AFTERWARDS), ("cuda", 700, 700), ("cpu", 0, 0)):
+        monkeypatch.setattr(expectation, "peak_memory", lambda device, peak=peak: peak)
+        assert expectation._memory(torch.device(device)) == foretold
+
+
 def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
     tried = []
 

@@ -92,7 +92,7 @@ def test_larger_files_get_no_smaller_models_and_batches():
         assert min(chosen) >= 1
 
 
-@pytest.mark.parametrize(("answer", "epochs"), [(1.0, 10), (5.5, 10), (7.2, 11), (13.2, 13), (96.0, 20)])
+@pytest.mark.parametrize(("answer", "epochs"), [(1.0, 10), (6.0, 10), (8.1, 11), (13.2, 12), (99.0, 20)])
 def test_longer_answers_get_more_epochs(answer, epochs):
     sizes = recipe.Sizes(np.full(500, 200, np.int32), 200, answer, 256, 4096)
     assert recipe.completed(open_config(stop_at_recall=0.99), sizes).optimizer.schedule_epochs == epochs
@@ -114,8 +114,9 @@ def test_epochs_until_recall_holds_are_foretold_apart_from_the_schedule(tmp_path
     assert parts.schedule_epochs == min(most, schedule or most)
 
 
-def test_larger_files_take_an_epoch_after_the_schedule():
-    assert [recipe.epochs_to_recall(10, tokens) for tokens in (1_000, 12_000, 49_000, 10**6)] == [9, 9, 11, 11]
+@pytest.mark.parametrize(("tokens", "epochs"), [(1_000, 9), (12_700, 9), (26_600, 10), (49_000, 11), (10**6, 11)])
+def test_small_files_are_known_before_their_schedule_ends_and_large_ones_after_it(tokens, epochs):
+    assert recipe.epochs_to_recall(10, tokens) == epochs
 
 
 def test_the_recipe_looks_at_the_trained_pairs():
@@ -171,7 +172,7 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     assert recalls[metrics["best_epoch"] - 1] == best
     assert "expected: " in done.stdout
     assert metrics["expected_fit_seconds"] > 0
-    assert 0 < metrics["expected_memory"] <= metrics["peak_memory"]
+    assert metrics["peak_memory"] == pytest.approx(metrics["expected_memory"], rel=0.25)
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     chosen = [config["data"][name] for name in ("row_tokens", "batch_size")]
     chosen += [config["model"][name] for name in ("hidden_size", "layers", "heads", "context")]

@@ -2,12 +2,15 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qa_lm.errors import UserError
 
 LISTED = 20
 """Bad lines that are listed; all are counted."""
+PLACE = re.compile(r":(\d+): ")
+"""The line, between file and reason."""
 LONGEST = 500
 """Characters of a reason that are shown."""
 
@@ -47,8 +50,20 @@ class Problems:
             self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")
 
     def error(self) -> UserError:
-        """All of them as one error: the only one as it is, several as a list under their number."""
+        """All of them as one error: the only one as it is, several as a list under their number, like ones together."""
         if self.count == 1:
             return UserError(self.listed[0])
         more = "" if self.count <= LISTED else f", the first {LISTED}"
-        return UserError("\n".join([f"{self.count:,} bad lines{more}:", *self.listed]))
+        return UserError("\n".join([f"{self.count:,} bad lines{more}:", *_like_ones_together(self.listed)]))
+
+
+def _like_ones_together(listed: list[str]) -> Iterator[str]:
+    """A file whose columns have other names has the same fault in every line; it is told once."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for each in listed:
+        file, line, reason = PLACE.split(each, maxsplit=1)
+        lines.setdefault((file, reason), []).append(line)
+    for (file, reason), (first, *others) in lines.items():
+        yield f"{file}:{first}: {reason}"
+        if others:
+            yield f"the same in {'lines' if len(others) > 1 else 'line'} {', '.join(others)}"

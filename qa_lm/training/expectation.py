@@ -35,6 +35,8 @@ SAVED_BYTES = 12
 """Of each parameter in a checkpoint, which ends each epoch: its weight and two values of the optimizer."""
 SAVED_BYTES_A_SECOND = 5e8
 """How fast a checkpoint is written, synced and summed; measured: LOG.md, "how many epochs"."""
+AFTERWARDS = 100_000_000
+"""Bytes of main memory that the end of a run adds, the ledger and the answers; measured in the same table."""
 COMPILE_SECONDS = 40.0
 """A compilation from nothing; measured: LOG.md, "Compiled or not"."""
 COMPILE_GAIN = 0.2
@@ -90,9 +92,15 @@ def expect(
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
-        memory = peak_memory(device)
+        memory = _memory(device)
     saving = SAVED_BYTES * parameter_count(module.model) / SAVED_BYTES_A_SECOND
     return Expectation(epochs, steps * seconds + validation + saving, memory, compilation)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of the whole run; 0 where the system does not say."""
+    peak = peak_memory(device)
+    return peak + AFTERWARDS if peak and device.type == "cpu" else peak
 
 
 def first_batches(data: PairsDataModule, device: torch.device, count: int) -> list[Batch]:

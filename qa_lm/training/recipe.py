@@ -27,12 +27,13 @@ LEARNING_RATE = 4.5e-3
 """Of Muon, in steps of one to four thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
 EPOCHS = 10
 """Epochs of the schedule where answers are short. With 8, files of 1,000 pairs need more in all than with 9 or 10."""
-SHORT_ANSWER = 6
+SHORT_ANSWER = 7
 """Tokens of an answer up to which it is short."""
 EPOCHS_OF_DOUBLED = 2.5
 """Epochs more for each doubling of the answers' length: an answer is exact only if each of its tokens is right."""
-FEW = 15_000
-"""Tokens of an epoch below which a file is known before its schedule ends."""
+ON_TIME = 25_000
+"""Tokens of an epoch of a file that is known at the end of its schedule; one of half as many is an epoch sooner, one of
+twice as many an epoch later."""
 WORDINGS = 0.25
 """A fact that is trained in several wordings is learnt in fewer epochs: divided by their number to this power. Measured
 on one file, six wordings of each fact: 6 epochs."""
@@ -179,13 +180,14 @@ def epochs(answer: float, wordings: float = 1.0) -> int:
 
 
 def epochs_to_recall(schedule: float, tokens: int) -> float:
-    """Epochs until training ends: recall must hold for two of them.
+    """Epochs until recall is reached and has held for two.
 
     Args:
         schedule: epochs of the learning rate's schedule.
         tokens: of an epoch.
     """
-    return max(1, schedule - 1) if tokens < FEW else schedule + 1
+    later = max(-1.0, min(1.0, math.log2(tokens / ON_TIME)))
+    return max(1, round(schedule + later))
 
 
 def wordings(groups: np.ndarray) -> float:
