@@ -119,6 +119,14 @@ def test_small_files_are_known_before_their_schedule_ends_and_large_ones_after_i
     assert recipe.epochs_to_recall(10, tokens) == epochs
 
 
+def test_no_more_epochs_are_foretold_than_there_will_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "ON_TIME", 1)  # so that an epoch after the schedule would be
+    config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    completed = recipe.completed(config, prepared.sizes())
+    assert build_parts(completed, prepared, build_loop(completed, tmp_path, "32-true").trainer).expected_epochs == 4
+
+
 def test_the_recipe_looks_at_the_trained_pairs():
     """Lengths as the examples themselves have them; of the validation pairs only the longest counts."""
     prepared = prepare(open_config().data, open_config().tokenizer, None)
