@@ -125,7 +125,7 @@ class DataConfig:
     split_seed: int = 42
     """Seed of the split."""
     train_fraction: float = 0.8
-    """Share that is trained: of the pairs, or of the facts where whole facts are held out."""
+    """Share that is trained: of the pairs, or of the facts where whole facts are held out; 1.0 trains all of them."""
     train_pairs: int | None = None
     """Train only so many of the pairs to train, and leave the rest unused; null for all. The pairs of a smaller number
     are among those of a larger one, and what is held out stays the same."""

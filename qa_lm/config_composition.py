@@ -18,6 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from qa_lm.config import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.errors import UserError, first_line
 
+IMPLIED = {"data.path": "file", "data.hub": "hub"}
+"""Settings that mean nothing without a choice, which they imply."""
+
 
 def register_schema() -> None:
     """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
@@ -45,6 +48,22 @@ def _new_folder(path: str) -> str:
             continue
         return str(folder)
     raise AssertionError
+
+
+def implied_choices(arguments: list[str], conf: Path) -> list[str]:
+    """Choices that a command line implies: `data.path=FILE` means `data=file`, and `data.hub=NAME` means `data=hub`.
+
+    An experiment from elsewhere than `conf` may choose data of its own, which stays.
+
+    Args:
+        arguments: the command line, without the program's name.
+        conf: the folder of settings.
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    experiment = given.get("experiment")
+    if "data" in given or (experiment and not (conf / "experiment" / f"{experiment}.yaml").is_file()):
+        return []
+    return next(([f"data={choice}"] for key, choice in IMPLIED.items() if key in given), [])
 
 
 def typed_config(composed: DictConfig) -> TrainConfig:

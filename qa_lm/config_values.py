@@ -1,6 +1,7 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
 import re
+from dataclasses import replace
 
 from qa_lm.config import (
     DataConfig,
@@ -83,6 +84,28 @@ def check_values(config: TrainConfig) -> None:
     )
 
 
+def nothing_held_out(data: DataConfig) -> bool:
+    """Whether all pairs are trained, so that there is no validation."""
+    held_out_otherwise = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
+
+
+def without_validation(config: TrainConfig) -> TrainConfig:
+    """The settings of a run that holds nothing out: it follows the recall of trained pairs, and stops no earlier.
+
+    Raises:
+        UserError: there is nothing to choose the best checkpoint by.
+    """
+    _require(
+        config.evaluation.recall_pairs > 0,
+        "evaluation.recall_pairs",
+        config.evaluation.recall_pairs,
+        "must be at least 1 with data.train_fraction=1.0, where no pair is held out for validation",
+    )
+    early_stopping = replace(config.early_stopping, patience=None)
+    return replace(config, monitor="train/recall", monitor_mode=Mode.max, early_stopping=early_stopping)
+
+
 def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
     """Refuse settings of the pairs and the tokenizer that cannot be used.
 
@@ -134,7 +157,7 @@ def _check_data(data: DataConfig) -> None:
         names = value if isinstance(value, list) else [value]
         text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
         _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
-    _require(0 < data.train_fraction < 1, "data.train_fraction", data.train_fraction, "must lie between 0 and 1")
+    _require(0 < data.train_fraction <= 1, "data.train_fraction", data.train_fraction, "must be above 0 and at most 1")
     most = data.train_pairs
     _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")

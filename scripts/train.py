@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qa_lm.config_composition import read_config, register_schema, typed_config
+from qa_lm.config_composition import implied_choices, read_config, register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_hydra import refuse_code
 from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
@@ -63,6 +63,8 @@ def main() -> int:
         refuse_code(CONF, sys.argv[1:])
         if folder := resume_argument(sys.argv[1:]):
             sys.argv.append(run_folder_override(folder))
+        else:
+            sys.argv += implied_choices(sys.argv[1:], CONF)
         run()
     except JobFailed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -98,13 +98,37 @@ def test_longer_answers_get_more_epochs(answer, epochs):
     assert recipe.completed(open_config(stop_at_recall=0.99), sizes).optimizer.schedule_epochs == epochs
 
 
+@pytest.mark.parametrize(("answer", "steps", "epochs"), [(4.0, 1, 150), (4.0, 5, 30), (4.0, 16, 10), (56.0, 5, 75)])
+def test_the_schedule_of_a_small_file_has_enough_steps(answer, steps, epochs):
+    assert recipe.schedule_epochs(answer, 1.0, steps) == epochs
+
+
+def test_a_small_file_has_as_many_epochs_as_its_schedule_needs():
+    """One row is one step an epoch: 60 epochs would end before the schedule does."""
+    sizes = recipe.Sizes(np.full(4, 8, np.int32), 8, 4.0, 32, 300)
+    filled = recipe.completed(open_config(stop_at_recall=0.99, trainer__max_epochs=None), sizes)
+    assert (filled.optimizer.schedule_epochs, filled.trainer["max_epochs"]) == (150, 300)
+    given = recipe.completed(open_config(stop_at_recall=0.99, trainer__max_epochs=7), sizes)
+    assert given.trainer["max_epochs"] == 7
+    limited = open_config(stop_at_recall=0.99, trainer__max_epochs=None, trainer__max_steps=9)
+    assert recipe.completed(limited, sizes).trainer["max_epochs"] is None
+    assert recipe.completed(open_config(trainer__max_epochs=None), sizes).trainer["max_epochs"] == recipe.MOST_EPOCHS
+
+
+@pytest.mark.parametrize(("pairs", "length", "row"), [(1, 10, 32), (16, 14, 64), (5, 100, 128)])
+def test_the_rows_of_a_small_file_are_few_rather_than_long(pairs, length, row):
+    lengths = np.full(pairs, length, np.int32)
+    assert recipe.row_tokens(lengths) == row
+    assert plan_rows(lengths, row, 0).rows <= recipe.FEW_ROWS
+
+
 def test_several_wordings_of_a_fact_get_fewer_epochs():
     assert recipe.wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
     assert recipe.epochs(5.0, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
 
 
-@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 9), (0.99, 4, 3), (0.99, 1, 1)])
-def test_epochs_until_recall_holds_are_foretold_apart_from_the_schedule(tmp_path, recall, most, expected):
+@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 15), (0.99, 4, 4), (0.99, 1, 1)])
+def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, recall, most, expected):
     schedule = None if recall is None else 10
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
@@ -115,11 +139,16 @@ def test_epochs_until_recall_holds_are_foretold_apart_from_the_schedule(tmp_path
 
 
 @pytest.mark.parametrize(("tokens", "epochs"), [(1_000, 9), (12_700, 9), (26_600, 10), (49_000, 11), (10**6, 11)])
-def test_small_files_are_known_before_their_schedule_ends_and_large_ones_after_it(tokens, epochs):
-    assert recipe.epochs_to_recall(10, tokens) == epochs
+def test_larger_files_need_more_epochs(tokens, epochs):
+    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 40) == epochs
+    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs
 
 
-def test_no_more_epochs_are_foretold_than_there_will_be(tmp_path, monkeypatch):
+def test_long_answers_need_more_epochs_in_a_small_file():
+    assert recipe.epochs_to_recall(98.0, 1.0, 12_000, 14) > recipe.epochs_to_recall(98.0, 1.0, 12_000, 40)
+
+
+def test_no_more_epochs_are_estimated_than_there_will_be(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "ON_TIME", 1)  # so that an epoch after the schedule would be
     config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
@@ -174,8 +203,9 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert len(rows) == metrics["epochs_run"] < 60
     recalls = [float(row["train_recall"]) for row in rows]
-    assert min(recalls[-2:]) >= 0.99
-    assert all(min(recalls[at : at + 2]) < 0.99 for at in range(len(recalls) - 2))
+    held = RecallStopping.needed(metrics["steps"] // len(rows))
+    assert min(recalls[-held:]) >= 0.99
+    assert all(min(recalls[at : at + held]) < 0.99 for at in range(len(recalls) - held))
     best = max(recalls)
     assert recalls[metrics["best_epoch"] - 1] == best
     assert "expected: " in done.stdout
@@ -212,7 +242,7 @@ def test_a_stop_needs_two_validations_in_a_row():
 
 def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
     stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
-    stopping.schedule_epochs = 4
+    stopping.schedule_epochs, stopping.steps_per_epoch = 4, 50
     recalls = [0.5, 0.8, 0.7, 0.7, 0.7, 0.7, 0.85, 0.85, 0.84, 0.85]
     for epoch, recall in enumerate(recalls):
         trainer.current_epoch = epoch
@@ -222,6 +252,19 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
     assert trainer.should_stop
     assert stopping.given_up
     assert not stopping.reached
+
+
+def test_patience_counts_steps_where_an_epoch_has_few():
+    assert [RecallStopping.patience(steps) for steps in (1, 4, 7, 1000)] == [20, 5, 3, 3]
+    assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 1000)] == [11, 4, 2, 2]
+    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping.steps_per_epoch = 1
+    stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5
+    for _ in range(20):
+        stopping.on_validation_end(trainer, module)
+        assert not trainer.should_stop
+    stopping.on_validation_end(trainer, module)
+    assert stopping.given_up
 
 
 def test_the_share_of_a_sample_that_can_be_answered(tmp_path):

@@ -72,7 +72,7 @@ class PairsDataModule(pl.LightningDataModule):
         return self._loader(self.train_rows, self.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Batches of the validation pairs and of the trained sample, each pair once, always the same."""
+        """Batches of the validation pairs, if any, and of the trained sample, each pair once, always the same."""
         sides = [self.split.validation, self.recall_sample]
         return [self._loader(self._scored_rows(side)) for side in sides if len(side)]
 

@@ -38,11 +38,11 @@ class Split(NamedTuple):
 def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
     """Shuffle as `random.seed(seed); random.shuffle(pairs)` does, then cut: the first share is trained.
 
-    Each side has at least one pair.
+    Each side has at least one pair, unless all are trained (`train_fraction` 1).
     """
     order = list(range(count))
     random.Random(seed).shuffle(order)
-    cut = min(max(int(train_fraction * count), 1), count - 1)
+    cut = count if train_fraction == 1 else min(max(int(train_fraction * count), 1), count - 1)
     return _split(np.array(order[:cut], np.int32), np.array(order[cut:], np.int32))
 
 
@@ -52,7 +52,7 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
     Args:
         units: a key of the unit that each pair belongs to, (pairs,) uint64.
         tiebreak: a key of the pair itself, which orders the pairs of a unit, (pairs,) uint64.
-        train_fraction: share of the pairs that is trained, as nearly as whole units allow.
+        train_fraction: share of the pairs that is trained, as nearly as whole units allow; 1 trains all.
         seed: another seed, another split.
         what: name of a unit, for errors.
 
@@ -60,6 +60,8 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
         UserError: all pairs are one unit.
     """
     order, borders = _drawn_order(units, tiebreak, seed)
+    if train_fraction == 1:
+        return _split(order, order[:0])
     if not len(borders):
         raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
     cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])

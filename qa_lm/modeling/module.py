@@ -21,7 +21,7 @@ from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.loss import LossSums, batch_loss
 
 VALIDATION, RECALL = 0, 1
-"""The loaders of a validation: held-out pairs, and the sample of trained ones."""
+"""The sides of a validation: held-out pairs, and the sample of trained ones."""
 
 RECALL_THEN_LOSS = "train/recall_then_loss"
 """A score that orders first by the recall of the trained sample, which moves in steps of one pair, then by its loss."""
@@ -38,7 +38,8 @@ class CausalLMModule(pl.LightningModule):
         make_optimizer: from the model to its optimizer.
         schedule: factor of the learning rate for each optimizer step.
         mean_per_pair: how the loss weighs tokens, see `batch_loss`.
-        answer_bytes: UTF-8 bytes of all answers of the validation pairs.
+        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if there are none, so that the only loader
+            of a validation is that of the trained sample.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class CausalLMModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sums of loss and exact matches."""
-        self.validation_sums[dataloader_idx] += _as_tensor(self(batch), batch.pairs)
+        side = dataloader_idx if self.answer_bytes else RECALL
+        self.validation_sums[side] += _as_tensor(self(batch), batch.pairs)
 
     def configure_optimizers(self) -> Any:
         """The optimizer that `make_optimizer` builds, with the schedule of its learning rate."""
@@ -117,9 +119,11 @@ class CausalLMModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all pairs, of all processes."""
+        metrics = {}
         loss, weight, answer_loss, exact, pairs = self._over_processes(self.validation_sums[VALIDATION])
-        bits = answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
-        metrics = {"val/loss": loss / weight, "val/exact_match": exact / pairs, "val/bits_per_answer_byte": bits}
+        if pairs:
+            bits = answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
+            metrics = {"val/loss": loss / weight, "val/exact_match": exact / pairs, "val/bits_per_answer_byte": bits}
         loss, weight, _, exact, pairs = self._over_processes(self.validation_sums[RECALL])
         if pairs:
             mean = loss / weight

@@ -14,10 +14,8 @@ def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> 
     """The pairs, what is wrong with them, and how they are packed."""
     counts = prepared.report.counts
     test = f", {counts['test']:,} to test" if counts["test"] else ""
-    print(
-        f"data: {prepared.name}, {counts['pairs']:,} pairs, "
-        f"{counts['train']:,} to train and {counts['validation']:,} to validate{test}"
-    )
+    held_out = f" and {counts['validation']:,} held out for validation" if counts["validation"] else ", none held out"
+    print(f"data: {prepared.name}, {counts['pairs']:,} pairs, {counts['train']:,} for training{held_out}{test}")
     for name, columns in prepared.report.sources.items():
         if columns != "question = question, answer = answer":
             print(harmless(f"columns of {name}: {columns}"))

@@ -21,6 +21,8 @@ MOST_PAIRS = 50_000
 def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
     """Places of the validation pairs in each part of the board that is not the whole of them."""
     split = prepared.split
+    if not len(split.validation):
+        return {}
     parts = {KINDS[kind]: split.validation[split.held_out == kind] for kind in range(1, len(KINDS))}
     if len(split.train) + len(split.validation) <= MOST_PAIRS:
         relations = trained_pairs(prepared).relations(prepared.table.pairs(split.validation))

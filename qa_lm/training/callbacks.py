@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import sys
 import time
 from pathlib import Path
@@ -153,6 +154,7 @@ class ConsoleReport(Callback):
         ]
         if row["val_loss"] is not None:
             words.append(f"val loss {row['val_loss']:.4f}")
+        if self.record.scores[-1] is not None:  # there was a validation
             if self.best.monitor == "val/exact_match":
                 words.append(f"exact match {row['val_exact_match']:.1%}")
             if self.best.monitor == RECALL_THEN_LOSS:
@@ -194,7 +196,7 @@ class ConsoleReport(Callback):
 
 
 class RecallStopping(Callback):
-    """Ends training when the recall of the trained sample has reached a share in two validations in a row.
+    """Ends training when the recall of the trained sample has reached a share and held it for some validations.
 
     It also ends once the schedule of the learning rate is over and recall no longer grows: what is not known then is
     not learnt at so low a rate.
@@ -203,15 +205,20 @@ class RecallStopping(Callback):
         threshold: the share.
     """
 
-    VALIDATIONS = 2
-    """One alone may be luck: near the end recall still moves by half a percent from epoch to epoch."""
-    PATIENCE = 3
-    """Validations after the schedule's end in which recall may stay below its best before training ends."""
+    VALIDATIONS, STEPS = 2, 10
+    """Validations in a row, and optimizer steps between the first and the last of them. One alone may be luck: near the
+    end recall still moves by half a percent from epoch to epoch. In a small file an epoch is a single step, after which
+    an answer that has just become the likeliest one is hardly likelier than others."""
+    PATIENCE, PATIENCE_STEPS = 3, 20
+    """Validations, and optimizer steps, after the schedule's end in which recall may stay below its best before
+    training ends: in a small file an epoch is a single step."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold, self.in_a_row = threshold, 0
         self.schedule_epochs = float("inf")
         """Epochs after which the learning rate no longer changes."""
+        self.steps_per_epoch = self.STEPS
+        """Optimizer steps of an epoch."""
         self.best, self.without_gain = -1.0, 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -229,20 +236,30 @@ class RecallStopping(Callback):
     @property
     def reached(self) -> bool:
         """Whether recall is there."""
-        return self.in_a_row >= self.VALIDATIONS
+        return self.in_a_row >= self.needed(self.steps_per_epoch)
 
     @property
     def given_up(self) -> bool:
         """Whether recall will not come there."""
-        return self.without_gain >= self.PATIENCE
+        return self.without_gain >= self.patience(self.steps_per_epoch)
+
+    @classmethod
+    def needed(cls, steps_per_epoch: int) -> int:
+        """Validations in a row, one an epoch, in which recall must hold."""
+        return max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
+
+    @classmethod
+    def patience(cls, steps_per_epoch: int) -> int:
+        """Validations without gain, one an epoch, after which training ends."""
+        return max(cls.PATIENCE, math.ceil(cls.PATIENCE_STEPS / steps_per_epoch))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say so."""
         if self.reached:
             say(
                 trainer,
-                f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in {self.VALIDATIONS} "
-                "validations in a row.",
+                f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in "
+                f"{self.needed(self.steps_per_epoch)} validations in a row.",
             )
         elif self.given_up:
             say(

@@ -15,6 +15,7 @@ from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, parameter_coun
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import adamw, muon
 from qa_lm.modeling.schedules import Schedule
+from qa_lm.training.callbacks import RecallStopping
 from qa_lm.training.memory import check_memory
 from qa_lm.training.precision import device_of
 from qa_lm.training.prepare import PreparedData
@@ -35,6 +36,8 @@ class Parts:
     module: CausalLMModule
     schedule_epochs: float
     """Epochs of the learning rate's schedule."""
+    steps_per_epoch: int
+    """Optimizer steps of an epoch."""
     expected_epochs: float
     """Epochs of training, at most or until recall is reached."""
 
@@ -66,9 +69,14 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
         answer_bytes=_answer_bytes(prepared),
     )
-    tokens = int(datamodule.train_rows.lengths.sum())
-    expected = epochs if config.stop_at_recall is None else min(most, epochs_to_recall(epochs, tokens))
-    return Parts(datamodule, module, epochs, expected)
+    expected = epochs
+    if config.stop_at_recall is not None:
+        sizes = prepared.sizes()
+        tokens = int(sizes.lengths.sum())
+        known = epochs_to_recall(sizes.answer, sizes.wordings, tokens, steps_per_epoch)
+        known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
+        expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
+    return Parts(datamodule, module, epochs, steps_per_epoch, expected)
 
 
 def _most_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:

@@ -176,13 +176,10 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
     folder = made_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
     meta = read_meta(folder)
-    if len(table) < 2:
+    if not len(table):
         bad = meta["bad_lines"]
         more = f"\nbad lines left out: {bad['count']:,}; the first: {bad['listed'][0]}" if bad["count"] else ""
-        raise UserError(
-            f"{', '.join(names)}: {'1 pair' if len(table) else 'no pairs'}; "
-            f"at least two are needed, one to train and one to validate{more}"
-        )
+        raise UserError(f"{', '.join(names)}: no pairs{more}")
     return table, meta
 
 
@@ -196,7 +193,8 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     else:
         split = _drawn_split(data, table, pairs, _at(tiebreak, pairs), root)
         split = split._replace(train=pairs[split.train], validation=pairs[split.validation], test=test)
-    for name, side in (("data.path", split.train), ("data.validation_path", split.validation)):
+    needed = [("data.path", split.train), *([("data.validation_path", split.validation)] if sources[1] else [])]
+    for name, side in needed:
         if not len(side):
             raise UserError(f"{name}: holds no pairs", name)
     most = data.train_pairs
@@ -210,9 +208,15 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
 
 
 def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak: np.ndarray, root: Path) -> Split:
-    if len(pairs) < 2:
-        raise UserError("data.path: at least two pairs are needed, one to train and one to validate", "data.path")
     kind, seed, fraction = data.split, data.split_seed, data.train_fraction
+    if len(pairs) < 2 and fraction < 1:
+        raise UserError(
+            "data.path: at least two pairs are needed, one to train and one to validate; "
+            "data.train_fraction=1.0 trains all of them",
+            "data.path",
+        )
+    if fraction == 1 and kind is SplitKind.fact:  # no fact is held out
+        return shuffled_split(len(pairs), fraction, seed)
     if kind is SplitKind.shuffle:
         return shuffled_split(len(pairs), fraction, seed)
     normalised = _at(table.numbers("normalised_key"), pairs)
@@ -227,7 +231,7 @@ def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak
         fraction,
         seed,
         0 if kind is SplitKind.fact else data.held_out_phrasings,
-        kind is not SplitKind.phrasing,
+        kind is not SplitKind.phrasing and fraction < 1,
     )
 
 

@@ -15,6 +15,8 @@ from qa_lm.data.packing import fill, plan_rows
 
 FULL = 0.97
 """Rows must be so full."""
+FEW_ROWS = 5
+"""Rows of a file that is too small to fill them: longer ones would only make its steps larger and fewer."""
 CHARACTERS_PER_ENTRY = 85
 """Characters of the trained pairs for each entry of a BPE, before that is rounded down to a power of two."""
 FEWEST_ENTRIES, MOST_ENTRIES = 4096, 16384
@@ -34,6 +36,17 @@ EPOCHS_OF_DOUBLED = 2.5
 ON_TIME = 25_000
 """Tokens of an epoch of a file that is known at the end of its schedule; one of half as many is an epoch sooner, one of
 twice as many an epoch later."""
+FEWEST_STEPS = 150
+"""Optimizer steps of the schedule at least. In a small file an epoch is a few steps: 10 epochs would be over before the
+warm-up is. A longer schedule costs nothing, because training stops at recall; measured: LOG.md, "small files"."""
+STEPS_OF_DOUBLED = 75
+"""Steps more for each doubling of the answers' length."""
+SMALL_FILE_STEPS = 20
+"""Steps of an epoch below which a file counts as small: there, long answers take more epochs."""
+EPOCHS_OF_DOUBLED_IF_SMALL = 2.6
+"""Epochs more until recall, in a small file, for each doubling of the answers' length."""
+MOST_EPOCHS = 60
+"""Epochs after which training ends at the latest, or twice the schedule if that is more."""
 WORDINGS = 0.25
 """A fact that is trained in several wordings is learnt in fewer epochs: divided by their number to this power. Measured
 on one file, six wordings of each fact: 6 epochs."""
@@ -88,13 +101,13 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     )
     per_row = row or max(1, round(float(sizes.lengths.mean())))
     data = replace(data, row_tokens=data.row_tokens or row, batch_size=data.batch_size or batch_size(tokens, per_row))
-    optimizer = replace(
-        optimizer,
-        lr=optimizer.lr or LEARNING_RATE,
-        schedule_epochs=optimizer.schedule_epochs
-        or (None if config.stop_at_recall is None else epochs(sizes.answer, sizes.wordings)),
-    )
-    return replace(config, model=model, data=data, optimizer=optimizer)
+    assert data.batch_size is not None
+    schedule = optimizer.schedule_epochs
+    if schedule is None and config.stop_at_recall is not None:
+        schedule = schedule_epochs(sizes.answer, sizes.wordings, math.ceil(tokens / (per_row * data.batch_size)))
+    optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
+    trainer = _with_most_epochs(config.trainer, schedule)
+    return replace(config, model=model, data=data, optimizer=optimizer, trainer=trainer)
 
 
 def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
@@ -102,6 +115,14 @@ def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
     if model.hidden_size is not None or model.architecture != "llama":
         return model.extra
     return {"intermediate_size": round(hidden_size * FEED_FORWARD / 16) * 16} | model.extra
+
+
+def _with_most_epochs(trainer: dict[str, Any], schedule: int | None) -> dict[str, Any]:
+    """The Trainer's arguments with a last epoch, where that is left open and nothing else ends training."""
+    limited = any(trainer.get(name) is not None for name in ("max_epochs", "max_steps", "max_time"))
+    if limited or "max_epochs" not in trainer:
+        return trainer
+    return trainer | {"max_epochs": max(MOST_EPOCHS, 2 * (schedule or 0))}
 
 
 def bpe_entries(characters: int) -> int:
@@ -118,7 +139,7 @@ def bpe_entries(characters: int) -> int:
 
 
 def row_tokens(lengths: np.ndarray) -> int:
-    """Positions of a packed row: the shortest power of two that holds every example in rows that are full.
+    """Positions of a packed row: the shortest power of two that holds every example in rows that are full or few.
 
     Attention compares every position of a row with every other, though examples see only themselves.
 
@@ -126,8 +147,10 @@ def row_tokens(lengths: np.ndarray) -> int:
         lengths: inputs of each trained pair.
     """
     row = 1 << max(5, int(lengths.max() - 1).bit_length())
-    while fill(plan_rows(lengths, row, 0), lengths) < FULL and row < 16 * lengths.mean():
+    plan = plan_rows(lengths, row, 0)
+    while fill(plan, lengths) < FULL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
         row *= 2
+        plan = plan_rows(lengths, row, 0)
     return row
 
 
@@ -169,25 +192,45 @@ def batch_size(tokens: int, row: int) -> int:
 
 
 def epochs(answer: float, wordings: float = 1.0) -> int:
-    """Epochs of the schedule, by the end of which the pairs should be known.
+    """Epochs in which the pairs are learnt, if an epoch has many steps.
 
     Args:
         answer: tokens of an answer, on average.
         wordings: trained pairs of each fact, on average.
     """
-    doublings = max(0.0, math.log2(answer / SHORT_ANSWER))
-    return max(3, round((EPOCHS + EPOCHS_OF_DOUBLED * doublings) / max(1.0, wordings) ** WORDINGS))
+    return max(3, round((EPOCHS + EPOCHS_OF_DOUBLED * doublings(answer)) / max(1.0, wordings) ** WORDINGS))
 
 
-def epochs_to_recall(schedule: float, tokens: int) -> float:
+def doublings(answer: float) -> float:
+    """How often a short answer's length must be doubled to reach this one; 0 for short ones."""
+    return max(0.0, math.log2(answer / SHORT_ANSWER))
+
+
+def schedule_epochs(answer: float, wordings: float, steps: int) -> int:
+    """Epochs of the learning rate's schedule.
+
+    Args:
+        answer: tokens of an answer, on average.
+        wordings: trained pairs of each fact, on average.
+        steps: optimizer steps of an epoch.
+    """
+    fewest = FEWEST_STEPS + STEPS_OF_DOUBLED * doublings(answer)
+    return max(epochs(answer, wordings), math.ceil(fewest / steps))
+
+
+def epochs_to_recall(answer: float, wordings: float, tokens: int, steps: int) -> int:
     """Epochs until recall is reached and has held for two.
 
     Args:
-        schedule: epochs of the learning rate's schedule.
+        answer: tokens of an answer, on average.
+        wordings: trained pairs of each fact, on average.
         tokens: of an epoch.
+        steps: optimizer steps of an epoch.
     """
     later = max(-1.0, min(1.0, math.log2(tokens / ON_TIME)))
-    return max(1, round(schedule + later))
+    if steps < SMALL_FILE_STEPS:
+        later += EPOCHS_OF_DOUBLED_IF_SMALL * doublings(answer)
+    return max(1, round(epochs(answer, wordings) + later))
 
 
 def wordings(groups: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.config import TrainConfig, Weights
 from qa_lm.config_composition import resolved_yaml
-from qa_lm.config_values import check_values
+from qa_lm.config_values import check_values, nothing_held_out, without_validation
 from qa_lm.data.repeats import answerable
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import hidden_states
@@ -80,6 +80,10 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     check_trainer_arguments(config.trainer)
     keep_freed_memory()
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first writes
+    if nothing_held_out(config.data) and config.monitor.startswith("val/"):
+        config = without_validation(config)
+        if first:
+            print("no validation: the best checkpoint is chosen by train/recall, and nothing stops training early")
     with leaving_at_once(), run_lock(folder) if first else nullcontext():
         try:
             return _train(config, folder, first)
@@ -99,13 +103,13 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         )
     run = interrupted_run(folder, tell=first) if going_on else NEW
     precision, precision_words = choose_precision(config.trainer)
-    loop = build_loop(config, folder, precision, run.step)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
     if going_on:
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
+    loop = build_loop(config, folder, precision, run.step)
     parts = build_parts(config, prepared, loop.trainer)
     loop.bad_batches.table = prepared.table
     if run.checkpoint:
@@ -114,6 +118,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         sample = parts.data.recall_sample
         loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
         loop.recall_stopping.schedule_epochs = parts.schedule_epochs
+        loop.recall_stopping.steps_per_epoch = parts.steps_per_epoch
     if loop.trainer.loggers:
         loop.board.parts = validation_parts(prepared)
     if first:
