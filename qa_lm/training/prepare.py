@@ -18,7 +18,7 @@ from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.limits import within_limit
 from qa_lm.data.pairs import builtin_path
 from qa_lm.data.reading import PairReader, Reading, Source, file_sources
-from qa_lm.data.splits import Split, given_split, group_split, shuffled_split, unit_split
+from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
@@ -92,9 +92,10 @@ def prepare(
         root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
     sides = _sides(data)
     # What the hub holds is kept by its own library, which knows when it has changed.
-    table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, how_to_read(data))
-    split = _split(data, table, [len(side) for side in sides], root)
     template = PromptTemplate.written(data.prompt, data.completion)
+    reading = how_to_read(data, template)
+    table, found = _table(root if data.hub is None else Path(temporary.name), sides, reading)
+    split = _split(data, table, [len(side) for side in sides], root)
     chosen = _tokenizer(tokenizer, table, split, template, root)
     store = _store(root, table, chosen, template)
     row = data.row_tokens if data.packing else None
@@ -105,8 +106,7 @@ def prepare(
     split, too_long = within_limit(split, examples, limit, table, policy, setting)
     if data.packing and row is None:
         row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
-    columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
-    report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
+    report = describe(table, split, examples, chosen.eos_id, found, too_long)
     if report.eos_trained < 1:
         raise UserError(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
@@ -130,13 +130,16 @@ def _name(data: DataConfig) -> str:
     return ", ".join(source) if isinstance(source, list) else str(source)
 
 
-def how_to_read(data: DataConfig) -> Reading:
-    """How the sources are read."""
+def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
+    """How the sources are read, for pairs that this template puts into words."""
     return Reading(
         ColumnNames(data.question, data.answer, data.group),
         None if data.columns is None else tuple(data.columns),
         data.encoding,
         data.bad_lines is BadLines.skip,
+        template.question_parts,
+        template.answer_parts,
+        data.unanswerable,
     )
 
 
@@ -166,10 +169,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        written = write_table(folder, _shown(reader.pairs(), "reading", "pair"))
-        problems = reader.problems
-        bad_lines = {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed}
-        return written | {"columns": reader.columns, "bad_lines": bad_lines}
+        return write_table(folder, _shown(reader.pairs(), "reading", "pair")) | reader.found()
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
@@ -216,10 +216,12 @@ def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak
     if kind is SplitKind.shuffle:
         return shuffled_split(len(pairs), fraction, seed)
     normalised = _at(table.numbers("normalised_key"), pairs)
-    if kind is SplitKind.question:
-        return unit_split(normalised, tiebreak, fraction, seed, "question")
-    if kind is SplitKind.near:
-        return unit_split(_near_units(table, normalised, pairs, root), tiebreak, fraction, seed, "near-duplicate group")
+    if kind in (SplitKind.question, SplitKind.near):
+        near = kind is SplitKind.near
+        units = _near_units(table, normalised, pairs, root) if near else normalised
+        if table.dialogues:  # each pair of a dialogue holds the ones before
+            units = joined_units(units, *(_at(table.numbers(column), pairs) for column in ("source", "line")))
+        return unit_split(units, tiebreak, fraction, seed, "near-duplicate group" if near else "question")
     return group_split(
         _at(table.numbers("group_key"), pairs),
         normalised,
