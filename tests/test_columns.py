@@ -20,7 +20,7 @@ from tests.test_reading import GOOD, write
         ({"prompt": "a?", "completion": "b"}, "question = prompt, answer = completion"),
         ({"instruction": "a?", "output": "b"}, "question = instruction, answer = output"),
         ({"Q": "a?", "A": "b"}, "question = Q, answer = A"),
-        ({"Question": "a?", "Answer": "b", "prompt": "x"}, "question = Question, answer = Answer"),
+        ({"Question": "a?", "Answer": "b", "prompt": "x"}, "question = Question, answer = Answer; not read: prompt"),
         ({"question": "a?", "answers": {"text": ["b"], "answer_start": [1]}}, "question = question, answer = answers"),
         ({"question": "a?", "answer": "b", "group": 3}, "question = question, answer = answer, group = group"),
     ],

@@ -13,10 +13,10 @@ Names = tuple[str, ...]
 
 _ENGLISH_ANSWERS = (
     *("answer", "answers", "best answer", "correct answer", "accepted answer", "answer text", "final answer"),
-    *("completion", "response", "output", "solution", "reply", "target"),
+    *("response", "reply", "solution", "completion", "output", "target"),
 )
 PAIRS: tuple[tuple[Names, Names], ...] = (
-    (("question", "questions", "question text"), _ENGLISH_ANSWERS[:7]),
+    (("question", "questions", "question text"), _ENGLISH_ANSWERS),
     (("prompt",), ("completion", "response", "chosen")),
     (("instruction",), ("output", "response")),
     (("query",), ("response", "answer")),
@@ -33,9 +33,9 @@ PAIRS: tuple[tuple[Names, Names], ...] = (
     (("pergunta", "perguntas", "questão"), ("resposta", "respostas")),  # Portuguese
     (("domanda", "domande", "quesito"), ("risposta", "risposte")),  # Italian
     (("вопрос", "вопросы"), ("ответ", "ответы")),  # Russian
-    (("question", "prompt", "instruction", "query", "problem", "input"), _ENGLISH_ANSWERS),  # mixed
 )
-"""Questions and their answers, what is most explicit first; within a line the names in their order."""
+"""Questions and their answers, what is most explicit first; within a line the names in their order. Where a file has no
+pair of one line, any question goes with any answer."""
 GROUP, INPUT = "group", "input"
 BEFORE = (
     *("system", "system prompt", "history", "context", "contexts", "passage", "passages", "paragraph", "document"),
@@ -67,6 +67,9 @@ def _keys(names: Iterable[str]) -> Names:
 
 _PAIRS = tuple((_keys(questions), _keys(answers)) for questions, answers in PAIRS)
 _QUESTIONS = tuple(dict.fromkeys(name for questions, _ in _PAIRS for name in questions))
+_ANSWERS = tuple(
+    name for name in dict.fromkeys(name for _, answers in _PAIRS for name in answers) if name not in ("a", "chosen")
+)
 _BEFORE, _AFTER = (dict(zip(_keys(names), range(len(names)), strict=True)) for names in (BEFORE, AFTER))
 
 
@@ -92,12 +95,7 @@ def recognised_pair(
         other = answer or _first(found, answers)
         if one and other:
             return one, other
-    return question, answer
-
-
-def recognised_question(found: Mapping[str, str]) -> str | None:
-    """The column of the question in a file that need not have answers."""
-    return recognised_pair(found, None, None)[0] or _first(found, _QUESTIONS)
+    return question or _first(found, _QUESTIONS), answer or _first(found, _ANSWERS)
 
 
 def is_question_name(name: str) -> bool:

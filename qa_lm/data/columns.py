@@ -12,13 +12,13 @@ from qa_lm.data.column_names import (
     is_question_name,
     name_key,
     recognised_pair,
-    recognised_question,
 )
 from qa_lm.data.dialogues import Turns, pairs_in
 from qa_lm.data.pairs import Pair, normalised_question
 from qa_lm.data.templates import ANSWER, QUESTION, Parts, filled, names_in
 from qa_lm.data.values import answers_in, further_text, is_missing, listed, text_of
 
+ROLES = ("question", "answer")
 LEAVE_OUT = "skip"
 UNANSWERABLE = (
     "the question has no answer; data.unanswerable=skip leaves such questions out, "
@@ -76,6 +76,11 @@ class Columns:
     """Further columns of the templates, by the names that these have for them."""
     wanted: Wanted
     turns: Turns | None = None
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that every record must have."""
+        return tuple(name for name in (self.question, self.answer) if name is not None)
 
     @property
     def read(self) -> set[str]:
@@ -145,18 +150,11 @@ def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, 
     for setting, name in zip(("data.question", "data.answer"), given[:2], strict=True):
         if name is not None and name not in names and (wanted.answers or setting == "data.question"):
             raise ValueError(f"no column {name} ({setting}); found {listed(names)}")
-    named = [*names_in(wanted.prompt), *names_in(wanted.completion)]
-    needed = [role in named for role in ("question", "answer")]
-    needed[1] &= wanted.answers
-    keys = by_key(names)
-    if all(needed):
-        found = recognised_pair(keys, given.question, given.answer)
-    else:
-        found = given.question or recognised_question(keys), given.answer or recognised_pair(keys, "any", None)[1]
-    chosen = tuple(column if need else None for column, need in zip(found, needed, strict=True))
-    if missing := [
-        role for role, need, column in zip(("question", "answer"), needed, chosen, strict=True) if need and not column
-    ]:
+    named = [*names_in(wanted.prompt), *(names_in(wanted.completion) if wanted.answers else ())]
+    found = recognised_pair(by_key(names), given.question, given.answer)
+    chosen = [column if role in named else None for role, column in zip(ROLES, found, strict=True)]
+    missing = [role for role, column in zip(ROLES, chosen, strict=True) if role in named and not column]
+    if missing:
         advice = " ".join(f"data.{role}=..." for role in missing)
         raise ValueError(f"no column for the {' and '.join(missing)}; found {listed(names)}. Name it: {advice}")
     return chosen[0], chosen[1]
@@ -190,8 +188,8 @@ def question_from(record: Mapping[str, object], columns: Columns) -> str:
 
 def _pair(record: Mapping[str, object], columns: Columns) -> Pair:
     wanted = columns.wanted
-    for column in (columns.question, columns.answer):
-        if column is not None and column not in record:
+    for column in columns.needed:
+        if column not in record:
             raise ValueError(f"no {column}; found the keys {listed(record)}")
     if not wanted.is_plain:
         texts = _texts(record, columns)
@@ -201,14 +199,12 @@ def _pair(record: Mapping[str, object], columns: Columns) -> Pair:
     else:
         question = _question(record, columns)
         answers = _answers(record, columns.answer or "", wanted)
-    answer, *others = answers
-    return Pair(
-        question,
-        answer,
-        # The same text twice is one answer.
-        tuple(dict.fromkeys(other for other in others if other != answer)),
-        normalised_question(answer) if columns.by_answer else _group(record.get(columns.group)),
-    )
+    answer = answers[0]
+    # The same text twice is one answer.
+    others = tuple(dict.fromkeys(other for other in answers if other != answer)) if len(answers) > 1 else ()
+    if columns.by_answer:
+        return Pair(question, answer, others, normalised_question(answer))
+    return Pair(question, answer, others, _group(record[columns.group]) if columns.group in record else None)
 
 
 def _question(record: Mapping[str, object], columns: Columns) -> str:
@@ -228,8 +224,12 @@ def _filled(parts: Parts, texts: Mapping[str, str], name: str) -> str:
 
 
 def _answers(record: Mapping[str, object], column: str, wanted: Wanted) -> list[str]:
-    found = [] if record.get("is_impossible") is True else answers_in(record[column])
-    if found:
+    value = record[column]
+    if "is_impossible" in record and record["is_impossible"] is True:
+        value = []
+    if isinstance(value, str):  # nearly always
+        return [text_of(value, "answer")]
+    if found := answers_in(value):
         return [text_of(answer, "answer") for answer in found]
     if wanted.unanswerable is None:
         raise ValueError(UNANSWERABLE)

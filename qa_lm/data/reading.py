@@ -168,7 +168,8 @@ class PairReader:
                 if fixed:
                     return
                 continue
-            seen.note(record)
+            if record.keys() != seen.keys or seen.empty:
+                seen.note(record)
             try:
                 pairs = pairs_from(record, columns)
             except ValueError as error:

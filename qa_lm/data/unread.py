@@ -19,23 +19,21 @@ class SeenColumns:
     def __init__(self, read: Iterable[str]) -> None:
         self.names: dict[str, None] = {}
         self._read = set(read)
-        self._keys: KeysView[str] | None = None
-        self._empty: list[str] = []
+        self.keys: KeysView[str] | None = None
+        """The columns of the last record that was noted."""
+        self.empty: list[str] = []
+        """Unread columns that the answers may rest on, but in which no text was found so far."""
         self._filled: set[str] = set()
 
     def note(self, record: Mapping[str, object]) -> None:
-        """Take one more record into account."""
-        keys = record.keys()
-        if keys != self._keys:
-            self._keys = keys
+        """Take one more record into account; one with the same columns needs none while `empty` is empty."""
+        if record.keys() != self.keys:
+            self.keys = record.keys()
             if len(self.names) < MOST:
-                self.names |= dict.fromkeys(keys)
-            self._empty = [name for name in answer_may_rest_on(self.unread()) if name not in self._filled]
-        for name in self._empty:
-            if not is_blank(record.get(name)):
-                self._filled.add(name)
-                self._empty.remove(name)
-                break
+                self.names |= dict.fromkeys(self.keys)
+            self.empty = [name for name in answer_may_rest_on(self.unread()) if name not in self._filled]
+        self._filled.update(name for name in self.empty if not is_blank(record.get(name)))
+        self.empty = [name for name in self.empty if name not in self._filled]
 
     def unread(self) -> list[str]:
         """The columns that are not read, in the file's order."""
