@@ -107,8 +107,9 @@ def _in_table(
             columns = columns or reading.columns_of(record, answers=False)
             yield question_from(record, columns)
         except ValueError as error:
-            problems.add(source.name, BadLine(line, str(error)))
-            if columns is None and source.has_fixed_columns:
+            fixed = columns is None and source.has_fixed_columns
+            problems.add(source.name, BadLine(1 if fixed else line, str(error)))
+            if fixed:
                 break
     if problems.count:
         raise problems.error()

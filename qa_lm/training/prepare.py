@@ -93,20 +93,24 @@ def prepare(
     sides = _sides(data)
     # What the hub holds is kept by its own library, which knows when it has changed.
     template = PromptTemplate.written(data.prompt, data.completion)
-    reading = how_to_read(data, template)
-    table, found = _table(root if data.hub is None else Path(temporary.name), sides, reading)
-    split = _split(data, table, [len(side) for side in sides], root)
+    place = root if data.hub is None else Path(temporary.name)
+    table, found = _table(place, sides, how_to_read(data, template))
+    try:
+        split = _split(data, table, [len(side) for side in sides], root)
+    except UserError as error:  # a column that is not read may be why
+        hints = found["warnings"] if data.split in (SplitKind.question, SplitKind.near) else []
+        raise UserError("\n".join([str(error), *hints]), error.key) from None
     chosen = _tokenizer(tokenizer, table, split, template, root)
     store = _store(root, table, chosen, template)
     row = data.row_tokens if data.packing else None
     limit = min(context or NO_LIMIT, row or NO_LIMIT)
     setting = "data.row_tokens" if limit == row else "model.context"
     examples = EncodedPairs(store, NO_LIMIT if check_only else limit)
-    policy = "report" if check_only else data.too_long.value
-    split, too_long = within_limit(split, examples, limit, table, policy, setting)
+    too_long = "report" if check_only else data.too_long.value
+    split, long = within_limit(split, examples, limit, table, too_long, setting)
     if data.packing and row is None:
         row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
-    report = describe(table, split, examples, chosen.eos_id, found, too_long)
+    report = describe(table, split, examples, chosen.eos_id, found, long)
     if report.eos_trained < 1:
         raise UserError(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
