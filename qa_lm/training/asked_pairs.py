@@ -12,8 +12,9 @@ from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
 from qa_lm.data.reading import PairReader
 from qa_lm.errors import UserError, first_line
-from qa_lm.training.prepare import PreparedData, how_to_read, keeps_nothing, main_sources, prepare
+from qa_lm.training.prepare import PreparedData, keeps_nothing, prepare
 from qa_lm.training.run_folder import CONFIG, ENVIRONMENT
+from qa_lm.training.sources import how_to_read, main_sources
 
 
 def data_of_run(run: Path) -> PreparedData:

@@ -10,20 +10,19 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config import DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
 from qa_lm.data.checks import DataReport, describe
-from qa_lm.data.columns import ColumnNames
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.limits import within_limit
-from qa_lm.data.pairs import builtin_path
-from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.reading import PairReader, Reading, Source
 from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
 from qa_lm.training.recipe import Sizes, bpe_entries, row_tokens, wordings
+from qa_lm.training.sources import how_to_read, sources_of
 
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
@@ -86,13 +85,11 @@ def prepare(
         UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
     """
     temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
-    if keeps_nothing(data):
-        root = Path(temporary.name)
-    else:
-        root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
-    sides = _sides(data)
-    # What the hub holds is kept by its own library, which knows when it has changed.
+    kept = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    root = Path(temporary.name) if keeps_nothing(data) else kept
+    sides = sources_of(data)
     template = PromptTemplate.written(data.prompt, data.completion)
+    # What the hub holds is kept by its own library, which knows when it has changed.
     place = root if data.hub is None else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))
     try:
@@ -132,39 +129,6 @@ def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
 def _name(data: DataConfig) -> str:
     source = data.builtin or data.hub or data.path
     return ", ".join(source) if isinstance(source, list) else str(source)
-
-
-def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
-    """How the sources are read, for pairs that this template puts into words."""
-    return Reading(
-        ColumnNames(data.question, data.answer, data.group),
-        None if data.columns is None else tuple(data.columns),
-        data.encoding,
-        data.bad_lines is BadLines.skip,
-        template.question_parts,
-        template.answer_parts,
-        data.unanswerable,
-    )
-
-
-def main_sources(data: DataConfig) -> list[Source]:
-    """Sources that `data.builtin`, `data.hub` or `data.path` names."""
-    if data.builtin is not None:
-        return [Source(data.builtin, builtin_path(data.builtin))]
-    if data.hub is not None:
-        return [Source(data.hub, None, data.hub_subset, data.hub_split)]
-    return file_sources(data.path, "data.path")
-
-
-def _sides(data: DataConfig) -> list[list[Source]]:
-    """Sources to train (or to split), to validate, to test."""
-    main = main_sources(data)
-    validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
-    test = file_sources(data.test_path, "data.test_path") if data.test_path else []
-    sides = [main, validation, test]
-    if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
-        raise UserError("data.columns: has no effect here: it names the columns of CSV and TSV files", "data.columns")
-    return sides
 
 
 def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
