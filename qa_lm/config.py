@@ -109,17 +109,19 @@ class DataConfig:
     test_path: Any = None
     """Files like `path` whose pairs are only asked at the end."""
     question: str | None = None
-    """Column of the question; null recognises question, prompt, instruction, Q."""
+    """Column of the question; null recognises question, prompt, instruction, Q and the like, in ten languages."""
     answer: str | None = None
-    """Column of the answer; null recognises answer, answers, completion, output, A. Of a list the first is trained."""
+    """Column of the answer; null recognises answer, completion, output, A and the like. A list's first is trained."""
     group: str | None = None
-    """Column that names the fact a pair states, if several state it in other words; null recognises group."""
+    """Column of the fact that several pairs state in other words, or `answer` for the answer; null recognises group."""
     columns: list[str] | None = None
     """Columns of CSV and TSV files without a header line."""
     encoding: str = "utf-8"
     """Encoding of text files."""
     bad_lines: BadLines = BadLines.error
     """What becomes of lines that are no pair: `error` ends the run, `skip` leaves them out and counts them."""
+    unanswerable: str | None = None
+    """Questions without an answer: null ends the run, `skip` leaves them out, another text is trained as the answer."""
     split: SplitKind = SplitKind.question
     """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing` or `phrasing_and_fact`."""
     split_seed: int = 42
@@ -127,13 +129,11 @@ class DataConfig:
     train_fraction: float = 0.8
     """Share that is trained: of the pairs, or of the facts where whole facts are held out; 1.0 trains all of them."""
     train_pairs: int | None = None
-    """Train only so many of the pairs to train, and leave the rest unused; null for all. The pairs of a smaller number
-    are among those of a larger one, and what is held out stays the same."""
+    """Train only so many of the pairs to train; null for all. A smaller number takes some of those of a larger one."""
     held_out_phrasings: int = 1
     """Phrasings held out of each trained fact, where the split holds out phrasings."""
     too_long: TooLong = TooLong.error
-    """What becomes of pairs longer than a row or `model.context`: `error`, `drop` or `truncate_question` (at the front;
-    the answer and its EOS are never cut)."""
+    """Pairs longer than a row or `model.context`: `error`, `drop` or `truncate_question` (at the front, no answers)."""
     packing: bool = False
     """Whether rows hold several whole pairs, side by side and unseen by one another."""
     row_tokens: int | None = 256
@@ -145,9 +145,9 @@ class DataConfig:
     workers: int = 0
     """Processes that prepare training batches; 0 for the training process itself, which is fast enough on a CPU."""
     prompt: str = "{question}"
-    """What stands before an answer; a line break is written \\n."""
+    """What stands before an answer; any column can be named: `{context}\\n{question}`. Write {{ for a brace."""
     completion: str = " {answer}"
-    """How an answer follows it."""
+    """How an answer follows it; any column can be named here too."""
     train_on: TrainOn = TrainOn.all
     """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
     cache: str | None = None

@@ -163,6 +163,24 @@ def read_config(path: Path) -> TrainConfig:
     return found
 
 
+def with_quoted_templates(arguments: list[str]) -> list[str]:
+    """A command line on which templates may be typed as a shell takes them: `data.prompt="{context}\\n{question}"`.
+
+    Hydra's grammar would read the braces as a dictionary, so the value gets quotes of its own. What has some already,
+    and what could be several values of a sweep, stays as it is.
+    """
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+
+    def quoted(argument: str) -> str:
+        key, _, value = argument.partition("=")
+        several = sweep and "," in value
+        if key not in ("data.prompt", "data.completion") or "{" not in value or value[0] in "\"'" or several:
+            return argument
+        return f'{key}="{value}"' if '"' not in value else "{}='{}'".format(key, value.replace("'", "\\'"))
+
+    return [quoted(argument) for argument in arguments]
+
+
 def data_config(overrides: list[str]) -> DataConfig:
     """The data settings that overrides such as `data.path=faq.csv` name; the others are the schema's.
 
@@ -170,6 +188,7 @@ def data_config(overrides: list[str]) -> DataConfig:
         UserError: an override is no `data.KEY=VALUE`, or its value is of the wrong type.
     """
     known = {each.name for each in fields(DataConfig)}
+    overrides = with_quoted_templates(overrides)
     for override in overrides:
         key = override.partition("=")[0]
         if "=" not in override or not key.startswith("data."):

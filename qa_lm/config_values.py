@@ -13,6 +13,7 @@ from qa_lm.config import (
     TokenizerConfig,
     TrainConfig,
 )
+from qa_lm.data.templates import check_templates
 from qa_lm.errors import UserError
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
@@ -162,8 +163,8 @@ def _check_data(data: DataConfig) -> None:
     _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
     _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
-    for name, value, holds in (("prompt", data.prompt, "{question}"), ("completion", data.completion, "{answer}")):
-        _require(value.count(holds) == 1, f"data.{name}", value, f"must hold {holds} once")
+    check_templates(data.prompt, data.completion)
+    _require(data.unanswerable is None or bool(data.unanswerable.strip()), "data.unanswerable", "", "must not be empty")
     unused = "has no effect here: "
     by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
     for name, value, used, rule in (

@@ -1,9 +1,12 @@
 """Exceptions that are printed as a line: the user's mistakes, and writes that fail."""
 
 import re
+from collections.abc import Mapping
 
 # Control characters but tab and line end, and marks that turn the writing direction.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_SETTING = re.compile(r"\b(data\.[a-z_]+)(=?)")
 
 
 class UserError(ValueError):
@@ -33,6 +36,22 @@ class FailedWrite(OSError):
 def harmless(text: str) -> str:
     """Text of others for a terminal: what would steer it is a replacement character."""
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def as_options(text: str, options: Mapping[str, str]) -> str:
+    """A message that names settings as train.py takes them, for a script that has options instead.
+
+    Args:
+        text: the message, such as "... Name it: data.question=...".
+        options: setting to option: "data.question" to "--question". A setting without one stays as it is; an empty
+            option takes a setting away before its value.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, equals = found[1], found[2]
+        return found[0] if name not in options else f"{options[name]} ".lstrip() if equals else options[name] or name
+
+    return _SETTING.sub(option, text)
 
 
 class OutOfMemory(RuntimeError):

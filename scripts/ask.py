@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, as_options, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qa_lm.answering.sampling import Sampling
 
 UNKNOWN = "I don't know"
+OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
+"""Settings that messages name, and the options that stand for them here."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         questions = _questions(options)
         _ask(options, questions)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -46,9 +48,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last, or its model/ folder")
     parser.add_argument("question", nargs="*", help="what to ask; words are joined by spaces")
-    parser.add_argument("--file", type=Path, metavar="QUESTIONS", help="a UTF-8 text file with a question per line")
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object per answer: question, answer, stopped, tokens"
+        "--file",
+        type=Path,
+        metavar="QUESTIONS",
+        help="a text file with a question per line, or a table (.csv, .tsv, .jsonl, .json, .parquet, also .gz) with a "
+        "column of questions; each answer is printed on its own, in the file's order",
+    )
+    parser.add_argument("--column", metavar="NAME", help="the column of questions in --file (default: recognised)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of --file (default utf-8)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="text of a further column of the prompt, such as context=...; may be repeated",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object per answer and line: question, answer, stopped, tokens, log_probability, probability",
     )
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument(
@@ -93,17 +112,27 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _questions(options: argparse.Namespace) -> list[str]:
-    """The questions that were given; none means: talk."""
-    if options.file is None:
-        return [" ".join(options.question)] if options.question else []
-    try:
-        lines = options.file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{options.file}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    questions = [line.removesuffix("\r") for line in lines if line.strip()]
-    if not questions:
-        raise UserError(f"{options.file}: holds no question")
-    return questions
+    """The questions that were given, as the model's prompt needs them; none means: talk."""
+    from qa_lm.data.questions import question_of, questions_in, template_of
+    from qa_lm.data.templates import names_in
+
+    template, texts = template_of(options.run), _texts(options)
+    if options.file is not None:
+        return questions_in(options.file, template, texts, options.column, options.encoding)
+    if options.question:
+        return [question_of(template, texts | {"question": " ".join(options.question)})]
+    if set(names_in(template.question_parts)) <= set(texts):
+        return [question_of(template, texts)]
+    question_of(template, {"question": "", **texts})  # what is missing is said before the first question
+    return []
+
+
+def _texts(options: argparse.Namespace) -> dict[str, str]:
+    """What --set gives."""
+    for each in options.set:
+        if "=" not in each:
+            raise UserError(f"--set {each}: write NAME=TEXT")
+    return dict(each.split("=", 1) for each in options.set)
 
 
 def _ask(options: argparse.Namespace, questions: list[str]) -> None:
@@ -127,6 +156,8 @@ def _ask(options: argparse.Namespace, questions: list[str]) -> None:
 def _talk(
     answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling", show: "Callable[[Answer], None]"
 ) -> None:
+    from qa_lm.data.questions import question_of
+
     if sys.stdin.isatty():
         import readline  # noqa: F401  # its import gives input() editing and a history
 
@@ -141,7 +172,8 @@ def _talk(
         if not question.strip():
             continue
         try:
-            (answer,) = answerer.answer([question], options.max_new_tokens, sampling)
+            filled = question_of(answerer.template, _texts(options) | {"question": question})
+            (answer,) = answerer.answer([filled], options.max_new_tokens, sampling)
         except UserError as error:
             print(error, file=sys.stderr)
             continue

@@ -12,10 +12,25 @@ from typing import TYPE_CHECKING
 
 from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.problems import Problems
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, as_options, harmless
 
 if TYPE_CHECKING:
     from qa_lm.data.checks import DataReport
+
+COLUMNS = {
+    "question": "column of the question (default: recognised)",
+    "answer": "column of the answer (default: recognised)",
+    "group": "column of the fact that pairs state (default: recognised); 'answer' for the answer itself",
+}
+OPTIONS = {
+    **{
+        f"data.{name}": f"--{name}"
+        for name in (*COLUMNS, "columns", "encoding", "prompt", "completion", "split", "cache")
+    },
+    **{"data.unanswerable": "--unanswerable", "data.split_seed": "--seed", "data.path": ""},
+    **{"data.validation_path": "--validation", "data.test_path": "--test"},
+}
+"""Settings that messages name, and the options that stand for them here."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.strict and report.warnings:
             raise UserError(f"--strict: warnings above: {len(report.warnings)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -43,8 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", metavar="FILE", help="files or globs, as data.path takes them")
     parser.add_argument("--validation", nargs="+", metavar="FILE", help="files held out, to look for leaks")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="files asked at the end, to look for leaks")
-    for column in ("question", "answer", "group"):
-        parser.add_argument(f"--{column}", metavar="COLUMN", help=f"column of the {column} (default: recognised)")
+    for column, meaning in COLUMNS.items():
+        parser.add_argument(f"--{column}", metavar="COLUMN", help=meaning)
+    parser.add_argument("--prompt", metavar="TEMPLATE", help='as data.prompt: "{context}\\n{question}"')
+    parser.add_argument("--completion", metavar="TEMPLATE", help="as data.completion")
+    parser.add_argument(
+        "--unanswerable", metavar="TEXT", help="the answer to questions that have none; skip leaves them out"
+    )
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns of a CSV or TSV without a header line")
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default utf-8)")
     parser.add_argument("--split", choices=[kind.value for kind in SplitKind], default="question")
@@ -63,6 +83,8 @@ def _report(options: argparse.Namespace) -> "DataReport":
 
     if options.max_tokens < 2:
         raise UserError("--max-tokens must be at least 2")
+    if options.unanswerable is not None and not options.unanswerable.strip():
+        raise UserError("--unanswerable must not be empty")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be from 0 to 4294967295")
     data = DataConfig(
@@ -74,11 +96,16 @@ def _report(options: argparse.Namespace) -> "DataReport":
         group=options.group,
         columns=options.columns,
         encoding=options.encoding,
+        unanswerable=options.unanswerable,
         bad_lines=BadLines.skip,  # what is sound is reported too; then they are the error
         split=SplitKind(options.split),
         split_seed=options.seed,
         cache=options.cache,
     )
+    if options.prompt is not None:
+        data.prompt = options.prompt
+    if options.completion is not None:
+        data.completion = options.completion
     tokenizer = TokenizerConfig("folder", options.tokenizer) if options.tokenizer else TokenizerConfig("gpt2")
     return prepare(data, tokenizer, options.max_tokens, check_only=True).report
 
@@ -98,7 +125,7 @@ def _show(report: "DataReport") -> None:
         f"best possible: recall {best['best_recall']:.2%}, loss {best['best_loss']:.4f} nats per token "
         f"({best['best_answer_loss']:.4f} on answers alone)"
     )
-    print(harmless("\n".join(summary(report))))
+    print(as_options(harmless("\n".join(summary(report))), OPTIONS))
 
 
 def _write(path: Path, report: "DataReport") -> None:

@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a run folder, or any transformers folder")
     parser.add_argument("data", nargs="*", metavar="data.KEY=VALUE", help="the pairs, as train.py takes them")
     parser.add_argument("--split", choices=[*SPLITS, "all"], help="of the run's own pairs (default all)")
-    parser.add_argument("--template", metavar="TEXT", help="how another model is asked: text with {question}, or chat")
+    parser.add_argument(
+        "--template", metavar="TEXT", help="how another model is asked: text with {question} (or any column), or chat"
+    )
     parser.add_argument("--max-pairs", type=int, default=100_000, metavar="N", help="of each split (default 100000)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="answers decoded at once (default 64)")
@@ -118,7 +120,12 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
 
     answerer = load_answerer(options.model)
     if options.data:
-        pairs = pairs_of_files(data_config(options.data), options.max_pairs)
+        data = data_config(options.data)
+        for name, own in (("prompt", answerer.template.prompt), ("completion", answerer.template.answer)):
+            given = getattr(data, name).replace("\\n", "\n")
+            if any(each.startswith(f"data.{name}=") for each in options.data) and given != own:
+                raise UserError(f"data.{name}: this model brings how it was trained to be asked: {own!r}; leave it out")
+        pairs = pairs_of_files(data, options.max_pairs, answerer.template)
         everything = [Asked("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]
         trained = read_trained_pairs(options.model)
     else:
@@ -152,8 +159,9 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
 
     if not options.data:
         raise UserError("name the pairs: data.path=FILE")
-    model = ForeignModel.load(options.model, options.template.replace("\\n", "\n"))
-    pairs = pairs_of_files(data_config(options.data), options.max_pairs)
+    data = data_config(options.data)
+    model = ForeignModel.load(options.model, options.template, data.prompt)
+    pairs = pairs_of_files(data, options.max_pairs, model.answerer.template)
     asked = _fitting(Asked("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings)
     answers = evaluate_pairs(
         model.answerer.model,

@@ -11,7 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qa_lm.config_composition import implied_choices, read_config, register_schema, typed_config
+from qa_lm.config_composition import (
+    implied_choices,
+    read_config,
+    register_schema,
+    typed_config,
+    with_quoted_templates,
+)
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_hydra import refuse_code
 from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
@@ -59,6 +65,7 @@ def main() -> int:
     """Run Hydra; turn what the user can mend into one or two lines. Returns the exit code."""
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
+    sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:
         refuse_code(CONF, sys.argv[1:])
         if folder := resume_argument(sys.argv[1:]):

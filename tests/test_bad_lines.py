@@ -20,14 +20,14 @@ from tests.test_reading import GOOD, write
         (GOOD + '{"question": "a?"}\n', ":2: no answer; found the keys question"),
         (GOOD + '{"question": " ", "answer": "b"}\n', ":2: the question is empty"),
         (GOOD + '{"question": "a", "answer": ""}\n', ":2: the answer is empty"),
-        (GOOD + '{"question": "a", "answer": 3}\n', ":2: the answer must be text, found 3"),
-        (GOOD + '{"question": "a", "answer": []}\n', ":2: the list of answers is empty"),
-        (GOOD + '{"question": "a", "answer": ["b", null]}\n', ":2: the answer must be text, found null"),
+        (GOOD + '{"question": "a", "answer": {}}\n', ":2: the answer must be text, found {}"),
+        (GOOD + '{"question": "a", "answer": []}\n', ":2: the question has no answer; data.unanswerable=skip leaves"),
+        (GOOD + '{"question": "a", "answer": ["b", null]}\n', ":2: the answer is missing"),
         (GOOD + '{"question": "a", "answer": "\\ud800"}\n', ":2: the answer holds half of a surrogate"),
         (GOOD + "[" * 100_000 + "\n", ":2: not JSON"),
         (GOOD + '{"question": ' + "9" * 5000 + ', "answer": "b"}\n', ":2: not JSON: Exceeds the limit"),
         (GOOD.encode() + b'{"question": "\xff", "answer": "b"}\n', ":2: not UTF-8: byte 48 of the file is 0xff"),
-        ('{"frage": "a", "antwort": "b"}', ":1: no column for the question and answer; found frage, antwort"),
+        ('{"one": "a", "two": "b"}', ":1: no column for the question and answer; found one, two"),
     ],
 )
 def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
@@ -39,7 +39,7 @@ def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("frage,x\na,b\n", ":1: no column for the question and answer; found frage, x. Name it"),
+        ("frage,x\na,b\n", ":1: no column for the answer; found frage, x. Name it: data.answer"),
         ("question,question\na,b\n", ":1: a column is named twice"),
         (
             'question,answer\na,"two\nlines"\nb,c,d\n',
@@ -56,7 +56,7 @@ def test_bad_csv_is_named_by_file_and_line(tmp_path, content, message):
 
 
 def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
-    path = write(tmp_path, "".join(f'{GOOD}{{"question": "a", "answer": {number}}}\n' for number in range(30)))
+    path = write(tmp_path, "".join(f'{GOOD}{{"question": "a", "answer": [[{number}]]}}\n' for number in range(30)))
     with pytest.raises(UserError) as error:
         read(path)
     first, *lines = str(error.value).splitlines()
@@ -68,11 +68,11 @@ def test_every_bad_line_is_counted_and_the_first_are_listed(tmp_path):
 
 def test_what_is_wrong_in_many_lines_is_said_once(tmp_path):
     with pytest.raises(UserError) as error:
-        read(write(tmp_path, '{"frage": "a", "antwort": "b"}\n' * 4))
+        read(write(tmp_path, '{"one": "a", "two": "b"}\n' * 4))
     head, fault, others = str(error.value).splitlines()
     assert head == "4 bad lines:"
     assert fault.endswith(
-        "pairs.jsonl:1: no column for the question and answer; found frage, antwort. Name it: "
+        "pairs.jsonl:1: no column for the question and answer; found one, two. Name it: "
         "data.question=... data.answer=..."
     )
     assert others == "the same in lines 2, 3, 4"

@@ -89,3 +89,51 @@ def test_an_answer_that_several_pairs_accept_counts_for_all_of_them(tmp_path):
     assert found.answered_best == 3
     assert contradictions_in_words(table, found, 1, 1, 0.0)["best_recall"] == 0.75
     assert contradictions_in_words(table, find_repeats(table, np.array([0, 1])), 1, 1, 0.0)["best_recall"] == 1
+
+
+def faq(questions: int, answers: int, answer: str = "We answer this one in words, number {}.") -> list[tuple[str, str]]:
+    return [(f"Wording {n} of {a}?", answer.format(a)) for a in range(answers) for n in range(questions)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (faq(3, 40), "answers: 40 different ones; an answer has 3 questions (median; at most 3)"),
+        ([*faq(1, 40), *faq(2, 1)], "answers: 40 different ones; an answer has 1 question (median; at most 2)"),
+        (faq(1, 40), None),
+        ([("Same?", "One.")] * 9 + [("Other?", "Two.")], None),  # repeats are no wordings
+    ],
+)
+def test_how_many_answers_there_are_and_how_many_questions_each_has(tmp_path, pairs, said):
+    report = prepare(DataConfig(path=str(jsonl(tmp_path / "faq.jsonl", pairs))), GPT2, 256).report
+    assert report.counts["answers"] == len({answer for _, answer in pairs})
+    assert [line for line in summary(report) if line.startswith("answers: ")] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "offered"),
+    [
+        (faq(3, 40), True),
+        ([*faq(2, 10), *[(f"Single {n}?", f"Only this question has it: {n}.") for n in range(15)]], True),
+        ([*faq(2, 10), *[(f"Single {n}?", f"Only this question has it: {n}.") for n in range(25)]], False),
+        (faq(50, 2), False),  # yes and no
+        (faq(40, 7), False),  # classes
+        (faq(3, 40, "{}"), False),  # numbers
+        (faq(1, 40), False),
+    ],
+)
+def test_a_faq_is_offered_a_split_by_wordings(tmp_path, pairs, offered):
+    path = jsonl(tmp_path / "faq.jsonl", pairs)
+    report = prepare(DataConfig(path=str(path)), GPT2, 256).report
+    assert any("data.group=answer data.split=phrasing" in line for line in summary(report)) is offered
+    if not offered:
+        return
+    for split in (SplitKind.phrasing, SplitKind.fact, SplitKind.phrasing_and_fact):
+        data = prepare(DataConfig(path=str(path), group="answer", split=split), GPT2, 256)
+        assert data.report.counts["groups"] == data.report.counts["answers"]
+        assert not any("data.group" in line for line in summary(data.report))
+        answers = [{pair.answer for pair in data.table.pairs(side)} for side in data.split[:2]]
+        if split is SplitKind.phrasing:
+            assert answers[1] <= answers[0]
+        if split is SplitKind.fact:
+            assert answers[0].isdisjoint(answers[1])

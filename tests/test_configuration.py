@@ -174,8 +174,11 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
         ("data.hub_split=test", "data.hub_split=test: has no effect here: it belongs to data.hub"),
         ("data.held_out_phrasings=2", "data.held_out_phrasings=2: has no effect here: it belongs to data.split="),
         ("data.split_seed=4294967296", "data.split_seed=4294967296: must be from 0"),
-        ("data.prompt=question", "data.prompt=question: must hold {question} once"),
-        ("data.completion=none", "data.completion=none: must hold {answer} once"),
+        (
+            "data.prompt=question",
+            "data.prompt=question: it names no column in braces; write columns as in '{question}'",
+        ),
+        ("data.completion=none", "data.completion=none: it names no column in braces; write columns as in ' {answer}'"),
         ("hydra.run.dirr=x", "hydra.run.dirr: no such setting; did you mean hydra.run.dir?"),
     ],
 )

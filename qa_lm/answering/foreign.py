@@ -23,12 +23,12 @@ class Prompts:
     """How questions are put to the model: by its own tokenizer, with the special tokens that this puts in front."""
 
     tokenizer: Any
-    template: str
-    """Text with {question}, or `CHAT`."""
+    template: PromptTemplate | None
+    """None for the template that the model's own folder brings."""
 
     def ids(self, question: str) -> list[int]:
         """What the model is asked with."""
-        if self.template == CHAT:
+        if self.template is None:
             messages = [{"role": "user", "content": question}]
             try:
                 text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -36,7 +36,7 @@ class Prompts:
                 raise UserError(f"the model's own chat template cannot be used: {first_line(error)}") from None
             found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
             return found
-        found = self.tokenizer(self.template.replace("{question}", question)).input_ids
+        found = self.tokenizer(self.template.prompt_text(question)).input_ids
         while found and found[-1] == self.tokenizer.eos_token_id:  # some end every text
             found = found[:-1]
         return found
@@ -52,15 +52,26 @@ class ForeignModel:
     """Whether true answers may serve as drafts."""
 
     @classmethod
-    def load(cls, folder: Path, template: str) -> "ForeignModel":
+    def load(cls, folder: Path, template: str, chat_prompt: str = "{question}") -> "ForeignModel":
         """From its folder.
+
+        Args:
+            folder: the model's folder.
+            template: text with {question} and other columns, or `CHAT`.
+            chat_prompt: what the user says in a chat.
 
         Raises:
             UserError: there is no model or tokenizer, or the template cannot be used.
         """
         folder = model_folder(folder)
-        if template != CHAT and "{question}" not in template:
-            raise UserError(f"--template {template!r}: must hold {{question}}, or be {CHAT}")
+        if template == CHAT:
+            written, around = chat_prompt, "{answer}"
+        else:
+            written, around = template, "{answer}" if template.endswith((" ", "\n")) else " {answer}"
+        try:
+            prompt = PromptTemplate.written(written, around)
+        except UserError as error:
+            raise UserError(f"--template {template!r}: must hold {{question}}, or be {CHAT} ({error})") from None
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # errors of many libraries
@@ -70,9 +81,8 @@ class ForeignModel:
         model = load_causal_lm(folder)
         text_tokenizer = load_tokenizer(folder)
         check_vocabulary(folder, model, text_tokenizer)
-        answer = "{answer}" if template == CHAT or template.endswith((" ", "\n")) else " {answer}"
-        answerer = Answerer(model, text_tokenizer, PromptTemplate(template, answer))
-        return cls(answerer, Prompts(tokenizer, template), packs_exactly(model))
+        prompts = Prompts(tokenizer, None if template == CHAT else prompt)
+        return cls(Answerer(model, text_tokenizer, prompt), prompts, packs_exactly(model))
 
     def examples(self, pairs: Sequence[Pair]) -> list[Example]:
         """The pairs as ids, to be answered."""

@@ -3,13 +3,14 @@
 Everything is found from the numbers about each pair, so it costs seconds at millions of pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from qa_lm.data.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
+from qa_lm.data.shared_answers import shared_answers, shared_in_words
 from qa_lm.data.splits import KINDS, Split, leaks
 from qa_lm.data.store import EncodedPairs
 from qa_lm.data.table import PairTable
@@ -31,6 +32,10 @@ class DataReport:
     They were left out (`data.bad_lines=skip`)."""
     lengths: dict[str, dict[str, int]]
     """Percentiles, in characters and in tokens, of questions, answers and whole examples (inputs of the model)."""
+    shared_answers: dict[str, Any]
+    """Whether pairs have the same answer, see `qa_lm.data.shared_answers`."""
+    unanswerable: int
+    """Questions without an answer that were left out (`data.unanswerable=skip`)."""
     repeats: dict[str, Any]
     """Pairs that stand in the files more than once: count of the surplus ones; listed."""
     contradictions: dict[str, Any]
@@ -80,8 +85,7 @@ def describe(
     split: Split,
     examples: EncodedPairs,
     eos_id: int,
-    sources: dict[str, str],
-    bad_lines: dict[str, Any],
+    found: Mapping[str, Any],
     too_long: dict[str, Any],
 ) -> DataReport:
     """The report of the pairs of a run.
@@ -91,8 +95,7 @@ def describe(
         split: which are trained and which held out; pairs that were dropped are in none.
         examples: the pairs encoded.
         eos_id: the id that must end every example.
-        sources: what was read as what.
-        bad_lines: what could not be read.
+        found: what the reader found beside the pairs, see `qa_lm.data.reading.PairReader.found`.
         too_long: what `length_limit` found.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
@@ -106,8 +109,9 @@ def describe(
     }
     answer_tokens, example_tokens = _total(counts["answer_tokens"]), _total(counts["example_tokens"])
     repeats = find_repeats(table, used)
+    shared = shared_answers(table)
     report = DataReport(
-        sources=sources,
+        sources=found["columns"],
         counts={
             "pairs": len(table),
             "train": len(split.train),
@@ -115,8 +119,11 @@ def describe(
             "test": len(split.test),
             "questions": repeats.questions,
             "groups": _different(table.numbers("group_key")),
+            "answers": shared["answers"],
         },
-        bad_lines=bad_lines,
+        shared_answers=shared,
+        unanswerable=found["unanswerable"],
+        bad_lines=found["bad_lines"],
         lengths={name: percentiles(found) for name, found in counts.items()},
         repeats=repeats_in_words(table, repeats),
         contradictions=contradictions_in_words(
@@ -136,7 +143,7 @@ def describe(
         if split.held_out.any()
         else {},
     )
-    report.warnings = _warnings(report)
+    report.warnings = [*found["warnings"], *_warnings(report)]
     return report
 
 
@@ -186,4 +193,7 @@ def summary(report: DataReport) -> list[str]:
         f"tokens: {tokens['per_example']:.1f} per pair, {tokens['per_answer']:.1f} of them its answer with EOS; "
         f"longest pair {longest:,}"
     )
-    return [counted, *(f"warning: {warning}" for warning in report.warnings)]
+    lines = [counted, *shared_in_words(report.shared_answers)]
+    if report.unanswerable:
+        lines.append(f"questions without an answer, left out: {report.unanswerable:,}")
+    return [*lines, *(f"warning: {warning}" for warning in report.warnings)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qa_lm.data.pairs import Pair
+from qa_lm.data.templates import Parts, check_templates, parsed
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
 
@@ -25,27 +26,48 @@ TEMPLATE_FILE = "prompt_template.json"
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """How a question and an answer are written; the default is the tutorial's `question + " " + answer`."""
+    """How a question and an answer are written; the default is the tutorial's `question + " " + answer`.
+
+    Both may name further columns in braces, see `qa_lm.data.templates`: those between the first and the last column are
+    part of the question (or answer) of a pair, as the reader makes it, and only the text around them is added here.
+    """
 
     prompt: str = "{question}"
     answer: str = " {answer}"
 
     @classmethod
     def written(cls, prompt: str, answer: str) -> "PromptTemplate":
-        """From a command line, where a line break can only be written as \\n."""
+        """From the settings, where a line break may be written as \\n.
+
+        Raises:
+            UserError: they cannot be filled.
+        """
+        check_templates(prompt, answer)
         return cls(prompt.replace("\\n", "\n"), answer.replace("\\n", "\n"))
 
+    @property
+    def question_parts(self) -> Parts:
+        """What a question is made of."""
+        return parsed(self.prompt).parts
+
+    @property
+    def answer_parts(self) -> Parts:
+        """What an answer is made of."""
+        return parsed(self.answer).parts
+
     def prompt_text(self, question: str) -> str:
-        """The text before the answer. `str.replace`, not `format`: a question may hold braces."""
-        return self.prompt.replace("{question}", question)
+        """The text before the answer."""
+        before, _, after = parsed(self.prompt)
+        return f"{before}{question}{after}"
 
     def answer_text(self, answer: str) -> str:
         """The answer as it follows the prompt."""
-        return self.answer.replace("{answer}", answer)
+        before, _, after = parsed(self.answer)
+        return f"{before}{answer}{after}"
 
     def answer_from(self, text: str) -> str:
         """The answer in a generated text: the template's own characters taken off."""
-        before, _, after = self.answer.partition("{answer}")
+        before, _, after = parsed(self.answer)
         return text.removeprefix(before).removesuffix(after)
 
     def save(self, folder: Path) -> None:
@@ -66,8 +88,10 @@ class PromptTemplate:
             raise UserError(f"{path}: not a prompt template ({first_line(error)})") from None
         if not (isinstance(template.prompt, str) and isinstance(template.answer, str)):
             raise UserError(f"{path}: not a prompt template (prompt and answer must be text)")
-        if "{question}" not in template.prompt or "{answer}" not in template.answer:
-            raise UserError(f"{path}: the prompt needs {{question}} and the answer needs {{answer}}")
+        try:
+            check_templates(template.prompt, template.answer)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         return template
 
 

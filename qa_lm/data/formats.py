@@ -27,6 +27,9 @@ Record = Mapping[str, object]
 Found = tuple[int, Record] | BadLine
 
 TAB = "\t"
+LONGEST_BYTES = 4096
+"""Mean size of a value up to which a Parquet column of bytes may be text."""
+NO_TEXT = b"\xff"
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 # What json.loads raises: ValueError for bad JSON and for numbers of thousands of digits.
 JSON_ERRORS = (ValueError, RecursionError)
@@ -149,7 +152,8 @@ def _object(path: Path, encoding: str) -> Iterator[Found]:
 def _nested(value: Any) -> Iterator[Found]:
     """SQuAD's data > paragraphs > qas, or a list of records under `data`; anything else is one record.
 
-    The place of each is its number, from 1.
+    A question of SQuAD's gets the `context` of its paragraph and the `title` of its article as columns. The place of
+    each is its number, from 1.
     """
     articles = value.get("data") if isinstance(value, dict) else None
     if not isinstance(articles, list):
@@ -163,18 +167,12 @@ def _nested(value: Any) -> Iterator[Found]:
             if not isinstance(questions, list):
                 yield BadLine(number + 1, "a paragraph of SQuAD's nesting has no list `qas`")
                 continue
+            around = {"context": paragraph["context"]} if "context" in paragraph else {}
+            around |= {"title": article["title"]} if isinstance(article, dict) and "title" in article else {}
             for question in questions:
                 number += 1
-                yield _squad_question(number, question)
-
-
-def _squad_question(place: int, value: object) -> Found:
-    if not isinstance(value, dict) or not isinstance(value.get("answers"), list):
-        return _record(place, value)
-    texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in value["answers"]]
-    if not texts:
-        return BadLine(place, f"no answer: the question is {str(value.get('question'))[:60]!r}")
-    return place, value | {"answers": texts}
+                # A question's own columns stand first, and win.
+                yield _record(number, question | around | question if isinstance(question, dict) else question)
 
 
 def _separated(path: Path, delimiter: str, encoding: str, header: Sequence[str] | None) -> Iterator[Found]:
@@ -220,17 +218,41 @@ def _parquet(path: Path) -> Iterator[Found]:
             source = unzipped
         try:
             parquet = pa.parquet.ParquetFile(source)
-            # Times and bytes are no texts, and not all of them have a value in Python.
-            names = [field.name for field in parquet.schema_arrow if not _no_text(field.type)]
+            names, pictures = _text_columns(parquet)
             for batch in parquet.iter_batches(batch_size=4096, columns=names):
-                for record in batch.to_pylist():
-                    yield row, record
+                for record in _readable(batch).to_pylist():
+                    yield row, record | pictures if pictures else record
                     row += 1
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise BadLine(row, f"not Parquet: {reason[0][:200]}", fatal=True) from None
 
 
-def _no_text(kind: pa.DataType) -> bool:
+def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str, object]]:
+    """The columns to read; and those of pictures and the like, which are left in the file, with bytes that are no
+    text in their place."""
+    schema, meta = parquet.schema_arrow, parquet.metadata
+    sizes = dict.fromkeys(schema.names, 0)
+    for group in range(meta.num_row_groups):
+        for number in range(meta.num_columns):
+            column = meta.row_group(group).column(number)
+            if column.path_in_schema in sizes:
+                sizes[column.path_in_schema] += column.total_uncompressed_size
+    most = LONGEST_BYTES * max(1, meta.num_rows)
+    pictures = [field.name for field in schema if _is_bytes(field.type) and sizes[field.name] > most]
+    return [name for name in schema.names if name not in pictures], dict.fromkeys(pictures, NO_TEXT)
+
+
+def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns whose values Python has: not of all times."""
+    for name in [field.name for field in batch.schema if pa.types.is_temporal(field.type)]:
+        try:
+            batch[name].to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException):
+            batch = batch.drop_columns([name])
+    return batch
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
     types = pa.types
-    return types.is_temporal(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)

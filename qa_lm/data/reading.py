@@ -4,13 +4,17 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from qa_lm.data.columns import ColumnNames, Columns, choose_columns, pair_from
+from qa_lm.data.columns import ColumnNames, Columns, Unanswerable, Wanted, choose_columns, pairs_from
+from qa_lm.data.dialogues import find_turns
 from qa_lm.data.files import check_encoding, data_suffix, find_files
-from qa_lm.data.formats import SUFFIXES, Found, read_records
+from qa_lm.data.formats import SUFFIXES, Found, Record, read_records
 from qa_lm.data.hub import read_hub
 from qa_lm.data.pairs import Pair
 from qa_lm.data.problems import BadLine, Problems
+from qa_lm.data.templates import ANSWER, QUESTION, Parts
+from qa_lm.data.unread import SeenColumns, missed_in_words
 from qa_lm.errors import UserError
 
 BLOCK = 1 << 20
@@ -27,6 +31,31 @@ class Reading:
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
     """Whether bad lines are left out and counted, instead of ending the run."""
+    prompt: Parts = QUESTION
+    """What a question is made of, see `qa_lm.data.templates`."""
+    completion: Parts = ANSWER
+    """What an answer is made of."""
+    unanswerable: str | None = None
+    """What becomes of questions without an answer, see `qa_lm.data.columns.Wanted`."""
+
+    def columns_of(self, record: Record, answers: bool = True) -> Columns:
+        """The columns of a source, from its first record.
+
+        Args:
+            record: the record.
+            answers: whether answers are read too.
+
+        Raises:
+            ValueError: see `choose_columns`.
+        """
+        wanted = Wanted(self.columns, self.prompt, self.completion, self.unanswerable, answers)
+        turns = find_turns(record, self.columns.question, self.columns.answer)
+        if turns and not turns.is_certain:
+            try:
+                return choose_columns(record, wanted)
+            except ValueError:
+                pass  # only the dialogue is left
+        return choose_columns(record, wanted, turns)
 
 
 @dataclass(frozen=True)
@@ -84,13 +113,19 @@ def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
 
 @dataclass
 class PairReader:
-    """Reads sources one after the other; `problems` and `columns` fill while `pairs` is run through."""
+    """Reads sources one after the other; what it found fills while `pairs` is run through."""
 
     sources: Sequence[Source]
     reading: Reading
     problems: Problems = field(default_factory=Problems)
     columns: dict[str, str] = field(default_factory=dict)
     """What was read as what, by source."""
+    missed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns that the answers may rest on and that were not read, by source."""
+    unanswerable: int = 0
+    """Questions without an answer that were left out."""
+    dialogues: bool = False
+    """Whether a source holds dialogues: of these one line gives several pairs."""
 
     def pairs(self) -> Iterator[tuple[int, int, Pair]]:
         """(number of the source, line, pair), in order.
@@ -105,9 +140,19 @@ class PairReader:
         if self.problems.count and (self.problems.fatal or not self.reading.skip_bad_lines):
             raise self.problems.error()
 
+    def found(self) -> dict[str, Any]:
+        """What was found beside the pairs, for JSON."""
+        problems = self.problems
+        return {
+            "columns": self.columns,
+            "bad_lines": {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed},
+            "warnings": list(missed_in_words(self.missed)),
+            "unanswerable": self.unanswerable,
+            "dialogues": self.dialogues,
+        }
+
     def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
         columns: Columns | None = None
-        has_group = has_more = False
         for found in source.records(self.reading):
             if isinstance(found, BadLine):
                 self.problems.add(source.name, found)
@@ -115,23 +160,31 @@ class PairReader:
             line, record = found
             try:
                 if columns is None:
-                    columns = choose_columns(record, self.reading.columns)
+                    columns = self.reading.columns_of(record)
+                    seen = SeenColumns(columns.read)
             except ValueError as error:
                 fixed = source.has_fixed_columns
                 self.problems.add(source.name, BadLine(1 if fixed else line, str(error), fatal=fixed))
                 if fixed:
                     return
                 continue
-            has_group |= columns.group in record
-            has_more |= columns.question_more in record
+            if record.keys() != seen.keys or seen.empty:
+                seen.note(record)
             try:
-                pair = pair_from(record, columns)
+                pairs = pairs_from(record, columns)
             except ValueError as error:
                 self.problems.add(source.name, BadLine(line, str(error)))
+            except Unanswerable:
+                self.unanswerable += 1
             else:
-                yield line, pair
-        if columns is None:
-            return
-        self.columns[source.name] = columns.in_words(has_group, has_more)
-        if self.reading.columns.group is not None and not has_group:
+                for pair in pairs:
+                    yield line, pair
+        if columns is not None:
+            self._conclude(source, columns, seen)
+
+    def _conclude(self, source: Source, columns: Columns, seen: SeenColumns) -> None:
+        self.columns[source.name] = columns.in_words(seen.names) + seen.in_words()
+        self.missed[source.name] = seen.missed()
+        self.dialogues |= columns.turns is not None
+        if self.reading.columns.group is not None and not columns.by_answer and columns.group not in seen.names:
             self.problems.add(source.name, BadLine(1, f"no column {columns.group} (data.group)", fatal=True))

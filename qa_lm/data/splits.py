@@ -7,8 +7,8 @@ seed and its content, and the units with the smallest numbers are trained, up to
 | kind             | unit                                                                              |
 |------------------|-----------------------------------------------------------------------------------|
 | shuffle          | a pair, in the order of `random.Random(seed).shuffle` (the tutorial's)             |
-| question         | pairs of one normalised question                                                   |
-| near             | pairs of near-duplicate questions                                                  |
+| question         | pairs of one normalised question; all pairs of a dialogue                          |
+| near             | pairs of near-duplicate questions; all pairs of a dialogue                         |
 | fact             | pairs of one group: whole facts are held out                                       |
 | phrasing         | pairs of one group; of each, some questions are held out and the rest is trained   |
 | phrasing_and_fact| both: some facts are held out whole, and of the trained ones some phrasings        |
@@ -66,6 +66,30 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
         raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
     cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])
     return _split(order[:cut], order[cut:])
+
+
+def joined_units(units: np.ndarray, source: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Units that share a dialogue as one unit: all pairs of a dialogue come from one line.
+
+    Args:
+        units: a key of the unit that each pair belongs to, (pairs,) uint64.
+        source: the file of each pair; those of one dialogue follow one another.
+        line: the line of each pair.
+    """
+    begins = (np.diff(source, prepend=-1) != 0) | (np.diff(line, prepend=-1) != 0)
+    if begins.all():
+        return units
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    different, unit = np.unique(units, return_inverse=True)
+    dialogue = np.cumsum(begins) - 1 + len(different)
+    size = int(dialogue[-1]) + 1
+    edges = coo_array((np.ones(len(units), bool), (unit, dialogue)), shape=(size, size))
+    component = connected_components(edges, directed=False)[1][unit]
+    smallest = np.full(component.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, component, units)
+    return smallest[component]
 
 
 def group_split(

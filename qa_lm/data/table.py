@@ -105,6 +105,8 @@ class PairTable:
         meta = read_meta(folder)
         self.count: int = meta["count"]
         self.fingerprint: str = meta["fingerprint"]
+        self.dialogues: bool = meta.get("dialogues", False)
+        """Whether pairs of one line are turns of one dialogue."""
 
     def __len__(self) -> int:
         return self.count

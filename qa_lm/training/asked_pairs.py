@@ -8,11 +8,13 @@ from pathlib import Path
 from qa_lm.config import DataConfig
 from qa_lm.config_composition import read_config
 from qa_lm.config_values import check_sources
+from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
 from qa_lm.data.reading import PairReader
 from qa_lm.errors import UserError, first_line
-from qa_lm.training.prepare import PreparedData, how_to_read, keeps_nothing, main_sources, prepare
+from qa_lm.training.prepare import PreparedData, keeps_nothing, prepare
 from qa_lm.training.run_folder import CONFIG, ENVIRONMENT
+from qa_lm.training.sources import how_to_read, main_sources
 
 
 def data_of_run(run: Path) -> PreparedData:
@@ -37,12 +39,13 @@ def data_of_run(run: Path) -> PreparedData:
     return prepared
 
 
-def pairs_of_files(data: DataConfig, most: int) -> list[Pair]:
+def pairs_of_files(data: DataConfig, most: int, template: PromptTemplate) -> list[Pair]:
     """The pairs of files, whatever their split.
 
     Args:
         data: what to read, and how.
         most: at most so many, the first ones.
+        template: how a pair is put into words.
 
     Raises:
         UserError: the files cannot be read, or hold no pairs.
@@ -50,7 +53,7 @@ def pairs_of_files(data: DataConfig, most: int) -> list[Pair]:
     if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
         raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
     sources = main_sources(data)
-    reader = PairReader(sources, how_to_read(data))
+    reader = PairReader(sources, how_to_read(data, template))
     pairs = [pair for _, _, pair in islice(reader.pairs(), most)]
     if not pairs:
         raise UserError(f"{', '.join(source.name for source in sources)}: no pairs")

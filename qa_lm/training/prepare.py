@@ -10,20 +10,19 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config import DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
 from qa_lm.data.checks import DataReport, describe
-from qa_lm.data.columns import ColumnNames
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.limits import within_limit
-from qa_lm.data.pairs import builtin_path
-from qa_lm.data.reading import PairReader, Reading, Source, file_sources
-from qa_lm.data.splits import Split, given_split, group_split, shuffled_split, unit_split
+from qa_lm.data.reading import PairReader, Reading, Source
+from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
 from qa_lm.training.recipe import Sizes, bpe_entries, row_tokens, wordings
+from qa_lm.training.sources import how_to_read, sources_of
 
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
@@ -86,27 +85,29 @@ def prepare(
         UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
     """
     temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
-    if keeps_nothing(data):
-        root = Path(temporary.name)
-    else:
-        root = cache_folder() if data.cache is None else Path(data.cache).expanduser()
-    sides = _sides(data)
-    # What the hub holds is kept by its own library, which knows when it has changed.
-    table, reading_meta = _table(root if data.hub is None else Path(temporary.name), sides, how_to_read(data))
-    split = _split(data, table, [len(side) for side in sides], root)
+    kept = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    root = Path(temporary.name) if keeps_nothing(data) else kept
+    sides = sources_of(data)
     template = PromptTemplate.written(data.prompt, data.completion)
+    # What the hub holds is kept by its own library, which knows when it has changed.
+    place = root if data.hub is None else Path(temporary.name)
+    table, found = _table(place, sides, how_to_read(data, template))
+    try:
+        split = _split(data, table, [len(side) for side in sides], root)
+    except UserError as error:  # a column that is not read may be why
+        hints = found["warnings"] if data.split in (SplitKind.question, SplitKind.near) else []
+        raise UserError("\n".join([str(error), *hints]), error.key) from None
     chosen = _tokenizer(tokenizer, table, split, template, root)
     store = _store(root, table, chosen, template)
     row = data.row_tokens if data.packing else None
     limit = min(context or NO_LIMIT, row or NO_LIMIT)
     setting = "data.row_tokens" if limit == row else "model.context"
     examples = EncodedPairs(store, NO_LIMIT if check_only else limit)
-    policy = "report" if check_only else data.too_long.value
-    split, too_long = within_limit(split, examples, limit, table, policy, setting)
+    too_long = "report" if check_only else data.too_long.value
+    split, long = within_limit(split, examples, limit, table, too_long, setting)
     if data.packing and row is None:
         row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
-    columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
-    report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
+    report = describe(table, split, examples, chosen.eos_id, found, long)
     if report.eos_trained < 1:
         raise UserError(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
@@ -130,46 +131,13 @@ def _name(data: DataConfig) -> str:
     return ", ".join(source) if isinstance(source, list) else str(source)
 
 
-def how_to_read(data: DataConfig) -> Reading:
-    """How the sources are read."""
-    return Reading(
-        ColumnNames(data.question, data.answer, data.group),
-        None if data.columns is None else tuple(data.columns),
-        data.encoding,
-        data.bad_lines is BadLines.skip,
-    )
-
-
-def main_sources(data: DataConfig) -> list[Source]:
-    """Sources that `data.builtin`, `data.hub` or `data.path` names."""
-    if data.builtin is not None:
-        return [Source(data.builtin, builtin_path(data.builtin))]
-    if data.hub is not None:
-        return [Source(data.hub, None, data.hub_subset, data.hub_split)]
-    return file_sources(data.path, "data.path")
-
-
-def _sides(data: DataConfig) -> list[list[Source]]:
-    """Sources to train (or to split), to validate, to test."""
-    main = main_sources(data)
-    validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
-    test = file_sources(data.test_path, "data.test_path") if data.test_path else []
-    sides = [main, validation, test]
-    if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
-        raise UserError("data.columns: has no effect here: it names the columns of CSV and TSV files", "data.columns")
-    return sides
-
-
 def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
     sources = [source for side in sides for source in side]
     contents = [source.content_key() for source in sources]
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        written = write_table(folder, _shown(reader.pairs(), "reading", "pair"))
-        problems = reader.problems
-        bad_lines = {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed}
-        return written | {"columns": reader.columns, "bad_lines": bad_lines}
+        return write_table(folder, _shown(reader.pairs(), "reading", "pair")) | reader.found()
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
@@ -215,15 +183,15 @@ def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak
             "data.train_fraction=1.0 trains all of them",
             "data.path",
         )
-    if fraction == 1 and kind is SplitKind.fact:  # no fact is held out
-        return shuffled_split(len(pairs), fraction, seed)
     if kind is SplitKind.shuffle:
         return shuffled_split(len(pairs), fraction, seed)
     normalised = _at(table.numbers("normalised_key"), pairs)
-    if kind is SplitKind.question:
-        return unit_split(normalised, tiebreak, fraction, seed, "question")
-    if kind is SplitKind.near:
-        return unit_split(_near_units(table, normalised, pairs, root), tiebreak, fraction, seed, "near-duplicate group")
+    if kind in (SplitKind.question, SplitKind.near) or (kind is SplitKind.fact and fraction == 1):
+        near = kind is SplitKind.near
+        units = _near_units(table, normalised, pairs, root) if near else normalised
+        if table.dialogues:  # each pair of a dialogue holds the ones before
+            units = joined_units(units, *(_at(table.numbers(column), pairs) for column in ("source", "line")))
+        return unit_split(units, tiebreak, fraction, seed, "near-duplicate group" if near else "question")
     return group_split(
         _at(table.numbers("group_key"), pairs),
         normalised,

@@ -53,7 +53,7 @@ def test_parquet_with_pickled_values(tmp_path, trap, capsys):
     assert trap.sprang
     pickle.loads(pq.read_schema(path).metadata[b"payload"])
     assert trap.sprang
-    assert "no column for the question and answer; found question." in said_of(path, capsys)
+    assert "the answer holds bytes that are not UTF-8 text" in said_of(path, capsys)
     assert not trap.sprang
 
 

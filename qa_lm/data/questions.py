@@ -1,0 +1,115 @@
+"""Questions to ask a model: from the command line, a text file with one per line, or a table of them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from qa_lm.data.columns import ColumnNames, Columns, question_from
+from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
+from qa_lm.data.files import check_encoding, data_suffix, opened
+from qa_lm.data.formats import SUFFIXES
+from qa_lm.data.problems import BadLine, Problems
+from qa_lm.data.reading import Reading, Source
+from qa_lm.data.templates import filled, names_in
+from qa_lm.errors import UserError
+
+
+def template_of(run: Path) -> PromptTemplate:
+    """The template of a run folder or a model's folder, before the model is loaded; the default where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    folders = (run / "model", run / "checkpoints" / "model", run)
+    found = next((folder for folder in folders if (folder / TEMPLATE_FILE).is_file()), None)
+    return PromptTemplate.load(found) if found else PromptTemplate()
+
+
+def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
+    """The question that a prompt is made of.
+
+    Args:
+        template: how the model is asked.
+        texts: its columns: the question, and what `--set` gives.
+
+    Raises:
+        UserError: one is missing, or not in the template.
+    """
+    needed = names_in(template.question_parts)
+    _check_names(texts, needed)
+    if missing := [name for name in needed if name not in texts]:
+        given = " ".join(f"--set {name}=TEXT" for name in missing)
+        raise UserError(
+            f"this model is asked with {', '.join(needed)}: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing; give {given}, or --file with a column of that name"
+        )
+    return filled(template.question_parts, texts)
+
+
+def _check_names(texts: Mapping[str, str], needed: list[str]) -> None:
+    if unknown := [name for name in texts if name not in (*needed, "question")]:
+        raise UserError(f"--set {unknown[0]}=...: this model is asked with {', '.join(needed)}")
+
+
+def questions_in(
+    path: Path, template: PromptTemplate, texts: Mapping[str, str], column: str | None, encoding: str
+) -> list[str]:
+    """The questions of a file.
+
+    Args:
+        path: a table by its suffix, as files of pairs are; any other is text with a question per line.
+        template: how the model is asked; its columns are read from a table.
+        texts: columns that are the same for all questions, instead of the file's.
+        column: the question's in a table; None recognises it.
+        encoding: of text.
+
+    Raises:
+        UserError: the file cannot be read, a question lacks a column, or there is none.
+    """
+    try:
+        check_encoding(encoding)
+        is_table = data_suffix(path) in SUFFIXES
+        found = _in_table(path, template, texts, column, encoding) if is_table else _in_lines(path, encoding)
+        questions = list(found) if is_table else [question_of(template, {**texts, "question": each}) for each in found]
+    except BadLine as bad:
+        raise UserError(f"{path}: {bad}") from None
+    if not questions:
+        raise UserError(f"{path}: holds no question")
+    return questions
+
+
+def _in_lines(path: Path, encoding: str) -> Iterator[str]:
+    with opened(path) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeError:
+        raise UserError(f"{path}: cannot be read: not {encoding.upper()}; give data.encoding=...") from None
+    for line in text.removeprefix("\ufeff").split("\n"):
+        if line.strip():
+            yield line.removesuffix("\r")
+
+
+def _in_table(
+    path: Path, template: PromptTemplate, texts: Mapping[str, str], column: str | None, encoding: str
+) -> Iterator[str]:
+    _check_names(texts, names_in(template.question_parts))
+    source = Source(str(path), path)
+    reading = Reading(ColumnNames(question=column), encoding=encoding, prompt=template.question_parts)
+    columns: Columns | None = None
+    problems = Problems()
+    for found in source.records(reading):
+        if isinstance(found, BadLine):
+            problems.add(source.name, found)
+            continue
+        line, record = found
+        try:
+            record = {**record, **texts}
+            columns = columns or reading.columns_of(record, answers=False)
+            yield question_from(record, columns)
+        except ValueError as error:
+            fixed = columns is None and source.has_fixed_columns
+            problems.add(source.name, BadLine(1 if fixed else line, str(error)))
+            if fixed:
+                break
+    if problems.count:
+        raise problems.error()
