@@ -189,7 +189,7 @@ def thinned(rows: list[Any], limit: int) -> list[Any]:
 
 
 def worst_pairs(ledger: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most suspicious pairs; every key is there."""
+    """The pairs that there is a reason to check; every key is there."""
     return [
         {
             **{key: clipped(str(pair.get(key) or "")) for key in ("place", "question", "answer", "why")},
@@ -198,4 +198,5 @@ def worst_pairs(ledger: dict[str, Any]) -> list[dict[str, Any]]:
             "last_loss": finite(pair.get("last_loss")),
         }
         for pair in (ledger.get("worst") or [])[:WORST_SHOWN]
+        if pair.get("why")
     ]

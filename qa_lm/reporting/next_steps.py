@@ -115,7 +115,7 @@ def _epoch_kept(run: RunFiles) -> list[str]:
 def next_arguments(run: RunFiles) -> list[str]:
     """Arguments of train.py that should learn these pairs; empty where that is not known."""
     typed = [] if {"-m", "--multirun"} & set(given_command(run.environment)) else given_command(run.environment)[1:]
-    typed = [word for word in typed if not word.startswith(("hydra.", "resume=", "-"))]
+    typed = [word for word in typed if "=" in word and not word.startswith(("hydra.", "resume=", "-"))]
     if run.config.get("stop_at_recall") is None:
         return ["experiment=recall", *_data_arguments(run.config.get("data") or {}, typed)]
     schedule = finite((run.config.get("optimizer") or {}).get("schedule_epochs"))
