@@ -143,7 +143,9 @@ def _epochs(run: RunFiles) -> str:
         return f"{len(run.epochs)}, not to the end" if run.epochs else ""
     words = whole(metrics["epochs_run"]) + (f" of at most {whole(limit)}" if (finite(limit) or 0) > 0 else "")
     if metrics.get("stopped_early"):
-        words += ", stopped early"
+        wanted, recall = finite(run.config.get("stop_at_recall")), finite(metrics.get("final_train_recall"))
+        reached = wanted is not None and recall is not None and recall >= wanted
+        words += ", stopped once recall was reached" if reached else ", stopped early"
     if metrics.get("best_epoch") is not None:
         monitor = run.config.get("monitor")
         words += f"; the best is epoch {whole(metrics['best_epoch'])}" + (f", by {monitor}" if monitor else "")

@@ -44,7 +44,7 @@ def _shown(answer: dict[str, Any]) -> dict[str, Any]:
         "answer": clipped(str(answer.get("answer") or "")),
         "generated": clipped(str(answer.get("generated") or "")) or "(empty answer)",
         "mark": "right" if right else "nearly" if nearly else "wrong",
-        "kind": SPLITS.get(split, split) + (f", {relation}" if relation not in ("", "trained pairs") else ""),
+        "kind": SPLITS.get(split, split) + (f": {relation}" if relation not in ("", "trained pairs") else ""),
         "probability": finite(answer.get("probability")),
         "stopped": answer.get("stopped") is not False,
     }

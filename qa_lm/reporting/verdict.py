@@ -109,7 +109,7 @@ def _beside_copying(row: BoardRow) -> str:
         else "always giving the most common answer"
     )
     if row.exact.value == best.value:
-        return f", as many as {means}"
+        return f", no more than {means}"
     how = "more" if row.exact.value > best.value else "fewer"
     if _clearly_above(row.exact, best) or _clearly_above(best, row.exact):
         return f", clearly {how} than {means} ({best.text})"
