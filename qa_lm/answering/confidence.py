@@ -85,7 +85,7 @@ class Calibration:
 
     def expected(self, threshold: float) -> str:
         """What a threshold of `threshold_for` gives on the held-out pairs, in words."""
-        (point,) = [point for point in self.curve if point["threshold"] == threshold]
+        point = next(point for point in self.curve if point["threshold"] == threshold)
         pairs = (self.held_out or {"pairs": 0})["pairs"]
         return (
             f"below a probability of {threshold:.3f} the answer is withheld; of {pairs:,} held-out questions this "
