@@ -85,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
     parser.add_argument(
-        "--precision", type=float, metavar="P", help="'I don't know' so often that P of the other answers are right"
+        "--precision",
+        type=float,
+        metavar="P",
+        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
     )
     parser.add_argument("--explain", action="store_true", help="show how sure it is, and the nearest trained questions")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
@@ -210,12 +213,16 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
         return None
     if answerer.calibration is None:
         raise UserError(
-            f"{options.run}: has no calibration, so it cannot say how sure it is: it comes when training ends, unless "
-            "too few of the pairs asked then are right, or too few wrong"
+            f"{options.run}: has no calibration, so it cannot say how sure it is: that needs held-out pairs, and at "
+            "least 20 right and 20 wrong answers when training ends"
         )
+    calibration = answerer.calibration
     if options.precision is None:
+        print(f"note: probabilities are calibrated on {calibration.source}", file=sys.stderr)
         return float(options.abstain_below)
-    return answerer.calibration.threshold_for(options.precision)
+    threshold = calibration.threshold_for(options.precision)
+    print(f"note: {calibration.expected(threshold)}", file=sys.stderr)
+    return threshold
 
 
 def _trained(options: argparse.Namespace) -> "TrainedPairs | None":

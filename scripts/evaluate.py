@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lm.errors import UserError
+from qa_lm.names import pairs_by_split
 
 if TYPE_CHECKING:
     from qa_lm.answering.confidence import Calibration
@@ -47,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="answers decoded at once (default 64)")
     parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
     parser.add_argument(
-        "--precision", type=float, metavar="P", help="'I don't know' so often that P of the rest is right"
+        "--precision",
+        type=float,
+        metavar="P",
+        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default evaluation/MODEL in this folder)")
     parser.add_argument("--json", action="store_true", help="print board.json instead of the table")
@@ -204,10 +208,13 @@ def _abstaining(found: dict[str, Any]) -> list[str]:
     abstaining = (found["confidence"] or {}).get("abstaining")
     if not abstaining:
         return []
-    right = "" if abstaining["precision"] is None else f"; {abstaining['precision']:.1%} of those answers are right"
+    asked = abstaining["asked"]
+    answered = round(abstaining["coverage"] * sum(asked.values()))
+    right = "" if abstaining["precision"] is None else f", and {abstaining['precision']:.1%} of these answers are right"
     return [
-        f"Below a probability of {abstaining['threshold']:.3f} it says that it does not know: it answers "
-        f"{abstaining['coverage']:.1%} of the questions{right}."
+        f'Saying "I don\'t know" below a probability of {abstaining["threshold"]:.3f}, it answers {answered:,} of '
+        f"{pairs_by_split(asked)} ({abstaining['coverage']:.1%}){right}.",
+        f"Its probabilities are calibrated on {pairs_by_split(found['confidence']['fitted_on'])}.",
     ]
 
 

@@ -1,12 +1,13 @@
-"""The trained pairs most likely to be wrong: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never] [--json]`.
+"""The trained pairs worth checking: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
 
-How each pair was learnt is in the run's ledger.parquet; a pair that is learnt late and at a high loss is worth a look
-in the file it comes from.
+The history of each trained pair is in the run's ledger.parquet. Pairs are listed that contradict others, were never
+learnt, or whose answer is unlike the answers to similar questions.
 """
 
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Show the trained pairs most likely to be wrong.")
+    parser = argparse.ArgumentParser(description="Show the trained pairs that may be wrong, and why.")
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last")
     parser.add_argument("--worst", type=int, default=20, metavar="N", help="how many pairs (default 20)")
-    parser.add_argument("--never", action="store_true", help="only pairs that were never learnt")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--never", action="store_true", help="pairs that were never learnt")
+    which.add_argument("--all", action="store_true", help="pairs without a reason to check them, too")
     parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all that is known of it")
     return parser
 
@@ -45,9 +48,10 @@ def _shown(options: argparse.Namespace) -> str:
     if options.worst < 1:
         raise UserError("--worst must be at least 1")
     # Imported late: a wrong option is answered at once.
-    from qa_lm.training.ledger_file import read_summary, read_worst
+    from qa_lm.training.ledger_file import Which, read_summary, read_worst
 
-    rows = read_worst(options.run, options.worst, options.never)
+    which = Which.never_learnt if options.never else Which.every if options.all else Which.suspicious
+    rows = read_worst(options.run, options.worst, which)
     if options.json:
         return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     return "\n".join([*_table(rows), _in_words(read_summary(options.run))])
@@ -55,7 +59,7 @@ def _shown(options: argparse.Namespace) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
-        return ["No such pair."]
+        return ["No pair to check.", ""]
     heading = ("place", "question", "answer", "learnt at", "forgotten", "last loss", "why")
     return [*straight([heading, *map(_line, rows)]), ""]
 
@@ -81,10 +85,12 @@ def _end(place: str, width: int) -> str:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    return (
+    counts = (
         f"{summary['learnt']:,} of {summary['pairs']:,} trained pairs were learnt in {summary['epochs']} epochs; "
         f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
     )
+    note = summary.get("note")
+    return "\n".join([counts, *textwrap.wrap(harmless(note), 120)]) if isinstance(note, str) and note else counts
 
 
 if __name__ == "__main__":

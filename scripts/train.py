@@ -1,5 +1,6 @@
 """Train: `python scripts/train.py [group=choice] [key=value] [-m]`; the settings are in conf/ and qa_lm/config.py."""
 
+import logging
 import math
 import os
 import sys
@@ -114,8 +115,10 @@ def _train(composed: DictConfig, folder: Path) -> float:
                 return _ended(failed, over.words)
             print(over.words, flush=True)
             return math.nan
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import ever would say that it lists fonts
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
+    from qa_lm.reporting.next_steps import Terminal, next_steps
     from qa_lm.reporting.run_report import write_report
     from qa_lm.reporting.table import answers_table
     from qa_lm.training.interruption import next_signal_ends
@@ -128,7 +131,8 @@ def _train(composed: DictConfig, folder: Path) -> float:
         raise
     draw_loss_curve(folder)
     write_report(folder)
-    print(f"\n{answers_table(folder)}\n\n{folder}", flush=True)
+    terminal = Terminal(Path(HydraConfig.get().runtime.cwd), CONF.parent / "scripts")
+    print(f"\n{answers_table(folder)}\n\n{next_steps(folder, terminal)}\n\n{folder}", flush=True)
     if result.metrics["diverged"]:
         words = f"training diverged: too many updates in a row were not finite (see above); {folder}"
         return _ended(failed, words)

@@ -13,12 +13,13 @@ from qa_lm.answering.answerer import Answerer
 from qa_lm.answering.board import board
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.answering.explanation import explain
-from qa_lm.answering.relations import KNOWN_ANSWER, NEAR, NEW, TRAINED, TrainedPairs
+from qa_lm.answering.relations import TrainedPairs
 from qa_lm.config import DataConfig, LossWeighting, Mode, ModelConfig, OptimizerKind, SplitKind
 from qa_lm.data import nearest
 from qa_lm.data.nearest import TrainedQuestions
 from qa_lm.data.pairs import Pair, normalised_question
 from qa_lm.errors import UserError
+from qa_lm.names import KNOWN_ANSWER, NEAR, NEW, TRAINED
 from qa_lm.training.train import train
 from tests.conftest import SHARED_DATA, small_config
 
@@ -95,11 +96,19 @@ def test_stopping_counts_cut_and_running_answers():
     assert (stopping["stop_rate"], stopping["cut_early"], stopping["run_on"]) == (0.75, 1, 1)
     assert stopping["eos_probability"] == pytest.approx(0.99005, abs=1e-5)
     assert found["warnings"] == [
-        "only 75.0% of the answers to all held-out pairs stop by themselves; the others were cut at the length limit"
+        "only 75.0% of the answers to all held-out pairs end on their own; the others were cut at the length limit"
     ]
-    trained = board([evaluated(split="train", eos_log_probability=-0.2)])
-    assert "ends with a probability of 81.9%" in trained["warnings"][0]
     assert board([]) == {"rows": [], "stopping": [], "confidence": None, "warnings": []}
+
+
+def test_a_warning_about_endings_needs_answers_that_end_elsewhere():
+    unsure = {"split": "train", "eos_log_probability": -0.2}
+    assert board([evaluated(**unsure)])["warnings"] == []  # the answer is right, its end included
+    cut = evaluated(**unsure, generated="the right", exact_match=False)
+    (warning,) = board([evaluated(**unsure), cut])["warnings"]
+    assert warning.startswith("50.0% of the answers to trained pairs end too early or too late; train longer")
+    (stopping,) = board([evaluated(generated="????", exact_match=False), evaluated(generated="")])["stopping"]
+    assert stopping["cut_early"] == 1  # the empty one: marks are not the beginning of an answer
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """scripts/evaluate.py and the sureness that scripts/ask.py shows: runs, other models, errors."""
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qa_lm.answering.confidence import fitted
+from qa_lm.answering.confidence import Calibration, fitted
 from qa_lm.answering.foreign import ForeignModel
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import train_bpe
@@ -59,8 +61,36 @@ def test_other_files_and_abstaining(run, tmp_path, capsys, monkeypatch):
     assert {a["split"] for a in answers} == {"given"}
     assert answers[0]["relation"] == "trained question"
     assert [a["abstained"] for a in answers] == [a["probability"] < 0.5 for a in answers]
-    share = sum(not a["abstained"] for a in answers) / 2
-    assert f"it answers {share:.1%} of the questions" in printed
+    count = sum(not a["abstained"] for a in answers)
+    assert f"below a probability of 0.500, it answers {count} of 2 given pairs ({count / 2:.1%})" in printed
+    assert "Its probabilities are calibrated on 400 held-out pairs." in printed
+
+
+def test_a_precision_is_claimed_as_it_is_counted(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ask.main([str(run), "How are you?", "--precision", "0.6"]) == 0
+    claimed = re.search(r"note: below a probability of (\S+) the answer is withheld; of 400", capsys.readouterr().err)
+    assert claimed
+    assert evaluate.main([str(run), "--precision", "0.6"]) == 0
+    printed = capsys.readouterr().out
+    answers = [json.loads(line) for line in Path("evaluation/run/answers.jsonl").read_text().splitlines()]
+    answered = sum(not a["abstained"] for a in answers if a["split"] == "validation")
+    assert f"below a probability of {claimed[1]}, it answers {answered} of 2 held-out pairs" in printed
+
+
+@pytest.mark.parametrize("program", [ask.main, evaluate.main])
+def test_too_few_right_held_out_answers_are_refused(run, program, capsys):
+    calibration = Calibration.load(run / "model")
+    assert calibration
+    few = dataclasses.replace(calibration, held_out={"pairs": 24, "right": 3, "needed": 20})
+    few.save(run / "model")
+    question = ["How are you?"] if program is ask.main else []
+    assert program([str(run), *question, "--precision", "0.5"]) == 2
+    found = capsys.readouterr()
+    assert found.err.startswith(
+        "error: --precision: only 3 of 24 answers to held-out questions are right, and at least"
+    )
+    assert (found.out, len(found.err.splitlines())) == ("", 1)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +207,8 @@ def test_ask_explains_and_says_when_it_does_not_know(run, capsys):
     assert lines[2].startswith("  this question: ")
     assert len(lines) == 6
     assert ask.main([str(run), question, "--abstain-below", "1"]) == 0
-    assert capsys.readouterr().out == "I don't know\n"
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("I don't know\n", "note: probabilities are calibrated on 400 held-out pairs\n")
     assert ask.main([str(run), question, "--abstain-below", "0", "--json", "--explain"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["abstained"] is False

@@ -2,6 +2,7 @@
 
 import json
 import random
+import textwrap
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,9 @@ from qa_lm.data.splits import Split
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.ledger import Ledger
+from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.train import train
-from tests.conftest import SHARED_DATA, builtin, encoded, read, small_config
+from tests.conftest import SHARED_DATA, builtin, encoded, read, small_config, table_of
 from tests.test_modeling import build
 
 ROW, EPOCHS, LONG = 64, 16, 45
@@ -200,8 +202,8 @@ def test_the_files_of_a_run(long_run):
         if row["learnt_at"]:
             assert all(row["exact"][row["learnt_at"] - 1 :])
             assert row["learnt_at"] == 1 or not row["exact"][row["learnt_at"] - 2]
-    worst = [row["place"] for row in sorted(rows, key=lambda row: -row["suspicion"])]
-    assert [row["place"] for row in summary["worst"]] == worst
+    assert summary["worst"] == []  # eight right pairs
+    assert summary["note"].startswith("Fewer than 200 pairs were trained, too few to tell")
 
 
 def test_a_run_ended_in_mid_epoch_knows_nothing_of_the_rest(tmp_path):
@@ -220,19 +222,76 @@ def test_without_a_ledger_the_run_is_the_same(tmp_path):
 
 
 def test_the_script_shows_the_worst_as_a_table_and_as_json(script, long_run):
-    done = script("ledger.py", str(long_run.folder), "--worst", "3")
+    worst = sorted(ledger_of(long_run.folder), key=lambda row: -row["suspicion"])
+    done = script("ledger.py", str(long_run.folder), "--all", "--worst", "3")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     summary = json.loads((long_run.folder / "ledger_summary.json").read_text())
     assert lines[0].split()[:3] == ["place", "question", "answer"]
-    assert [line.split()[0] for line in lines[2:5]] == [row["place"] for row in summary["worst"][:3]]
+    assert [line.split()[0] for line in lines[2:5]] == [row["place"] for row in worst[:3]]
     assert lines[5] == ""
     assert lines[6].startswith(f"{summary['learnt']} of 8 trained pairs were learnt in {LONG} epochs; ")
-    done = script("ledger.py", str(long_run.folder), "--json")
+    done = script("ledger.py", str(long_run.folder))
+    assert (done.returncode, done.stdout.splitlines()[:2]) == (0, ["No pair to check.", ""])
+    assert done.stdout.splitlines()[2:] == [lines[6], *textwrap.wrap(summary["note"], 120)]
+    done = script("ledger.py", str(long_run.folder), "--json", "--all")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows == sorted(ledger_of(long_run.folder), key=lambda row: -row["suspicion"])
     done = script("ledger.py", str(long_run.folder), "--never", "--json")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [r for r in rows if r["learnt_at"] is None]
+
+
+def written(pairs, folder, never=()):
+    """The summary of a run that learnt these pairs in its second epoch."""
+    exact = np.ones(len(pairs), np.int8)
+    exact[list(never)] = 0
+    losses = [np.full(len(pairs), loss, np.float32) for loss in (2.0, 0.1)]
+    write_ledger(folder, table_of(pairs, folder), np.arange(len(pairs)), losses, [np.zeros_like(exact), exact])
+    return json.loads((folder / "ledger_summary.json").read_text())
+
+
+def with_foreign_answers(pairs, places):
+    """The pairs, those at the places with each other's answers."""
+    answers = [pairs[place].answer for place in [*places[1:], places[0]]]
+    changed = list(pairs)
+    for place, answer in zip(places, answers, strict=True):
+        changed[place] = changed[place]._replace(answer=answer)
+    return changed
+
+
+def test_only_wrong_answers_are_listed_where_answers_resemble_one_another(tmp_path):
+    pairs, places = builtin("capitals")[:300], [7, 77, 150, 222]
+    summary = written(with_foreign_answers(pairs, places), tmp_path)
+    assert {row["place"] for row in summary["worst"]} == {f"pairs:{place + 1}" for place in places}
+    assert all(row["why"].endswith("unlike the answers to similar questions") for row in summary["worst"])
+    assert summary["note"] == ""
+
+
+def test_nothing_is_listed_of_right_pairs(tmp_path):
+    assert written(builtin("capitals")[:300], tmp_path)["worst"] == []
+
+
+def test_where_answers_do_not_resemble_one_another_only_the_never_learnt_are_listed(tmp_path):
+    letters = random.Random(0)
+
+    def text():
+        return " ".join("".join(letters.choices("abcdefghij", k=6)) for _ in range(4))
+
+    pairs = [Pair(text(), text()) for _ in range(240)]
+    summary = written(pairs, tmp_path, never=(3, 99))
+    assert {row["place"]: row["why"] for row in summary["worst"]} == {
+        "pairs:4": "never learnt",
+        "pairs:100": "never learnt",
+    }
+    assert summary["note"].startswith("In this file similar questions do not have similar answers")
+    many = written(pairs, tmp_path, never=range(0, 240, 2))
+    assert many["worst"] == []  # a run that learnt half says nothing about any of them
+
+
+def test_a_contradiction_is_listed_however_few_pairs_there_are(tmp_path):
+    pairs = [Pair("Who?", "Ada"), Pair("who", "Ada"), Pair("Who??", "Bob"), Pair("When?", "1901")]
+    (row,) = written(pairs, tmp_path)["worst"]
+    assert (row["place"], row["why"]) == ("pairs:3", "contradicts the same question at pairs:1")
 
 
 @pytest.mark.parametrize(

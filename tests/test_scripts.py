@@ -1,6 +1,7 @@
 """The scripts as a user runs them: what is printed where, and the exit code."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -32,11 +33,29 @@ def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
     assert re.fullmatch(
         r"epoch 1/2   train loss \d\.\d{4}   val loss \d\.\d{4}   improved, saved as best.ckpt", lines[5]
     )
-    assert any(line.startswith("What is the capital of France?") and line.endswith("not trained") for line in lines)
+    assert any(line.startswith("What is the capital of France?") and re.search(r"  no$", line) for line in lines)
     folder = Path(lines[-1])
     assert folder.parent.parent == tmp_path / "outputs"
     assert (folder / "loss_curve.png").is_file()
     assert done.stderr == ""
+    near = folder.relative_to(tmp_path)
+    report, ask, curves = lines[-5:-2]
+    assert report == f"report: {near}/report.html"
+    assert curves.endswith("tensorboard --logdir outputs") or curves.endswith("tensorboard.main --logdir outputs")
+    python, typed, *arguments = shlex.split(ask.removeprefix("ask:"))
+    assert (Path(python).is_absolute(), typed, arguments[0]) == (True, str(ROOT / "scripts" / "ask.py"), str(near))
+    assert script("ask.py", *arguments).returncode == 0
+    assert any(line.startswith("next:") and line.endswith("experiment=recall data=tutorial") for line in lines)
+
+
+@pytest.mark.slow
+def test_a_first_run_does_not_speak_of_fonts(tmp_path):
+    """A cache of matplotlib that is empty, and no model worth the name; in a process that has not imported it."""
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "fonts")}
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert any((tmp_path / "fonts").glob("fontlist*"))
+    assert "font" not in done.stdout + done.stderr
 
 
 def test_train_on_a_file_of_ones_own_from_another_folder(script, tmp_path):

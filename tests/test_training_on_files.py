@@ -126,4 +126,4 @@ def test_the_capitals_are_learnt_carried_over_and_never_guessed(script, tmp_path
     assert metrics["recall"] >= 0.98
     assert by_reason["unseen phrasing of a trained fact"] >= 0.97
     assert by_reason["unseen fact"] <= 0.05
-    assert f"Recall: {round(metrics['recall'] * 1050)} of 1050 trained questions" in done.stdout
+    assert f"Memorised (recall): {round(metrics['recall'] * 1050)} of 1050 training questions" in done.stdout

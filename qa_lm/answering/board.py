@@ -6,12 +6,11 @@ from typing import Any
 
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.answering.metrics import Share, normalised_answer, share
-from qa_lm.answering.relations import RELATIONS
+from qa_lm.names import RELATIONS, WHOLE_SPLITS
 
 WARN_BELOW = 0.99
-"""Stop rate and probability of EOS below which the end of a run warns."""
-ALL = {"train": "trained pairs", "validation": "all held-out pairs", "test": "all test pairs", "given": "all pairs"}
-"""Name of the row of a whole split."""
+"""Share of answers that end where they should, and probability of the end token there, below which the end of a run
+warns."""
 
 
 def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None 
         confidence: as given.
         warnings: in words.
     """
-    splits = {split: [pair for pair in evaluated if pair.split == split] for split in ALL}
+    splits = {split: [pair for pair in evaluated if pair.split == split] for split in WHOLE_SPLITS}
     rows, stopping = [], []
     for split, pairs in splits.items():
         if not pairs:
@@ -43,7 +42,7 @@ def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None 
 
 
 def _parts(split: str, pairs: Sequence[EvaluatedPair]) -> list[tuple[str, list[EvaluatedPair]]]:
-    parts = [(ALL[split], list(pairs))]
+    parts = [(WHOLE_SPLITS[split], list(pairs))]
     if split != "train":
         parts += [(name, [pair for pair in pairs if pair.relation == name]) for name in RELATIONS]
         reasons = sorted({pair.held_out for pair in pairs if pair.held_out}, reverse=True)
@@ -89,6 +88,8 @@ def _stopping(pairs: list[EvaluatedPair]) -> dict[str, Any]:
 def _begins(whole: str, beginning: str) -> bool:
     """Whether the text is a true beginning of the other, in the words that SQuAD's rules leave."""
     wanted, found = normalised_answer(whole).split(), normalised_answer(beginning).split()
+    if not found and beginning.strip():  # marks alone are no words of the other
+        return False
     return len(found) < len(wanted) and wanted[: len(found)] == found
 
 
@@ -97,13 +98,16 @@ def _warnings(stopping: list[dict[str, Any]]) -> list[str]:
     for found in stopping:
         if found["stop_rate"] < WARN_BELOW:
             warnings.append(
-                f"only {found['stop_rate']:.1%} of the answers to {ALL[found['split']]} stop by themselves; the others "
-                "were cut at the length limit"
+                f"only {found['stop_rate']:.1%} of the answers to {WHOLE_SPLITS[found['split']]} end on their own; the "
+                "others were cut at the length limit"
             )
-        # What was never trained may well end elsewhere.
-        if found["split"] == "train" and (found["eos_probability"] or 0) < WARN_BELOW:
+        # Answers to questions that were never trained may well end elsewhere. A probability below 1 alone is no fault
+        # while each answer ends in its place: greedy decoding takes the most probable token.
+        misplaced = (found["cut_early"] + found["run_on"]) / found["n"]
+        probability = found["eos_probability"]
+        if found["split"] == "train" and misplaced > 1 - WARN_BELOW and (probability or 0) < WARN_BELOW:
             warnings.append(
-                "after the true answer of a trained pair the model ends with a probability of "
-                f"{found['eos_probability']:.1%} on average; more epochs make it surer of the end"
+                f"{misplaced:.1%} of the answers to trained pairs end too early or too late; train longer to make the "
+                "model more certain where answers end"
             )
     return warnings

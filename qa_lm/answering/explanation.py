@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from qa_lm.answering.relations import NEAR, TRAINED, TrainedPairs, looked_through
+from qa_lm.answering.relations import TrainedPairs, looked_through
 from qa_lm.data.pairs import Pair
 from qa_lm.errors import UserError, first_line
+from qa_lm.names import NEAR, TRAINED
 
 TRAINED_FILE = "ledger.parquet"
 """In a run folder: every trained pair."""

@@ -9,13 +9,8 @@ import numpy as np
 from qa_lm.answering.metrics import normalised_answer
 from qa_lm.data.nearest import TrainedQuestions
 from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.names import KNOWN_ANSWER, NEAR, NEW, TRAINED
 
-TRAINED = "trained question"
-NEAR = "near-duplicate of a trained question"
-KNOWN_ANSWER = "answer occurs in training"
-NEW = "wholly new"
-RELATIONS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
-"""The first that holds; trained is a question but for case, spaces and final punctuation."""
 MOST = 200_000
 """Most trained pairs that others are compared with: finding the nearest takes memory and time."""
 
@@ -25,7 +20,7 @@ class Relation:
     """How a pair stands to the trained ones."""
 
     name: str
-    """One of `RELATIONS`."""
+    """One of `qa_lm.names.RELATIONS`."""
     nearest_question: str
     """The trained question that is most like its own."""
     nearest_answer: str

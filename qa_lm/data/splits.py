@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qa_lm import names
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
-KINDS = ("", "unseen phrasing of a trained fact", "unseen fact")
+KINDS = ("", names.UNSEEN_PHRASING, names.UNSEEN_FACT)
 
 
 class Split(NamedTuple):

@@ -3,28 +3,31 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qa_lm.reporting.wording import ABSENT, clipped, finite, percent
+from qa_lm import names
+from qa_lm.reporting.wording import ABSENT, clipped, finite, percent, whole
 
 SPLITS = {
     "train": "Trained",
     "validation": "Held out for validation",
     "test": "Held out for the test",
-    "given": "Given to be asked",
+    "given": "The pairs that were asked",
 }
-WHOLE = ("trained pairs", "all held-out pairs", "all test pairs", "all pairs")
+WHOLE = tuple(names.WHOLE_SPLITS.values())
 """Names of the rows of whole splits; the other rows are parts of them."""
 MEANINGS = {
-    "trained pairs": "asked again just as they were trained: recall",
-    "all held-out pairs": "every pair that was kept from training",
+    "trained pairs": "asked again exactly as they were trained: recall",
+    "all held-out pairs": "every pair that was kept out of training",
     "all test pairs": "every pair that was kept for the test",
     "all pairs": "every pair that was asked",
-    "trained question": "asked in training too, perhaps with another answer",
-    "near-duplicate of a trained question": "held out, but worded almost as a trained question is",
-    "answer occurs in training": "no question like it was trained, but its answer was",
-    "wholly new": "no question like it, and not its answer: only a rule, or luck, gives it",
-    "unseen phrasing of a trained fact": "the fact was trained in other words",
-    "unseen fact": "trained in no words at all: its answer is a guess",
+    names.TRAINED: "also asked in training, perhaps with another answer",
+    names.NEAR: "held out, but worded almost like a trained question",
+    names.KNOWN_ANSWER: "no similar question was trained, but its answer was",
+    names.NEW: "neither a similar question nor its answer was trained: only a rule, or luck, gives it",
+    names.UNSEEN_PHRASING: "the fact was trained in other words",
+    names.UNSEEN_FACT: "not trained in any wording: its answer is a guess",
 }
+METHODS = {"platt": "logistic regression", "isotonic": "isotonic regression"}
+"""How probabilities are calibrated, as scikit-learn calls it."""
 WORST_SHOWN = 20
 CURVE_SHOWN = 8
 
@@ -122,10 +125,58 @@ def stopping_rows(board: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def ending_words(found: dict[str, Any]) -> str:
+    """One entry of `stopping` as a sentence."""
+    split = names.SPLIT_WORDS.get(found["split"], found["split"])
+    ended = f"{round(found['stop_rate'] * found['n']):,} of {found['n']:,} answers end on their own"
+    sentence = f"Endings ({split}): {ended}; {found['cut_early']:,} too early, {found['run_on']:,} too late."
+    if found["eos_probability"] is None:
+        return sentence
+    return f"{sentence} The model gives {found['eos_probability']:.1%} to ending where the right answer ends."
+
+
+def confidence_words(board: dict[str, Any]) -> dict[str, Any]:
+    """How sure answers are: by which method, fitted on what, how good; and why there may be no curve."""
+    confidence = board.get("confidence")
+    if not confidence:
+        return {}
+    fitted_on, method = confidence.get("fitted_on"), confidence.get("method")
+    counts = {
+        split: int(number)
+        for split, count in (fitted_on if isinstance(fitted_on, dict) else {}).items()
+        if (number := finite(count)) is not None
+    }
+    return {
+        "method": METHODS.get(method, method or "an unknown method"),
+        "source": names.pairs_by_split(counts) if counts else "an unknown number of pairs",
+        "brier": finite(confidence.get("brier")),
+        "too_few": _too_few(confidence),
+    }
+
+
+def _too_few(confidence: dict[str, Any]) -> str:
+    pairs, right, needed = _held_out(confidence)
+    if right is None or needed is None or right >= needed:
+        return ""
+    return (
+        f"Only {whole(right)} of {whole(pairs)} answers to held-out questions are right. At least {whole(needed)} are "
+        "needed to say how often its confident answers are right, so --precision is refused."
+    )
+
+
+def _held_out(confidence: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+    counts = confidence.get("held_out") or {}
+    return finite(counts.get("pairs")), finite(counts.get("right")), finite(counts.get("needed"))
+
+
 def coverage_points(board: dict[str, Any]) -> list[dict[str, float]]:
-    """Threshold, coverage and precision, by coverage; points that lack one of them are left out."""
+    """Threshold, coverage and precision, by coverage; points that lack one of them are left out, and all where too few
+    held-out answers are right."""
     keys = ("threshold", "coverage", "precision")
-    curve = (board.get("confidence") or {}).get("curve") or []
+    confidence = board.get("confidence") or {}
+    if _too_few(confidence):
+        return []
+    curve = confidence.get("curve") or []
     points = [{key: number for key in keys if (number := finite(point.get(key))) is not None} for point in curve]
     return sorted((point for point in points if len(point) == len(keys)), key=lambda point: point["coverage"])
 
@@ -138,7 +189,7 @@ def thinned(rows: list[Any], limit: int) -> list[Any]:
 
 
 def worst_pairs(ledger: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most suspicious pairs; every key is there."""
+    """The pairs that there is a reason to check; every key is there."""
     return [
         {
             **{key: clipped(str(pair.get(key) or "")) for key in ("place", "question", "answer", "why")},
@@ -147,4 +198,5 @@ def worst_pairs(ledger: dict[str, Any]) -> list[dict[str, Any]]:
             "last_loss": finite(pair.get("last_loss")),
         }
         for pair in (ledger.get("worst") or [])[:WORST_SHOWN]
+        if pair.get("why")
     ]

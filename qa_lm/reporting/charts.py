@@ -87,7 +87,7 @@ def recall_chart(run: RunFiles) -> Chart | None:
         Series("trained pairs (recall)", "first", _column(run, "train_recall")),
         Series("held-out pairs", "second", _column(run, "val_exact_match")),
     ]
-    return _by_epoch(run, "recall", "Answered exactly", series, shares=True)
+    return _by_epoch(run, "recall", "Exact match", series, shares=True)
 
 
 def coverage_chart(run: RunFiles) -> Chart | None:
@@ -101,7 +101,7 @@ def coverage_chart(run: RunFiles) -> Chart | None:
     bottom = 0.0 if lowest < 0.5 else 0.5
     return Chart(
         key="coverage",
-        title="Precision, by coverage",
+        title="Precision by coverage, held-out pairs",
         x_label="coverage: share of questions answered",
         lines=[_line(series, (0.0, 1.0), (bottom, 1.0), words)],
         x_ticks=_ticks((0.0, 1.0), LEFT, RIGHT, shares=True),

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from qa_lm.errors import harmless
 
 
-def straight(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, each column as wide as its widest cell; the first row is the heading, and is underlined."""
+def straight(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
+    """The rows as lines, each column as wide as its widest cell; the first `headings` rows are underlined."""
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines.insert(headings, "  ".join("-" * width for width in widths))
     return lines
 
 

@@ -20,7 +20,7 @@ def run_facts(run: RunFiles) -> list[Fact]:
         ("Data", _data(run)),
         ("Split", _split(run)),
         ("Left out", _left_out(run)),
-        ("Written as", _written(run)),
+        ("Prompt template", _written(run)),
         ("Tokens", _tokens(run)),
         ("Model", _model(run)),
         ("Optimizer", _optimizer(run)),
@@ -75,7 +75,7 @@ def _data(run: RunFiles) -> str:
     if not counts:
         trained = run.metrics.get("pairs_trained")
         return "" if trained is None else f"{source_names(run)}: {counted(trained, 'trained pair')}"
-    sides = [f"{whole(counts.get('train'))} trained", f"{whole(counts.get('validation'))} held out for validation"]
+    sides = [f"{whole(counts.get('train'))} for training", f"{whole(counts.get('validation'))} held out for validation"]
     if counts.get("test"):
         sides.append(f"{whole(counts['test'])} for the test")
     return f"{source_names(run)}: {counted(counts.get('pairs'), 'pair')}, {listed(sides)}"
@@ -111,7 +111,7 @@ def _tokens(run: RunFiles) -> str:
     kind = f"tokenizer {tokenizer['kind']}" if tokenizer.get("kind") else ""
     if not tokens:
         return kind
-    per_answer = f"{decimal(tokens.get('per_answer'), 1)} of them its answer with EOS"
+    per_answer = f"{decimal(tokens.get('per_answer'), 1)} in the answer, end token included"
     return f"{decimal(tokens.get('per_example'), 1)} per pair, {per_answer}; {kind}".rstrip("; ")
 
 
@@ -143,7 +143,9 @@ def _epochs(run: RunFiles) -> str:
         return f"{len(run.epochs)}, not to the end" if run.epochs else ""
     words = whole(metrics["epochs_run"]) + (f" of at most {whole(limit)}" if (finite(limit) or 0) > 0 else "")
     if metrics.get("stopped_early"):
-        words += ", stopped early"
+        wanted, recall = finite(run.config.get("stop_at_recall")), finite(metrics.get("final_train_recall"))
+        reached = wanted is not None and recall is not None and recall >= wanted
+        words += ", stopped once recall was reached" if reached else ", stopped early"
     if metrics.get("best_epoch") is not None:
         monitor = run.config.get("monitor")
         words += f"; the best is epoch {whole(metrics['best_epoch'])}" + (f", by {monitor}" if monitor else "")
@@ -160,7 +162,7 @@ def _cost(run: RunFiles) -> str:
     metrics = run.metrics
     parts = []
     if finite(metrics.get("seconds")) is not None:
-        parts.append(f"{duration(metrics['seconds'])} in all")
+        parts.append(f"{duration(metrics['seconds'])} in total, without start-up")
     if finite(metrics.get("train_seconds")) is not None:
         parts.append(f"{duration(metrics['train_seconds'])} of it training steps")
     if finite(metrics.get("tokens_per_second")) is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from qa_lm import names
 from qa_lm.reporting.markdown import table
 from qa_lm.reporting.wording import decimal, percent, whole
 
@@ -14,7 +15,7 @@ def markdown_tables(content: dict[str, Any]) -> dict[str, Markup]:
     """The tables by the names that the template has for them, from what both templates show."""
     return {
         "epochs_table": table(
-            ["epoch", "train loss", "validation loss", "recall", "held out, exact"], content["epochs"], "rrrrr"
+            ["epoch", "train loss", "validation loss", "recall", "held out, exact match"], content["epochs"], "rrrrr"
         ),
         "board_table": _board(content["board"]),
         "stopping_table": _stopping(content["stopping"]),
@@ -25,17 +26,17 @@ def markdown_tables(content: dict[str, Any]) -> dict[str, Markup]:
 
 
 def _board(groups: list[Any]) -> Markup:
-    header = ["pairs", "what they are", "n", "exact match", "nearest question", "one answer to all"]
+    header = ["pairs", "what they are", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
     rows = []
     for title, group in groups:
         for row in group:
             shares = [share.both for share in (row.exact, row.nearest, row.common, row.normalised, row.f1)]
             rows.append([f"{title}: {row.name}", row.meaning, whole(row.n), *shares])
-    return table([*header, "but for case, punctuation", "word overlap, F1"], rows, "llrrrrrr")
+    return table(header, rows, "llrrrrrr")
 
 
 def _stopping(stopping: list[dict[str, Any]]) -> Markup:
-    header = ["pairs", "n", "answers that end", "cut early", "run on", "probability of the end"]
+    header = ["pairs", "n", "end on their own", "too early", "too late", "probability of the end"]
     rows = [
         [
             row["title"],
@@ -64,12 +65,12 @@ def _samples(samples: list[dict[str, Any]]) -> Markup:
             each["question"],
             each["generated"],
             "" if each["mark"] == "right" else each["answer"],
-            each["kind"] + ("" if each["stopped"] else "; did not end by itself"),
+            each["kind"] + ("" if each["stopped"] else "; did not end on its own"),
             percent(each["probability"]),
         ]
         for each in samples
     ]
-    header = ["", "question", "the model's answer", "the true one", "pairs", "probability of being right"]
+    header = ["", "question", "the model's answer", "the right answer", "pairs", "probability of being right"]
     return table(header, rows, "lllllr")
 
 

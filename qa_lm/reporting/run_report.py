@@ -12,6 +12,7 @@ from qa_lm.reporting.board import (
     CURVE_SHOWN,
     board_rows,
     by_split,
+    confidence_words,
     coverage_points,
     stopping_rows,
     thinned,
@@ -20,6 +21,7 @@ from qa_lm.reporting.board import (
 from qa_lm.reporting.charts import coverage_chart, loss_chart, recall_chart
 from qa_lm.reporting.facts import again, environment_facts, run_facts, source_names
 from qa_lm.reporting.markdown_tables import MARKS, markdown_tables
+from qa_lm.reporting.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.pages import html_page, markdown_page, write_page
 from qa_lm.reporting.run_files import RunFiles, read_run
 from qa_lm.reporting.samples import sample_answers
@@ -52,12 +54,13 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "marks": MARKS,
         "title": f"What the model learnt from {source_names(run)}",
         "verdict": verdict(run),
+        "next": quoted(["python", "scripts/train.py", *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),
         "charts": [chart for chart in charts if chart],
         "epochs": _epoch_rows(run),
         "board": by_split(board_rows(run.board)),
         "stopping": stopping_rows(run.board),
-        "confidence": run.board.get("confidence") or {},
+        "confidence": confidence_words(run.board),
         "coverage_chart": coverage_chart(run),
         "coverage": thinned(coverage_points(run.board), CURVE_SHOWN),
         "samples": sample_answers(run.answers),

@@ -1,4 +1,4 @@
-"""Twenty answers to look at: trained and held out, right and wrong, the same ones each time."""
+"""Twenty sample answers: trained and held out, right and wrong, the same ones each time."""
 
 from typing import Any
 
@@ -42,9 +42,9 @@ def _shown(answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "question": clipped(str(answer.get("question") or "")),
         "answer": clipped(str(answer.get("answer") or "")),
-        "generated": clipped(str(answer.get("generated") or "")) or "(nothing)",
+        "generated": clipped(str(answer.get("generated") or "")) or "(empty answer)",
         "mark": "right" if right else "nearly" if nearly else "wrong",
-        "kind": SPLITS.get(split, split) + (f", {relation}" if relation not in ("", "trained pairs") else ""),
+        "kind": SPLITS.get(split, split) + (f": {relation}" if relation not in ("", "trained pairs") else ""),
         "probability": finite(answer.get("probability")),
         "stopped": answer.get("stopped") is not False,
     }

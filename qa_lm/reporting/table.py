@@ -5,12 +5,16 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from qa_lm.reporting.board import WHOLE, ending_words
 from qa_lm.reporting.columns import short, straight
 
 ROWS = 10
 WIDTH = 44
-WHOLE = ("trained pairs", "all held-out pairs", "all test pairs", "all pairs")
-"""Rows of the board that the rows after them are parts of."""
+HEADINGS = (
+    ("", "", "exact match", "ignoring case", "word", "baseline:", "baseline:"),
+    ("", "n", "(95% interval)", "and punctuation", "overlap (F1)", "nearest question", "most common answer"),
+)
+"""The columns of `qa_lm.names`, in two lines."""
 
 
 def answers_table(run_folder: Path) -> str:
@@ -23,13 +27,13 @@ def answers_table(run_folder: Path) -> str:
     held_out = [answer for answer in answers if answer["split"] != "train"]
     trained = [answer for answer in answers if answer["split"] == "train"]
     shown = [*held_out[: max(ROWS // 2, ROWS - len(trained))], *trained]
-    rows = [("question", "the model's answer", "", "")]
+    rows = [("question", "the model's answer", "verdict", "trained?")]
     rows += [
         (
             short(a["question"], WIDTH),
-            short(a["generated"], WIDTH) or "(nothing)",
+            short(a["generated"], WIDTH) or "(empty answer)",
             _verdict(a),
-            "trained" if a["split"] == "train" else "not trained",
+            "yes" if a["split"] == "train" else "no",
         )
         for a in shown[:ROWS]
     ]
@@ -38,8 +42,8 @@ def answers_table(run_folder: Path) -> str:
 
 
 def board_lines(board: dict[str, Any]) -> list[str]:
-    """board.json as a table, with what is said about stopping and its warnings."""
-    rows = [("", "n", "exact match (95% interval)", "normalised", "F1", "copy of nearest", "most common")]
+    """board.json as a table, with how answers end and its warnings."""
+    rows = list(HEADINGS)
     for row in board["rows"]:
         exact, baselines = row["exact_match"], row["baselines"] or {}
         indent = "" if row["name"] in WHOLE else "  "
@@ -54,15 +58,9 @@ def board_lines(board: dict[str, Any]) -> list[str]:
                 _percent(baselines.get("most_common_answer")),
             )
         )
-    lines = straight(rows)
+    lines = straight(rows, len(HEADINGS))
     for found in board["stopping"]:
-        end = found["eos_probability"]
-        sentence = (
-            f"Stopping, {found['split']}: {found['stop_rate']:.1%} of {found['n']:,} answers stop by themselves, "
-            f"{found['cut_early']:,} end too early, {found['run_on']:,} run on"
-            + ("." if end is None else f"; EOS after the true answer has probability {end:.1%}.")
-        )
-        lines += textwrap.wrap(sentence, 120)
+        lines += textwrap.wrap(ending_words(found), 120)
     return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
 
 
@@ -74,19 +72,31 @@ def _summary(trained: list[dict[str, Any]], held_out: list[dict[str, Any]], metr
     lines = [
         f"Best epoch: {metrics['best_epoch']} of {metrics['epochs_run']}"
         + ("" if metrics["best_val_loss"] is None else f", validation loss {metrics['best_val_loss']:.4f}")
-        + f". {metrics['seconds']:.0f} s in all."
+        + f". {metrics['seconds']:.0f} s in total (without start-up)."
     ]
     if trained:
-        lines.append(f"Recall: {_count(trained)} trained questions are answered exactly.")
+        lines.append(f"Memorised (recall): {_count(trained)} training questions answered word for word.")
     reasons = sorted({answer["held_out"] for answer in held_out if answer["held_out"]}, reverse=True)
     for reason in reasons:
         asked = [answer for answer in held_out if answer["held_out"] == reason]
-        lines.append(f"Held out, {reason}: {_count(asked)} questions are answered exactly.")
+        lines.append(f"Held out, {reason}: {_count(asked)} questions answered word for word{_copying(asked)}.")
     if held_out and not reasons:
-        lines.append(f"Held out: {_count(held_out)} questions that were never trained are answered exactly.")
+        right = f"{_count(held_out)} questions that were never trained answered word for word"
+        lines.append(f"Held out: {right}{_copying(held_out)}.")
     if held_out:
-        lines.append("An answer to what was never trained is a guess, however sure it sounds.")
+        lines.append("An answer to a question that was never trained is a guess, however confident it sounds.")
     return [line for text in lines for line in textwrap.wrap(text, 120)]
+
+
+def _copying(asked: list[dict[str, Any]]) -> str:
+    """What the better baseline would have scored, where it scores anything."""
+    ways = {
+        "nearest_is_right": "copying the answer of the nearest training question",
+        "most_common_is_right": "always giving the most common answer",
+    }
+    right = {name: sum(bool(answer[name]) for answer in asked) for name in ways}
+    best = max(ways, key=lambda name: right[name])
+    return f"; {ways[best]} would get {right[best]} right" if right[best] else ""
 
 
 def _count(answers: list[dict[str, Any]]) -> str:
@@ -95,8 +105,9 @@ def _count(answers: list[dict[str, Any]]) -> str:
 
 def _verdict(answer: dict[str, Any]) -> str:
     if answer["exact_match"]:
-        return "exact"
-    return f"wrong: {short(answer['answer'], WIDTH)}"
+        return "right"
+    how = "nearly" if answer["normalised_exact_match"] else "wrong"
+    return f"{how}: {short(answer['answer'], WIDTH)}"
 
 
 def _read_answers(run_folder: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from qa_lm import names
 from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.errors import harmless
 from qa_lm.training.loggers import SecondLogger
@@ -116,7 +117,8 @@ def log_end(
         f"{' | '.join(_interval((row['baselines'] or {}).get(name)) for name in BASELINES)} |"
         for row in board["rows"]
     ]
-    heading = "| pairs | n | exact match | normalised | F1 | nearest question's answer | most common answer |"
+    columns = ("pairs", "n", names.EXACT, names.NORMALISED, names.F1, names.NEAREST, names.COMMON)
+    heading = f"| {' | '.join(columns)} |"
     shown = "\n".join([heading, "|---|" + "---:|" * 6, *lines])
 
     def write() -> None:

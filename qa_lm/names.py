@@ -1,0 +1,37 @@
+"""What things are called: board.json, the terminal, the reports and TensorBoard take their words from here."""
+
+from collections.abc import Mapping
+
+WHOLE_SPLITS = {
+    "train": "trained pairs",
+    "validation": "all held-out pairs",
+    "test": "all test pairs",
+    "given": "all pairs",
+}
+"""Rows of the scoreboard for whole splits."""
+
+TRAINED = "trained question"
+NEAR = "near-duplicate of a trained question"
+KNOWN_ANSWER = "new question, known answer"
+NEW = "new question, new answer"
+RELATIONS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
+"""How a question relates to the trained ones; the first that holds. `TRAINED` ignores case, spaces and final
+punctuation."""
+
+UNSEEN_PHRASING = "unseen phrasing of a trained fact"
+UNSEEN_FACT = "unseen fact"
+
+EXACT = "exact match"
+NORMALISED = "ignoring case and punctuation"
+F1 = "word overlap (F1)"
+NEAREST = "baseline: nearest question"
+COMMON = "baseline: most common answer"
+"""Columns of the scoreboard."""
+
+SPLIT_WORDS = {"train": "trained", "validation": "held-out", "test": "test", "given": "given"}
+
+
+def pairs_by_split(counts: Mapping[str, int]) -> str:
+    """Numbers of pairs in words: "24 held-out and 96 trained pairs"."""
+    parts = [f"{count:,} {SPLIT_WORDS.get(split, split)}" for split, count in counts.items() if count]
+    return " and ".join(parts) + (" pair" if sum(counts.values()) == 1 else " pairs")
