@@ -3,12 +3,13 @@
 Everything is found from the numbers about each pair, so it costs seconds at millions of pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qa_lm.data.missing import missing_in_words
 from qa_lm.data.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
 from qa_lm.data.splits import KINDS, Split, leaks
 from qa_lm.data.store import EncodedPairs
@@ -24,7 +25,8 @@ class DataReport:
     """The content of data_report.json."""
 
     sources: dict[str, str]
-    """Every file or data set, with the columns that were read as question, answer and group."""
+    """Every file or data set, with the columns that were read as question, answer and group, and how it was read
+    where that is not plain: its encoding, its separator, rows that were left out."""
     counts: dict[str, int]
     bad_lines: dict[str, Any]
     """count; kinds: how many of each, empty questions and answers among them; listed: the first ones with their places.
@@ -83,6 +85,7 @@ def describe(
     sources: dict[str, str],
     bad_lines: dict[str, Any],
     too_long: dict[str, Any],
+    doubts: Sequence[str] = (),
 ) -> DataReport:
     """The report of the pairs of a run.
 
@@ -94,6 +97,7 @@ def describe(
         sources: what was read as what.
         bad_lines: what could not be read.
         too_long: what `length_limit` found.
+        doubts: warnings of the reader.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
     everywhere = np.arange(len(table), dtype=np.int32)
@@ -136,7 +140,7 @@ def describe(
         if split.held_out.any()
         else {},
     )
-    report.warnings = _warnings(report)
+    report.warnings = [*doubts, *missing_in_words(table), *_warnings(report)]
     return report
 
 

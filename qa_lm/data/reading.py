@@ -10,10 +10,13 @@ from qa_lm.data.files import check_encoding, data_suffix, find_files
 from qa_lm.data.formats import SUFFIXES, Found, read_records
 from qa_lm.data.hub import read_hub
 from qa_lm.data.pairs import Pair
-from qa_lm.data.problems import BadLine, Problems
+from qa_lm.data.problems import BadLine, Problems, Remarks
+from qa_lm.data.written_lists import with_lists, written_list
 from qa_lm.errors import UserError
 
 BLOCK = 1 << 20
+RULES = 2
+"""Raised when a file is read as other pairs than before, so that pairs that were kept are not used."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Reading:
     columns: ColumnNames = field(default_factory=ColumnNames)
     """Names of the columns; None for each that is to be recognised."""
     header: tuple[str, ...] | None = None
-    """Columns of CSV and TSV files without a header line."""
+    """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
     """Whether bad lines are left out and counted, instead of ending the run."""
@@ -39,11 +42,11 @@ class Source:
     subset: str | None = None
     split: str = "train"
 
-    def records(self, reading: Reading) -> Iterator[Found]:
-        """The records and bad lines, in order."""
+    def records(self, reading: Reading, remarks: Remarks | None = None) -> Iterator[Found]:
+        """The records and bad lines, in order; `remarks` is filled with how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
-        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header)
+        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header, remarks)
 
     @property
     def has_fixed_columns(self) -> bool:
@@ -52,8 +55,8 @@ class Source:
 
     @property
     def may_lack_header(self) -> bool:
-        """Whether this is a CSV or TSV file."""
-        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv")
+        """Whether this is a CSV or TSV file, or an Excel workbook."""
+        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv", ".xlsx")
 
     def content_key(self) -> str | None:
         """sha256 of the file's bytes; None where there is no file to look at.
@@ -84,13 +87,15 @@ def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
 
 @dataclass
 class PairReader:
-    """Reads sources one after the other; `problems` and `columns` fill while `pairs` is run through."""
+    """Reads sources one after the other; `problems`, `columns` and `warnings` fill while `pairs` is run through."""
 
     sources: Sequence[Source]
     reading: Reading
     problems: Problems = field(default_factory=Problems)
     columns: dict[str, str] = field(default_factory=dict)
-    """What was read as what, by source."""
+    """What was read as what, and how, by source."""
+    warnings: list[str] = field(default_factory=list)
+    """What was read but looks wrong, with places."""
 
     def pairs(self) -> Iterator[tuple[int, int, Pair]]:
         """(number of the source, line, pair), in order.
@@ -108,7 +113,8 @@ class PairReader:
     def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
         columns: Columns | None = None
         has_group = has_more = False
-        for found in source.records(self.reading):
+        remarks = Remarks()
+        for found in with_lists(lambda filled: source.records(self.reading, filled), self.reading.columns, remarks):
             if isinstance(found, BadLine):
                 self.problems.add(source.name, found)
                 continue
@@ -129,9 +135,12 @@ class PairReader:
             except ValueError as error:
                 self.problems.add(source.name, BadLine(line, str(error)))
             else:
+                if pair.answer[0] in "[{" and written_list(pair.answer) is not None:
+                    remarks.doubt("answers that are lists written as text; they are trained with their brackets", line)
                 yield line, pair
         if columns is None:
             return
-        self.columns[source.name] = columns.in_words(has_group, has_more)
+        self.columns[source.name] = columns.in_words(has_group, has_more) + remarks.in_words()
+        self.warnings += remarks.warnings(source.name)
         if self.reading.columns.group is not None and not has_group:
             self.problems.add(source.name, BadLine(1, f"no column {columns.group} (data.group)", fatal=True))

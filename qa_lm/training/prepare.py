@@ -17,7 +17,7 @@ from qa_lm.data.columns import ColumnNames
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.limits import within_limit
 from qa_lm.data.pairs import builtin_path
-from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.reading import RULES, PairReader, Reading, Source, file_sources
 from qa_lm.data.splits import Split, given_split, group_split, shuffled_split, unit_split
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
@@ -106,7 +106,7 @@ def prepare(
     if data.packing and row is None:
         row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
     columns, bad_lines = reading_meta["columns"], reading_meta["bad_lines"]
-    report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long)
+    report = describe(table, split, examples, chosen.eos_id, columns, bad_lines, too_long, reading_meta["warnings"])
     if report.eos_trained < 1:
         raise UserError(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
@@ -156,7 +156,9 @@ def _sides(data: DataConfig) -> list[list[Source]]:
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []
     sides = [main, validation, test]
     if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
-        raise UserError("data.columns: has no effect here: it names the columns of CSV and TSV files", "data.columns")
+        raise UserError(
+            "data.columns: has no effect here: it names the columns of CSV, TSV and Excel files", "data.columns"
+        )
     return sides
 
 
@@ -169,10 +171,10 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
         written = write_table(folder, _shown(reader.pairs(), "reading", "pair"))
         problems = reader.problems
         bad_lines = {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed}
-        return written | {"columns": reader.columns, "bad_lines": bad_lines}
+        return written | {"columns": reader.columns, "bad_lines": bad_lines, "warnings": reader.warnings}
 
     names = [source.name for source in sources]
-    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
+    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
     folder = made_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
     meta = read_meta(folder)
