@@ -50,12 +50,15 @@ def read_separated(
         # newline="" leaves line ends inside quoted fields as they are.
         text = as_text(file, encoding, "")
         head = _head(text)
-        form = _form(head, preferred, header, remarks)
+        form = _form(head, preferred, header)
         check_names(form.names, form.first - 1)
         if form.separator == TAB:
             form = _with_tabs(form, path, encoding, remarks)
-        if form.separator != preferred or SEP_LINE.fullmatch(head[0]):
+        if form.separator != preferred or (head and SEP_LINE.fullmatch(head[0])):
             remarks.how.append("tabs as separators" if form.separator == TAB else f"{form.separator!r} as separator")
+        above = [line for line in head[: form.first - 2] if line.strip() and not SEP_LINE.fullmatch(line)]
+        if above and header is None:
+            remarks.how.append(f"the column names in line {form.first - 1}")
         lines: Iterable[str] = itertools.chain(head[form.first - 1 :], text)
         if marked:
             lines = (line.removeprefix(MARK) for line in lines)
@@ -69,7 +72,7 @@ def _head(text: TextIO) -> list[str]:
     return head
 
 
-def _form(head: list[str], preferred: str, header: Sequence[str] | None, remarks: Remarks) -> Form:
+def _form(head: list[str], preferred: str, header: Sequence[str] | None) -> Form:
     """The separator with which most rows have as many fields as there are names, names in use before others."""
     told = SEP_LINE.fullmatch(head[0]) if head else None
     start = 1 if told else 0
@@ -78,9 +81,6 @@ def _form(head: list[str], preferred: str, header: Sequence[str] | None, remarks
     best, form = max(forms, key=lambda each: each[0])
     if best == (False, 0.0):
         form = forms[0][1]  # no separator makes two columns
-    above = form.first - 2 - start
-    if header is None and above > 0 and any(line.strip() for line in head[start : start + above]):
-        remarks.how.append(f"the column names in line {form.first - 1}")
     return form
 
 
@@ -143,7 +143,7 @@ class _Records:
     def all(self, lines: Iterable[str]) -> Iterator[Found]:
         """The records; `lines` are those below the names."""
         form, names, width = self._form, self._form.names, len(self._form.names)
-        last = names[-1] if names else ""
+        lasts = {change(name) for name in names[-1:] for change in (str, str.lower, str.upper, str.capitalize)}
         rows = csv.reader(
             lines,
             strict=True,
@@ -157,7 +157,7 @@ class _Records:
                 end = rows.line_num + above
                 if end != line and self._quotes.swallows(line, row):
                     break
-                if len(row) == width and row[0] and row[-1] != last:
+                if len(row) == width and row[0] > "!" and row[-1] not in lasts:  # "!": neither empty nor space
                     yield line, dict(zip(names, row))  # noqa: B905 (as many as there are names)
                 elif found := self._odd.sort(line, row):
                     yield found
