@@ -142,7 +142,8 @@ class _Records:
 
     def all(self, lines: Iterable[str]) -> Iterator[Found]:
         """The records; `lines` are those below the names."""
-        form, names, width = self._form, self._form.names, len(self._form.names)
+        form, names = self._form, self._form.names
+        width = len(names) or -1  # no row is a record without names
         lasts = {change(name) for name in names[-1:] for change in (str, str.lower, str.upper, str.capitalize)}
         rows = csv.reader(
             lines,
