@@ -97,8 +97,7 @@ class DataConfig:
     builtin: str | None = None
     """Name of a set of pairs shipped with qa_lm, in `qa_lm/data/builtin/`."""
     path: Any = None
-    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .parquet, each also with .gz, .bz2 or .xz;
-    .xlsx with the package `openpyxl`."""
+    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .xlsx, .parquet, each also with .gz."""
     hub: str | None = None
     """Name of a Hugging Face data set, or a local folder of one; needs the package `datasets`."""
     hub_subset: str | None = None

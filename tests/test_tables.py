@@ -88,7 +88,7 @@ def test_byte_order_marks(tmp_path, encoding, name):
         text = table("\t" if "tsv" in name else ",", rows=rows)
     content = (text if encoding in ("utf-16", "utf-32") else f"\ufeff{text}").encode(encoding)
     for suffix, module in (("gz", gzip), ("bz2", bz2), ("xz", lzma)):
-        content = module.compress(content) if name.endswith(suffix) else content  # type: ignore[attr-defined]
+        content = module.compress(content) if name.endswith(suffix) else content
     pairs, said, _ = reader_of(write(tmp_path, content, name))
     assert [list(pair[:2]) for pair in pairs] == rows
     assert said == ("" if encoding == "utf-8" else f"read with the encoding {encoding[:6].upper()}")

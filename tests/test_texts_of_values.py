@@ -2,7 +2,7 @@
 
 import json
 
-import pandas
+import pandas  # type: ignore[import-untyped]
 import pytest
 
 from qa_lm.data.checks import DataReport
