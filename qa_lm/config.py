@@ -97,7 +97,7 @@ class DataConfig:
     builtin: str | None = None
     """Name of a set of pairs shipped with qa_lm, in `qa_lm/data/builtin/`."""
     path: Any = None
-    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .parquet, each also with .gz."""
+    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .xlsx, .parquet, each also with .gz."""
     hub: str | None = None
     """Name of a Hugging Face data set, or a local folder of one; needs the package `datasets`."""
     hub_subset: str | None = None
@@ -115,9 +115,9 @@ class DataConfig:
     group: str | None = None
     """Column of the fact that several pairs state in other words, or `answer` for the answer; null recognises group."""
     columns: list[str] | None = None
-    """Columns of CSV and TSV files without a header line."""
+    """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
-    """Encoding of text files."""
+    """Encoding of text files; UTF-16 and UTF-32 with a byte order mark are recognised."""
     bad_lines: BadLines = BadLines.error
     """What becomes of lines that are no pair: `error` ends the run, `skip` leaves them out and counts them."""
     unanswerable: str | None = None

@@ -46,7 +46,10 @@ def test_bad_jsonl_is_named_by_file_and_line(tmp_path, content, message):
             ":4: 3 fields where there are 2 columns; quote a text that holds ','",
         ),
         ("question,answer\na,b\nc,\n", ":3: the answer is empty"),
-        ('question,answer\na,b\nc,"open\n', ":3: not CSV"),
+        (
+            'question,answer\na,b\nc,"open\n',
+            ":3: a quotation mark is not closed; put a text that holds one in quotation",
+        ),
         (b"question,answer\na,b\nc\xe9,d\n", ":3: not UTF-8: byte 21 of the file is 0xe9"),
     ],
 )
@@ -118,8 +121,10 @@ def test_the_place_of_a_bad_byte_does_not_depend_on_blocks(tmp_path, monkeypatch
 def test_what_is_no_file_of_pairs(tmp_path):
     with pytest.raises(UserError, match=r"none.jsonl: cannot be read: No such file"):
         read(tmp_path / "none.jsonl")
-    with pytest.raises(UserError, match=r"pairs.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet"):
-        read(write(tmp_path, GOOD, "pairs.txt"))
+    with pytest.raises(
+        UserError, match=r"pairs.dat: the name must end in .jsonl, .json, .csv, .tsv, .xlsx, .parquet, ea"
+    ):
+        read(write(tmp_path, GOOD, "pairs.dat"))
     with pytest.raises(UserError, match="is a folder; name its files"):
         read(tmp_path)
     with pytest.raises(UserError, match="no file matches"):

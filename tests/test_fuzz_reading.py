@@ -16,12 +16,22 @@ import pytest
 from qa_lm.errors import UserError
 from tests.conftest import read
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "csv")
 PIECES = (
     *(b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xc2\x85", b"\xed\xa0\x80", b"\r", b"\r\n", b"\n\n"),
     *(b'"', b"'", b",", b"\t", b"{", b"}", b"[" * 3000, b"]", b":", b"\\", b"\\ud800", b"null", b"NaN", b"1e999"),
     *(b"9" * 5000, b"A" * 100_000, b'{"a":' * 3000, "누구".encode("cp949"), "é".encode("cp1252"), b"\x1f\x8b", b"PAR1"),
+    *(
+        b"\nquestion,answer\n",
+        b"\n\xef\xbb\xbfquestion\tanswer\r\n",
+        b"\n,,,\n",
+        b'"x\n',
+        b'\n"x" y,z\n',
+        b"['a' 'b']",
+        b"#N/A",
+    ),
 )
+ABOVE = ("", "", "", "\ufeff", "sep=;\n", "sep=\t\n", "Title\n\n", ",,\n,\n", "a,b\n", '"')
 PLACE = re.compile(r"^.*damaged[^:]*:\d+: .+|^.*damaged\S*: \S.+|^\d[\d,]* bad lines", re.DOTALL)
 
 
@@ -64,9 +74,9 @@ def whole_file(kind: str, dice: random.Random) -> bytes:
         pa.parquet.write_table(table, buffer, compression=dice.choice(["snappy", "none", "zstd"]))
         return buffer.getvalue()
     text = io.StringIO()
-    writer = csv.writer(text, delimiter="," if kind == "csv" else "\t")
+    writer = csv.writer(text, delimiter=dice.choice([*(",\t"[kind == "tsv"] * 3), *",;\t|"]))
     writer.writerows([["question", "answer"], *([r["question"], str(r["answer"])] for r in records)])
-    return text.getvalue().encode()
+    return (dice.choice(ABOVE) + text.getvalue()).encode()
 
 
 def cut(content: bytes, dice: random.Random) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qa_lm.data.missing import missing_in_words
 from qa_lm.data.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
 from qa_lm.data.shared_answers import shared_answers, shared_in_words
 from qa_lm.data.splits import KINDS, Split, leaks
@@ -25,7 +26,8 @@ class DataReport:
     """The content of data_report.json."""
 
     sources: dict[str, str]
-    """Every file or data set, with the columns that were read as question, answer and group."""
+    """Every file or data set, with the columns that were read as question, answer and group, and how it was read
+    where that is not plain: its encoding, its separator, rows that were left out."""
     counts: dict[str, int]
     bad_lines: dict[str, Any]
     """count; kinds: how many of each, empty questions and answers among them; listed: the first ones with their places.
@@ -143,7 +145,7 @@ def describe(
         if split.held_out.any()
         else {},
     )
-    report.warnings = [*found["warnings"], *_warnings(report)]
+    report.warnings = [*found["warnings"], *missing_in_words(table), *_warnings(report)]
     return report
 
 

@@ -7,60 +7,72 @@ a line of JSONL: U+2028, U+0085 and the like inside a string are text.
 """
 
 import codecs
-import csv
 import itertools
 import json
-import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from qa_lm.data.files import BLOCK, as_text, not_in_encoding, opened, undecodable
+from qa_lm.data.excel import read_excel
+from qa_lm.data.files import as_text, encoding_hint, not_in_encoding, opened, seekable, text_encoding, undecodable
 from qa_lm.data.json_stream import JsonStream
-from qa_lm.data.problems import BadLine
+from qa_lm.data.problems import BadLine, Remarks
+from qa_lm.data.separated import read_separated
 
 Record = Mapping[str, object]
 Found = tuple[int, Record] | BadLine
 
-TAB = "\t"
 LONGEST_BYTES = 4096
 """Mean size of a value up to which a Parquet column of bytes may be text."""
 NO_TEXT = b"\xff"
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
 # What json.loads raises: ValueError for bad JSON and for numbers of thousands of digits.
 JSON_ERRORS = (ValueError, RecursionError)
 
 
-def read_records(path: Path, suffix: str, encoding: str, header: Sequence[str] | None) -> Iterator[Found]:
+def read_records(
+    path: Path, suffix: str, encoding: str, header: Sequence[str] | None, remarks: Remarks | None = None
+) -> Iterator[Found]:
     """The records of a file and its bad lines, in order.
 
     Args:
         path: the file.
         suffix: its format, one of `SUFFIXES`.
-        encoding: of its text.
-        header: the columns of a CSV or TSV file without a header line; None if the first line names them.
+        encoding: of its text; a byte order mark of UTF-16 or UTF-32 counts more than UTF-8.
+        header: the columns of a table without a row of names; None if the table names them.
+        remarks: filled with how the file was read, and what in it looks wrong.
 
     Raises:
         UserError: the file cannot be opened.
     """
+    remarks = remarks or Remarks()
     try:
-        try:
-            if suffix == ".parquet":
-                yield from _parquet(path)
-            elif suffix == ".jsonl":
-                yield from _jsonl(path, encoding)
-            elif suffix == ".json":
-                yield from _json(path, encoding)
-            else:
-                yield from _separated(path, "," if suffix == ".csv" else TAB, encoding, header)
-        except UnicodeError:
-            raise undecodable(path, encoding) from None
+        if suffix == ".parquet":
+            yield from _parquet(path)
+        elif suffix == ".xlsx":
+            yield from read_excel(path, header, remarks)
+        else:
+            yield from _text(path, suffix, encoding, header, remarks)
     except BadLine as bad:
         yield bad
+
+
+def _text(path: Path, suffix: str, encoding: str, header: Sequence[str] | None, remarks: Remarks) -> Iterator[Found]:
+    asked, (encoding, marked) = encoding, text_encoding(path, encoding)
+    if encoding != asked and codecs.lookup(encoding).name != "utf-8":
+        remarks.how.append(f"the encoding {codecs.lookup(encoding).name.upper()}")
+    try:
+        if suffix == ".jsonl":
+            yield from _jsonl(path, encoding)
+        elif suffix == ".json":
+            yield from _json(path, encoding)
+        else:
+            yield from read_separated(path, "," if suffix == ".csv" else "\t", encoding, header, marked, remarks)
+    except UnicodeError:
+        raise undecodable(path, encoding) from None
 
 
 def _jsonl(path: Path, encoding: str) -> Iterator[Found]:
@@ -70,13 +82,16 @@ def _jsonl(path: Path, encoding: str) -> Iterator[Found]:
                 yield _json_line(line, text.removeprefix("\ufeff"))
         return
     with opened(path) as file:
-        offset = 0
+        offset, hint = 0, None
         for line, content in enumerate(file, start=1):
             try:
                 text = content.decode()
             except UnicodeDecodeError as error:
-                place = offset + error.start
-                yield BadLine(line, not_in_encoding(encoding, place, content[error.start]))
+                reason = not_in_encoding(encoding, offset + error.start, content[error.start])
+                if hint is None:  # it is the same in all lines
+                    hint = encoding_hint(path)
+                    reason = f"{reason}; {hint}"
+                yield BadLine(line, reason)
             else:
                 text = text.removeprefix("\ufeff") if line == 1 else text
                 if not text.isspace() and text:
@@ -92,6 +107,8 @@ def _json_line(line: int, text: str) -> Found:
     try:
         return _record(line, json.loads(text))
     except json.JSONDecodeError as error:
+        if text.startswith("\ufeff"):  # a byte order mark where files were joined
+            return _json_line(line, text.lstrip("\ufeff"))
         return BadLine(line, f"not JSON: {error.msg} at column {error.colno}")
     except JSON_ERRORS as error:
         return BadLine(line, f"not JSON: {error}")
@@ -175,47 +192,9 @@ def _nested(value: Any) -> Iterator[Found]:
                 yield _record(number, question | around | question if isinstance(question, dict) else question)
 
 
-def _separated(path: Path, delimiter: str, encoding: str, header: Sequence[str] | None) -> Iterator[Found]:
-    csv.field_size_limit(2**31 - 1)
-    with opened(path) as file:
-        # newline="" leaves line ends inside quoted fields as they are.
-        text = as_text(file, encoding, "")
-        first = text.readline().removeprefix("\ufeff")
-        unquoted = re.sub(r'"[^"]*("|$)', "", first)
-        if delimiter == "," and unquoted.count(";") > unquoted.count(","):
-            delimiter = ";"  # as spreadsheets write CSV where the comma is the decimal point
-        rows = csv.reader(itertools.chain([first], text), strict=True, delimiter=delimiter)
-        line = 1
-        try:
-            names = list(header) if header else [name.strip() for name in next(filter(None, rows), [])]
-            named = [name for name in names if name]
-            if len(set(named)) < len(named):
-                raise BadLine(1, f"a column is named twice: {', '.join(named)}", fatal=True)
-            line = rows.line_num + 1
-            for row in rows:
-                if header and row == names:
-                    raise BadLine(line, "these are the names of data.columns: leave data.columns out", fatal=True)
-                if len(row) == len(names):
-                    yield line, dict(zip(names, row, strict=True))
-                elif row:
-                    yield BadLine(
-                        line,
-                        f"{len(row)} fields where there are {len(names)} columns; "
-                        f"quote a text that holds {'a tab' if delimiter == TAB else repr(delimiter)}",
-                    )
-                line = rows.line_num + 1  # a record starts after the end of the last one
-        except csv.Error as error:
-            raise BadLine(line, f"not {'TSV' if delimiter == TAB else 'CSV'}: {error}", fatal=True) from None
-
-
 def _parquet(path: Path) -> Iterator[Found]:
     row = 1
-    with opened(path) as file, tempfile.TemporaryFile() as unzipped:
-        source: IO[bytes] = file
-        if path.suffix.lower() == ".gz":  # Parquet is read from its end, so it must be a real file
-            while block := file.read(BLOCK):
-                unzipped.write(block)
-            source = unzipped
+    with seekable(path) as source:
         try:
             parquet = pa.parquet.ParquetFile(source)
             names, pictures = _text_columns(parquet)

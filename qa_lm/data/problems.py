@@ -13,6 +13,8 @@ PLACE = re.compile(r":(\d+): ")
 """The line, between file and reason."""
 LONGEST = 500
 """Characters of a reason that are shown."""
+SHOWN = 3
+"""Places that are named of one kind."""
 
 
 class BadLine(Exception):
@@ -27,6 +29,67 @@ class BadLine(Exception):
     def __init__(self, line: int, reason: str, fatal: bool = False) -> None:
         super().__init__(reason)
         self.line, self.reason, self.fatal = line, reason, fatal
+
+
+@dataclass
+class Remarks:
+    """How a file was read where that is not a matter of course, and what in it looks wrong though it was read."""
+
+    how: list[str] = field(default_factory=list)
+    """Such as "UTF-16" and "';' as separator"."""
+    left_out: dict[str, "Places"] = field(default_factory=dict)
+    """Rows that hold no pair, such as empty ones, by kind."""
+    doubts: dict[str, "Places"] = field(default_factory=dict)
+    """What the user should look at, by kind."""
+
+    def leave_out(self, kind: str, line: int) -> None:
+        """Count a row that holds no pair."""
+        self.left_out.setdefault(kind, Places()).add(line)
+
+    def doubt(self, kind: str, line: int) -> None:
+        """Count a place that looks wrong."""
+        self.doubts.setdefault(kind, Places()).add(line)
+
+    def in_words(self) -> str:
+        """How the file was read, to be put behind its columns."""
+        parts = [f"read with {', '.join(self.how)}"] if self.how else []
+        if self.left_out:
+            kinds = (
+                f"{places.count:,} {kind}{'s' if places.count > 1 else ''} ({places.lines()})"
+                for kind, places in self.left_out.items()
+            )
+            parts.append(f"left out: {', '.join(kinds)}")
+        return "".join(f"; {part}" for part in parts)
+
+    def warnings(self, file: str) -> list[str]:
+        """What looks wrong, with the first places."""
+        return [f"{kind}: {places.count:,}, at {places.at(file)}" for kind, places in self.doubts.items()]
+
+
+@dataclass
+class Places:
+    """How many places there are, and the lines of the first ones."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(line)
+
+    def lines(self) -> str:
+        """Such as "lines 3, 9, ..."."""
+        return f"line{'s' if self.count > 1 else ''} {', '.join(map(str, self.first))}{self._more}"
+
+    def at(self, file: str) -> str:
+        """Such as "pairs.csv:3, pairs.csv:9, ..."."""
+        return ", ".join(f"{file}:{line}" for line in self.first) + self._more
+
+    @property
+    def _more(self) -> str:
+        return ", ..." if self.count > len(self.first) else ""
 
 
 @dataclass

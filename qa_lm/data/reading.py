@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from qa_lm.data.files import check_encoding, data_suffix, find_files
 from qa_lm.data.formats import SUFFIXES, Found, Record, read_records
 from qa_lm.data.hub import read_hub
 from qa_lm.data.pairs import Pair
-from qa_lm.data.problems import BadLine, Problems
+from qa_lm.data.problems import BadLine, Problems, Remarks
 from qa_lm.data.templates import ANSWER, QUESTION, Parts
 from qa_lm.data.unread import SeenColumns, missed_in_words
+from qa_lm.data.written_lists import with_lists, written_list
 from qa_lm.errors import UserError
 
 BLOCK = 1 << 20
+LIST_AS_TEXT = "answers that are lists written as text; they are trained with their brackets"
+RULES = 2
+"""Raised when a file is read as other pairs than before, so that pairs that were kept are not used."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Reading:
     columns: ColumnNames = field(default_factory=ColumnNames)
     """Names of the columns; None for each that is to be recognised."""
     header: tuple[str, ...] | None = None
-    """Columns of CSV and TSV files without a header line."""
+    """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
     """Whether bad lines are left out and counted, instead of ending the run."""
@@ -37,6 +41,11 @@ class Reading:
     """What an answer is made of."""
     unanswerable: str | None = None
     """What becomes of questions without an answer, see `qa_lm.data.columns.Wanted`."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """What pairs are made of."""
+        return Wanted(self.columns, self.prompt, self.completion, self.unanswerable)
 
     def columns_of(self, record: Record, answers: bool = True) -> Columns:
         """The columns of a source, from its first record.
@@ -48,7 +57,7 @@ class Reading:
         Raises:
             ValueError: see `choose_columns`.
         """
-        wanted = Wanted(self.columns, self.prompt, self.completion, self.unanswerable, answers)
+        wanted = self.wanted if answers else replace(self.wanted, answers=False)
         turns = find_turns(record, self.columns.question, self.columns.answer)
         if turns and not turns.is_certain:
             try:
@@ -68,11 +77,11 @@ class Source:
     subset: str | None = None
     split: str = "train"
 
-    def records(self, reading: Reading) -> Iterator[Found]:
-        """The records and bad lines, in order."""
+    def records(self, reading: Reading, remarks: Remarks | None = None) -> Iterator[Found]:
+        """The records and bad lines, in order; `remarks` is filled with how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
-        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header)
+        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header, remarks)
 
     @property
     def has_fixed_columns(self) -> bool:
@@ -81,8 +90,8 @@ class Source:
 
     @property
     def may_lack_header(self) -> bool:
-        """Whether this is a CSV or TSV file."""
-        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv")
+        """Whether this is a CSV or TSV file, or an Excel workbook."""
+        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv", ".xlsx")
 
     def content_key(self) -> str | None:
         """sha256 of the file's bytes; None where there is no file to look at.
@@ -119,7 +128,9 @@ class PairReader:
     reading: Reading
     problems: Problems = field(default_factory=Problems)
     columns: dict[str, str] = field(default_factory=dict)
-    """What was read as what, by source."""
+    """What was read as what, and how, by source."""
+    warnings: list[str] = field(default_factory=list)
+    """What was read but looks wrong, with places."""
     missed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Columns that the answers may rest on and that were not read, by source."""
     unanswerable: int = 0
@@ -146,14 +157,15 @@ class PairReader:
         return {
             "columns": self.columns,
             "bad_lines": {"count": problems.count, "kinds": dict(problems.kinds), "listed": problems.listed},
-            "warnings": list(missed_in_words(self.missed)),
+            "warnings": [*self.warnings, *missed_in_words(self.missed)],
             "unanswerable": self.unanswerable,
             "dialogues": self.dialogues,
         }
 
     def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
         columns: Columns | None = None
-        for found in source.records(self.reading):
+        remarks = Remarks()
+        for found in with_lists(lambda filled: source.records(self.reading, filled), self.reading.wanted, remarks):
             if isinstance(found, BadLine):
                 self.problems.add(source.name, found)
                 continue
@@ -178,13 +190,16 @@ class PairReader:
                 self.unanswerable += 1
             else:
                 for pair in pairs:
+                    if pair.answer[0] in "[{" and written_list(pair.answer) is not None:
+                        remarks.doubt(LIST_AS_TEXT, line)
                     yield line, pair
         if columns is not None:
-            self._conclude(source, columns, seen)
+            self._conclude(source, columns, seen, remarks)
 
-    def _conclude(self, source: Source, columns: Columns, seen: SeenColumns) -> None:
-        self.columns[source.name] = columns.in_words(seen.names) + seen.in_words()
+    def _conclude(self, source: Source, columns: Columns, seen: SeenColumns, remarks: Remarks) -> None:
+        self.columns[source.name] = columns.in_words(seen.names) + seen.in_words() + remarks.in_words()
         self.missed[source.name] = seen.missed()
+        self.warnings += remarks.warnings(source.name)
         self.dialogues |= columns.turns is not None
         if self.reading.columns.group is not None and not columns.by_answer and columns.group not in seen.names:
             self.problems.add(source.name, BadLine(1, f"no column {columns.group} (data.group)", fatal=True))

@@ -15,7 +15,7 @@ from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
 from qa_lm.data.checks import DataReport, describe
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.limits import within_limit
-from qa_lm.data.reading import PairReader, Reading, Source
+from qa_lm.data.reading import RULES, PairReader, Reading, Source
 from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
 from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
@@ -140,7 +140,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
         return write_table(folder, _shown(reader.pairs(), "reading", "pair")) | reader.found()
 
     names = [source.name for source in sources]
-    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading))
+    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
     folder = made_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
     meta = read_meta(folder)

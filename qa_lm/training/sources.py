@@ -37,5 +37,7 @@ def sources_of(data: DataConfig) -> list[list[Source]]:
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []
     sides = [main, validation, test]
     if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
-        raise UserError("data.columns: has no effect here: it names the columns of CSV and TSV files", "data.columns")
+        raise UserError(
+            "data.columns: has no effect here: it names the columns of CSV, TSV and Excel files", "data.columns"
+        )
     return sides

@@ -1,0 +1,64 @@
+"""Texts that stand for a missing value or a failed formula, as spreadsheets, pandas and databases write them.
+
+They are warned of and kept: "None" may be a true answer, and "#N/A" one to a question about spreadsheets.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from qa_lm.data.pairs import text_key
+from qa_lm.data.table import PairTable
+
+# Of Excel, Google Sheets and LibreOffice; then of Excel in German, French, Spanish, Italian and Portuguese, Polish,
+# Russian.
+ERRORS = (
+    *("#N/A", "#NA", "#N/A N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"),
+    *("#FIELD!", "#BLOCKED!", "#CONNECT!", "#UNKNOWN!", "#BUSY!", "#GETTING_DATA", "#EXTERNAL!", "#ERROR!"),
+    *(f"Err:{number}" for number in range(501, 541)),
+    *("#NV", "#BEZUG!", "#WERT!", "#ZAHL!", "#ÜBERLAUF!", "#VALEUR!", "#NOM?", "#NOMBRE!", "#NUL!", "#PROPAGATION!"),
+    *("#¡REF!", "#¡VALOR!", "#¿NOMBRE?", "#¡DIV/0!", "#¡NUM!", "#¡NULO!", "#¡DESBORDAMIENTO!"),
+    *("#N/D", "#RIF!", "#VALORE!", "#NOME?", "#VALOR!", "#ADR!", "#ARG!", "#NAZWA?", "#LICZBA!"),
+    *("#Н/Д", "#ССЫЛКА!", "#ЗНАЧ!", "#ИМЯ?", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!"),  # noqa: RUF001
+    *("#" * width for width in range(3, 60)),  # a column that was too narrow for its number
+)
+MISSING = (
+    *("NULL", "Null", "null", "(null)", "[null]", "\\N", "None", "none", "NONE", "nil", "NaN", "nan", "NAN", "-nan"),
+    *("<NA>", "NA", "N/A", "n/a", "N/a", "N.A.", "n.a.", "NaT", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"),
+    *("undefined", "[]", "{}"),
+)
+BLOCK = 1 << 18
+"""Pairs looked at together."""
+
+
+def missing_in_words(table: PairTable) -> list[str]:
+    """Warnings of questions and answers that are no texts, with counts and places; found by their keys alone."""
+    kinds = (
+        ("spreadsheet errors", ERRORS, "correct these cells or delete these lines"),
+        ("missing values", MISSING, ""),
+    )
+    found = []
+    for side in ("answer", "question"):
+        for kind, words, advice in kinds:
+            places, seen = _places(table, side, words)
+            if len(places):
+                shown = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
+                at = ", ".join(table.place(int(place)) for place in places[:3]) + (", ..." if len(places) > 3 else "")
+                verb = "are" if kind == "spreadsheet errors" else "look like"
+                end = f"; {advice}" if advice else ""
+                found.append(f"{side}s that {verb} {kind} ({shown}): {len(places):,}, at {at}{end}")
+    return found
+
+
+def _places(table: PairTable, side: str, words: Iterable[str]) -> tuple[np.ndarray, list[str]]:
+    """The pairs whose question or answer is one of these words, and which words those are."""
+    by_key = {text_key(text): word for word in words for text in (word, f" {word}", f"{word} ")}
+    keys = np.sort(np.fromiter(by_key, np.uint64, len(by_key)))
+    column = table.numbers(f"{side}_key")
+    places: list[np.ndarray] = []
+    for begin in range(0, len(column), BLOCK):
+        block = np.asarray(column[begin : begin + BLOCK])
+        nearest = keys[np.minimum(np.searchsorted(keys, block), len(keys) - 1)]
+        places.append(np.flatnonzero(nearest == block) + begin)
+    every = np.concatenate(places) if places else np.zeros(0, np.int64)
+    return every, list(dict.fromkeys(by_key[int(column[place])] for place in every[:1000]))
