@@ -81,9 +81,10 @@ def test_text_with_signs_of_hydras_grammar_is_quoted(tmp_path):
 # Pages
 
 
-def plain(sweep: Path) -> str:
-    written = html.unescape((sweep / "report.md").read_text(encoding="utf-8"))
-    return " ".join(re.sub(r"\\([*_\[\]~$#+=-])", r"\1", written).split())
+def plain(sweep: Path, name: str = "report.md", lines: bool = False) -> str:
+    written = html.unescape((sweep / name).read_text(encoding="utf-8"))
+    text = re.sub(r"\\([*_\[\]~$#+=-])", r"\1", written)
+    return text if lines else " ".join(text.split())
 
 
 def test_pages_and_table_say_the_same(tmp_path):
