@@ -1,6 +1,7 @@
 """What a sweep found: `python scripts/sweep_report.py SWEEP_FOLDER [--metric NAME] [--mode min|max]`.
 
-Writes results.csv, report.md and report.html into the sweep folder, and prints the conclusion.
+Writes results.csv, report.md and report.html into the sweep folder (with --metric recall: report-recall.md and
+report-recall.html), and prints the conclusion.
 """
 
 import argparse

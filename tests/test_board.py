@@ -167,12 +167,13 @@ def test_tensorboard_has_the_parts_as_curves_that_end_as_the_board_does(capitals
     events = EventAccumulator(str(capitals_run.folder))
     events.Reload()
     rows = {row["name"]: row for row in json.loads((capitals_run.folder / "board.json").read_text())["rows"]}
-    names = {tag.removeprefix("board/") for tag in events.Tags()["scalars"] if tag.startswith("board/")}
+    start = "val/exact_match - "
+    names = {tag.removeprefix(start) for tag in events.Tags()["scalars"] if tag.startswith(start)}
     assert names == set(rows) - {"trained pairs", "all held-out pairs"}
     assert any(0 < rows[name]["exact_match"]["value"] < 1 for name in names)
     best = capitals_run.metrics["best_epoch"]
     for name in names:
-        curve = events.Scalars(f"board/{name}")
+        curve = events.Scalars(start + name)
         assert len(curve) == 8
         assert curve[best - 1].value == pytest.approx(rows[name]["exact_match"]["value"], abs=1e-6)
 

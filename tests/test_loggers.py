@@ -14,10 +14,11 @@ from qa_lm.errors import UserError
 from qa_lm.training.hyperparameters import flat_hyperparameters
 from qa_lm.training.logged import read_record
 from qa_lm.training.loggers import without_password
+from qa_lm.training.tensorboard import END, RESULTS
 from qa_lm.training.train import train
 from tests.conftest import small_config, weights_in
 from tests.faults.interrupting import broken_off, interrupted
-from tests.faults.test_tensorboard import CLOCK, curves
+from tests.faults.test_tensorboard import CLOCKS, curves
 from tests.logger_files import GOT, Points, of_csv, of_wandb
 
 
@@ -60,9 +61,9 @@ def configuration(kind: str, **more: object) -> TrainConfig:
 
 
 def same_as_tensorboard(folder: Path, points: Points) -> None:
-    wanted = curves(folder)
-    points = {tag: sorted(found) for tag, found in points.items() if tag != CLOCK}
-    assert points.keys() == wanted.keys() > {"train/loss_step", "val/loss", "end/val_loss", "end/recall"}
+    wanted = {tag.replace(RESULTS, END): found for tag, found in curves(folder).items()}
+    points = {tag: sorted(found) for tag, found in points.items() if tag not in CLOCKS}
+    assert points.keys() == wanted.keys() > {"train/loss_step", "val/loss", "end/best_val_loss", "end/recall"}
     for tag, found in points.items():
         assert [step for step, _ in found] == [step for step, _ in wanted[tag]], tag
         np.testing.assert_array_equal(

@@ -14,7 +14,7 @@ from _pytest.mark import ParameterSet
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
-from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from tests.conftest import ROOT
 from tests.sweep_example import grid
@@ -88,8 +88,9 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(script, tmp_path, 
     assert not (tmp_path / "outputs").exists()
 
 
-def hparams_page(folder: Path) -> dict[str, tuple[float, float]]:
-    """What TensorBoard's HParams page shows of a folder: job to its learning rate and final validation loss."""
+def hparams_page(folder: Path) -> tuple[list[str], list[str], dict[str, tuple[float, float]]]:
+    """What TensorBoard's HParams page shows of a folder: its settings and first metrics in their order, and by job its
+    learning rate and best validation loss."""
     events = plugin_event_multiplexer.EventMultiplexer()
     events.AddRunsFromDirectory(str(folder))
     events.Reload()
@@ -98,10 +99,13 @@ def hparams_page(folder: Path) -> dict[str, tuple[float, float]]:
     ask = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=99, include_metrics=True)
     ask.allowed_statuses.extend([api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS])
     groups = list_session_groups.Handler(context.RequestContext(), page, "sweep", ask).run().session_groups
-    return {
+    here = context.RequestContext()
+    found = get_experiment.Handler(here, page, "sweep", api_pb2.GetExperimentRequest(include_metrics=True)).run()
+    columns = [info.name for info in found.hparam_infos], [info.name.tag for info in found.metric_infos][:4]
+    return *columns, {
         group.name: (
             group.hparams["optimizer.lr"].number_value,
-            next(metric.value for metric in group.metric_values if metric.name.tag == "end/val_loss"),
+            next(metric.value for metric in group.metric_values if metric.name.tag == "learning results/best_val_loss"),
         )
         for group in groups
     }
@@ -114,7 +118,10 @@ def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
     done = script("train.py", *words, *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     losses = set()
-    page = hparams_page(tmp_path / "sweep")
+    settings, metric_names, page = hparams_page(tmp_path / "sweep")
+    assert settings == ["optimizer.lr"]
+    results = ("best_val_loss", "recall", "seconds", "val_exact_match")
+    assert metric_names == [f"learning results/{name}" for name in results]
     rates = set()
     for file in (tmp_path / "sweep").glob("*/metrics.json"):
         metrics = json.loads(file.read_text())
@@ -122,7 +129,7 @@ def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
         lr = yaml.safe_load((file.parent / "config.yaml").read_text())["optimizer"]["lr"]
         rates.add(lr)
         assert file.parent.name.startswith(f"lr-{lr}_"), file
-        assert page[file.parent.name] == pytest.approx((lr, metrics["final_val_loss"]))
+        assert page[file.parent.name] == pytest.approx((lr, metrics["best_val_loss"]))
     assert rates == {1e-5, 1e-4}
     assert len(losses) == 2
 

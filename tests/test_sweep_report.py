@@ -24,7 +24,7 @@ from tests.sweep_example import SHARED, failed_job, grid, job
 def test_the_conclusion_of_a_planted_sweep(tmp_path):
     findings = find(read_sweep(grid(tmp_path, noise=0.01, seeds=range(1, 7))))
     said = conclusion(findings)
-    assert said[0].startswith("36 jobs, all finished; 75 min 0 s of work, 37.0 million tokens")
+    assert said[0].startswith("36 jobs, all finished; 75 min 0 s of compute, 37.0 million tokens")
     assert said[1].startswith("Best by validation loss: optimizer=muon, lr=0.003, with 2.0")
     assert "6 seeds)" in said[1]
     assert re.match(r"optimizer: on average over the other settings, muon is better than adamw by 0\.[34]", said[2])
@@ -43,7 +43,7 @@ def test_one_seed_each_settles_nothing_and_says_what_would(tmp_path):
         "python scripts/train.py -m experiment=recall data.path=faq.jsonl optimizer=muon,adamw "
         "optimizer.lr=0.003,0.001,0.01 seed=2,3,4"
     ]
-    assert "(18 jobs, about 37 min 30 s of work)" in step.words
+    assert "(18 jobs, about 37 min 30 s of compute)" in step.words
 
 
 def test_an_open_lead_asks_for_seeds_of_the_two(tmp_path):
@@ -56,7 +56,7 @@ def test_an_open_lead_asks_for_seeds_of_the_two(tmp_path):
 
 def test_alike_is_said_of_what_is_alike(tmp_path):
     findings = find(read_sweep(grid(tmp_path, mean=lambda kind, rate: 2.0)))
-    assert "not told apart from (" in " ".join(conclusion(findings))
+    assert "not distinguishable from (" in " ".join(conclusion(findings))
     assert not any(findings.settled(each) for each in findings.against_best)
 
 
@@ -81,9 +81,10 @@ def test_text_with_signs_of_hydras_grammar_is_quoted(tmp_path):
 # Pages
 
 
-def plain(sweep: Path) -> str:
-    written = html.unescape((sweep / "report.md").read_text(encoding="utf-8"))
-    return " ".join(re.sub(r"\\([*_\[\]~$#+=-])", r"\1", written).split())
+def plain(sweep: Path, name: str = "report.md", lines: bool = False) -> str:
+    written = html.unescape((sweep / name).read_text(encoding="utf-8"))
+    text = re.sub(r"\\([*_\[\]~$#+=-])", r"\1", written)
+    return text if lines else " ".join(text.split())
 
 
 def test_pages_and_table_say_the_same(tmp_path):
@@ -107,7 +108,7 @@ def test_pages_and_table_say_the_same(tmp_path):
         "1",
     )
     assert float(rows[9]["best_val_loss"]) == json.loads((sweep / "9" / "metrics.json").read_text())["best_val_loss"]
-    assert f"| muon | 0.001 | 1 | finished | {float(rows[9]['best_val_loss']):.4f} |" in markdown
+    assert f"| muon | 0.001 | 1 | finished (stopped early) | {float(rows[9]['best_val_loss']):.4f} |" in markdown
     assert sorted(path.name for path in sweep.iterdir() if path.is_file()) == [
         *("multirun.yaml", "report.html", "report.md", "results.csv")
     ]
@@ -162,7 +163,7 @@ def test_a_sweep_of_two_hundred_jobs(tmp_path):
     printed = write_sweep_report(tmp_path)
     assert time.perf_counter() - started < 20
     assert "200 jobs, all finished" in printed
-    assert "model.layers: on average over the other settings, no value is told apart" in " ".join(printed.split())
+    assert "model.layers: on average over the other settings, no value is distinguishable" in " ".join(printed.split())
     page = Page(tmp_path / "report.html")
     assert "All 200 jobs" in page.text
     assert page.tags.count("tr") == 20 + 1 + (12 + 1) + (200 + 1) + (4 + 3 + 1)

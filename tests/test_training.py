@@ -33,7 +33,7 @@ def test_the_run_folder_holds_what_it_promises(small_run):
     assert names == {
         *("config.yaml", "metrics.csv", "metrics.json", "loss_curve.png", "answers.jsonl"),
         *("checkpoints", "model", "environment.json", "data_report.json", "split.csv"),
-        *("ledger.parquet", "ledger_summary.json", "board.json", ".lock"),
+        *("ledger.parquet", "ledger_summary.json", "board.json", ".lock", "train", "validation"),
     }
     checkpoints = {"best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json", "model"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == checkpoints
@@ -118,7 +118,8 @@ def test_tensorboard_has_the_curves_the_answers_and_the_hyperparameters(small_ru
     assert [round(e.value, 4) for e in events.Scalars("val/loss")] == [
         round(float(row["val_loss"]), 4) for row in rows_of(small_run.folder)
     ]
-    assert events.Scalars("end/best_val_loss")[-1].value == pytest.approx(small_run.metrics["best_val_loss"])
+    best = events.Scalars("learning results/best_val_loss")[-1].value
+    assert best == pytest.approx(small_run.metrics["best_val_loss"])
     assert {"answers/text_summary", "board/text_summary"} <= set(tags["tensors"])
     assert "_hparams_/session_start_info" in events.summary_metadata
 

@@ -39,6 +39,8 @@ class Record:
     key: str
     overrides: list[str] = field(default_factory=list)
     """What the sweeper asked for."""
+    swept: list[str] = field(default_factory=list)
+    """Keys of the overrides that differ from job to job."""
     state: State = State.left
     exit_code: int | None = None
     """Of the last process that ended; negative for the signal that killed it."""
@@ -59,6 +61,8 @@ class Job:
     name: str
     """The same, for a folder: `lr-0.001_seed-1`."""
     key: str
+    swept: tuple[str, ...] = ()
+    """Keys of the overrides that differ from job to job."""
     starts_before: int = 0
     """Starts that were over when it was asked for; a failure after more than these is no old one."""
 
@@ -76,7 +80,7 @@ class Claim:
         self.folder, self.lock = folder, lock
         folder.mkdir(exist_ok=True)
         self.record = read_record(folder) or Record(job.key)
-        self.record.overrides = list(job.overrides)
+        self.record.overrides, self.record.swept = list(job.overrides), list(job.swept)
 
     def save(self) -> None:
         """Write job.json: a reader sees the old record or the new one."""

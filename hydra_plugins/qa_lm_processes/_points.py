@@ -72,6 +72,7 @@ class Points:
             " ".join(_short(each) for each in swept),
             "_".join(re.sub(r"[^\w.+-]+", "-", _short(each)).strip("-") for each in swept)[:LONGEST_NAME],
             hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS],
+            tuple(map(_key, swept)),
         )
 
     def enter(self, job: Job) -> Job:

@@ -107,7 +107,7 @@ def _knob_chart(findings: Findings, index: int) -> Panel | None:
         y_ticks=y.ticks(outcome.kind == "share"),
         lines=lines,
         faint=_runs(findings, index, x, y, other),
-        ring=(of_best.x, of_best.y) if of_best else None,
+        ring=(of_best.x, of_best.y) if of_best and findings.ranked else None,
         legend=lines if len(lines) > 1 else [],
     )
 

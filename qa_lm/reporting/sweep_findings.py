@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qa_lm.reporting.sweep_jobs import Job, SweepFiles
 from qa_lm.reporting.sweep_knobs import Design, design
@@ -11,12 +12,16 @@ from qa_lm.reporting.sweep_statistics import (
     Comparison,
     Estimate,
     Place,
+    Seeds,
     against_best,
     between_levels,
     estimate,
     ranking,
 )
 from qa_lm.reporting.wording import finite
+
+FEWEST_SEEDS = 3
+"""Seeds of each setting below which no difference gets a verdict: a spread of two values says next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,27 @@ class Findings:
         return bool(compared.difference.outside) and ahead
 
     @property
+    def nothing_learnt(self) -> bool:
+        """Whether no job answers any trained question."""
+        found = [recall for job in self.sweep.jobs if (recall := finite(job.metrics.get("recall"))) is not None]
+        return bool(found) and not any(found)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether there is a best setting to name: also where nothing was learnt, if a metric was asked for."""
+        return not self.nothing_learnt or self.objective.asked
+
+    @property
+    def unequal(self) -> list[Job]:
+        """Jobs that stopped early, where others trained for another number of epochs."""
+        epochs = {job.metrics.get("epochs_run") for job in self.sweep.jobs if job.metrics}
+        return (
+            [job for job in self.sweep.jobs if job.early_end in ("stopped early", "diverged")]
+            if len(epochs) > 1
+            else []
+        )
+
+    @property
     def repeated(self) -> bool:
         """Whether any setting has more than one seed."""
         return any(len(group.values) > 1 for group in self.groups)
@@ -104,10 +130,27 @@ def find(sweep: SweepFiles, metric: str | None = None, mode: str | None = None) 
         objective=objective,
         outcomes=measured_outcomes(sweep.jobs, objective.outcome),
         groups=sorted(groups, key=lambda group: order.get(group.place, len(order))),
-        against_best=against_best(values, smaller, share),
-        by_knob=between_levels(values, levels, smaller, share) if len(layout.knobs) > 1 else [],
+        against_best=_with_verdicts(against_best(values, smaller, share), values),
+        by_knob=[_with_verdicts(each, values) for each in between_levels(values, levels, smaller, share)]
+        if len(layout.knobs) > 1
+        else [],
         share=share,
     )
+
+
+def _with_verdicts(compared: Sequence[Comparison], values: Mapping[Place, Seeds]) -> list[Comparison]:
+    """Without the corrected p-value, and so without a verdict, where a setting has too few seeds."""
+
+    def seeds(side: str | Place) -> int:
+        """The fewest of a setting, or of all settings where a level of a knob is compared."""
+        return len(values[side]) if isinstance(side, tuple) else min(map(len, values.values()))
+
+    return [
+        each
+        if min(seeds(each.best), seeds(each.other)) >= FEWEST_SEEDS
+        else replace(each, difference=replace(each.difference, corrected=None))
+        for each in compared
+    ]
 
 
 def _groups(jobs: list[Job], layout: Design, objective: Outcome) -> list[Group]:

@@ -92,7 +92,7 @@ def _heat_map(findings: Findings, across: int, down: int) -> HeatMap | None:
                 depths[a, b],
                 _in_cell(mean, outcome, size[0]),
                 named.format(a, b, outcome.shown(mean)),
-                (a, b) == best,
+                (a, b) == best and findings.ranked,
             )
             for (a, b), mean in means.items()
         ],

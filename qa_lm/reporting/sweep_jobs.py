@@ -46,6 +46,16 @@ class Job:
     error: str
     """The last line of job.log, where the job did not finish."""
 
+    @property
+    def early_end(self) -> str:
+        """Why training ended before its last epoch, in words; empty if it did not."""
+        if not self.metrics.get("stopped_early"):
+            return ""
+        wanted, reached = finite(self.settings.get("stop_at_recall")), finite(self.metrics.get("final_train_recall"))
+        if self.metrics.get("diverged"):
+            return "diverged"
+        return "recall reached" if wanted is not None and reached is not None and reached >= wanted else "stopped early"
+
 
 @dataclass(frozen=True)
 class SweepFiles:

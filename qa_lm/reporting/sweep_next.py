@@ -2,18 +2,19 @@
 
 import itertools
 import json
+import math
 import re
 import shlex
 import statistics
 from dataclasses import dataclass
 
-from qa_lm.reporting.sweep_findings import Findings, Group
+from qa_lm.reporting.sweep_findings import FEWEST_SEEDS, Findings, Group
 from qa_lm.reporting.sweep_knobs import UNSET, is_own, is_swept, override
 from qa_lm.reporting.sweep_statistics import MOST_SEEDS, POWER, Comparison, seeds_needed
-from qa_lm.reporting.wording import counted, duration, whole
+from qa_lm.reporting.wording import counted, duration, finite, whole
 
-FIRST_SEEDS = 3
-"""Seeds of each setting to begin with: the fewest from which a spread can be told from chance at all."""
+LONGER = 5
+"""How many times as long the run is that is proposed where nothing was learnt."""
 MOST_REPEATED = 6
 """Settings of a whole sweep that are all worth repeating; of more, the best `BEST_REPEATED` are."""
 BEST_REPEATED = 3
@@ -34,6 +35,8 @@ def next_steps(findings: Findings) -> list[Step]:
     measured = findings.measured
     if not measured:
         return [Step(_nothing(findings), [])]
+    if not findings.ranked:
+        return [_learn_something(findings)]
     if not findings.design.knobs or len(measured) < 2:
         return [_one_setting(findings)]
     seeds = _more_seeds(findings) if findings.repeated else _first_seeds(findings)
@@ -99,7 +102,7 @@ def _one_setting(findings: Findings) -> Step:
             "Every job has the same settings, so there is nothing to compare: sweep one, such as optimizer.lr.", []
         )
     words = "One job is no comparison. With three seeds it shows what chance alone does; sweep a setting beside them."
-    return Step(words, commands(findings, [group.place], new_seeds(findings, FIRST_SEEDS)))
+    return Step(words, commands(findings, [group.place], new_seeds(findings, FEWEST_SEEDS)))
 
 
 def _first_seeds(findings: Findings) -> Step:
@@ -107,10 +110,10 @@ def _first_seeds(findings: Findings) -> Step:
     few = measured if len(measured) <= MOST_REPEATED else measured[:BEST_REPEATED]
     what = "each setting" if few is measured else f"each of the best {BEST_REPEATED} settings"
     words = (
-        f"Each setting has one seed, so no difference can be told from chance. {FIRST_SEEDS} more seeds of {what} show "
-        f"how much chance does, and how many it takes to settle the rest{_cost(few, FIRST_SEEDS)}."
+        f"Each setting has one seed, so no difference can be told from chance. {FEWEST_SEEDS} more seeds of {what} "
+        f"show how much chance does, and how many it takes to settle the rest{_cost(few, FEWEST_SEEDS)}."
     )
-    return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, FIRST_SEEDS)))
+    return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, FEWEST_SEEDS)))
 
 
 def _more_seeds(findings: Findings) -> Step | None:
@@ -121,14 +124,12 @@ def _more_seeds(findings: Findings) -> Step | None:
     first = open_ones[0]
     groups = [group for group in findings.measured if group.place in (first.best, first.other)]
     have = min(len(group.values) for group in groups)
-    if have < 2:
-        count = FIRST_SEEDS - have
-        words = f"One of the two best settings has one seed: {counted(count, 'more seed')}{_cost(groups, count)}."
-        return Step(words, commands(findings, [group.place for group in groups], new_seeds(findings, count)))
+    if have < FEWEST_SEEDS:
+        return _to_a_verdict(findings)
     gap, needed = findings.objective.outcome.gap(first.difference.value), seeds_needed(first.difference)
     if needed is None or needed > WORTH_IT:
         return Step(_alike(first, gap, needed), [])
-    needed = max(FIRST_SEEDS, needed)
+    needed = max(FEWEST_SEEDS, needed)
     words = (
         f"The best and the next differ by {gap}. If that and the spread seen so far are true, {whole(needed)} new "
         f"seeds of these two alone settle it with a chance of {POWER:.0%}: a sweep of its own, in which no other "
@@ -138,17 +139,55 @@ def _more_seeds(findings: Findings) -> Step | None:
     return Step(words, commands(findings, [group.place for group in groups], new_seeds(findings, needed)))
 
 
+def _to_a_verdict(findings: Findings) -> Step:
+    """The seeds that settings lack for a verdict; of many settings, those of the best."""
+    measured = findings.measured
+    few = measured if len(measured) <= MOST_REPEATED else measured[:BEST_REPEATED]
+    few = [group for group in few if len(group.values) < FEWEST_SEEDS]
+    count = FEWEST_SEEDS - min(len(group.values) for group in few)
+    words = (
+        f"A verdict takes {FEWEST_SEEDS} seeds of each setting: {counted(count, 'more seed')} for "
+        f"{counted(len(few), 'setting')}{_cost(few, count)}."
+    )
+    return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, count)))
+
+
+def _learn_something(findings: Findings) -> Step:
+    """A single run that is likely to learn: the recipe for that, or where the sweep followed it, a longer run."""
+    base = _base(findings)
+    start = ["python", "scripts/train.py"]
+    if not any(override(each) == ("experiment", "recall") for each in base):
+        data = [each for each in base if override(each)[0].startswith("data")]
+        builtin = findings.measured[0].jobs[0].settings.get("data.builtin")
+        data = data or ([f"data={builtin}"] if builtin else [])
+        words = "First find settings that learn something, with the recipe for that:"
+        return Step(words, [shlex.join([*start, "experiment=recall", *data])])
+    epochs = max(finite(job.metrics.get("epochs_run")) or 1 for job in findings.sweep.jobs)
+    base = [each for each in base if override(each)[0] != "trainer.max_epochs"]
+    words = f"First find settings that learn something, with a run {LONGER} times as long:"
+    best = min(findings.measured, key=_train_loss)
+    knobs = [
+        f"{knob.key}={_hydra(level)}"
+        for knob, level in zip(findings.design.knobs, best.place, strict=True)
+        if level != UNSET and knob.key != "trainer.max_epochs"
+    ]
+    return Step(words, [shlex.join([*start, *base, *knobs, f"trainer.max_epochs={LONGER * epochs:.0f}"])])
+
+
+def _train_loss(group: Group) -> float:
+    """Mean train loss at the end; infinite where it is not known."""
+    found = [finite(job.metrics.get("final_train_loss")) for job in group.jobs]
+    return statistics.fmean(math.inf if each is None else each for each in found)
+
+
 def _alike(first: Comparison, gap: str, needed: int | None) -> str:
     if needed is not None:
         price = f"about {whole(needed)} new seeds of each would tell them apart"
     elif first.difference.spread and first.difference.value:
         price = f"more than {MOST_SEEDS} new seeds of each would be needed to tell them apart"
     else:
-        price = "their seeds show no spread to reckon with"
-    return (
-        f"The best and the next differ by {gap}; {price}. Choose among those that are not settled by other things, "
-        "such as time."
-    )
+        price = "there is no variation between their seeds"
+    return f"The best and the next differ by {gap}; {price}. Choose between them by other things, such as time."
 
 
 def _edge(findings: Findings, knob: int) -> Step | None:
@@ -194,7 +233,7 @@ def _cost(groups: list[Group], seeds: int) -> str:
     if not seconds:
         return ""
     jobs = seeds * len(groups)
-    return f" ({counted(jobs, 'job')}, about {duration(jobs * statistics.fmean(seconds))} of work)"
+    return f" ({counted(jobs, 'job')}, about {duration(jobs * statistics.fmean(seconds))} of compute)"
 
 
 def _base(findings: Findings) -> list[str]:

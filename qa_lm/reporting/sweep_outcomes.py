@@ -95,6 +95,8 @@ class Objective:
     outcome: Outcome
     why: str
     """Why this one, as the end of a sentence."""
+    asked: bool = False
+    """Whether it was asked for."""
 
 
 def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = None) -> Objective:
@@ -114,7 +116,7 @@ def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = 
         measured = sorted({name for job in jobs for name, value in job.metrics.items() if finite(value) is not None})
         if measured and metric not in measured:
             raise UserError(f"--metric {metric}: no job has it; they have {', '.join(measured)}")
-        return Objective(_with_mode(outcome_named(metric), mode), "as asked")
+        return Objective(_with_mode(outcome_named(metric), mode), "as asked", asked=True)
     chosen, why = _followed(jobs)
     return Objective(_with_mode(outcome_named(chosen), mode), why)
 

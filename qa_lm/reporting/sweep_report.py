@@ -5,6 +5,7 @@ The page needs nothing outside itself, and forbids scripts and outside addresses
 
 import csv
 import io
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from qa_lm.reporting.sweep_tables import Table, jobs_table, knobs_table, setting
 from qa_lm.reporting.sweep_verdict import conclusion, follower_words, spent
 from qa_lm.reporting.wording import finite, listed
 
-RESULTS, MARKDOWN, PAGE = "results.csv", "report.md", "report.html"
+RESULTS, REPORT = "results.csv", "report"
 ROWS_PRINTED = 20
 ROWS_OPEN = 24
 """Rows of a table of the page that are seen at once; a longer one begins with `ROWS_FIRST` of them."""
@@ -29,7 +30,10 @@ WIDTH = 120
 
 
 def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None = None) -> str:
-    """Write the three files into the sweep folder; returns what to print: conclusion, table, and the page's path.
+    """Write results.csv and the report into the sweep folder; returns what to print.
+
+    The report is report.html and report.md. For a metric or mode that was asked for, it has a name of its own, such as
+    report-recall.html.
 
     Args:
         folder: with a folder for each job.
@@ -42,9 +46,10 @@ def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None
     findings = find(read_sweep(folder), metric, mode)
     content = _content(findings)
     write_page(folder / RESULTS, results_csv(findings))
-    write_page(folder / MARKDOWN, markdown_page("sweep.md.j2", content))
-    write_page(folder / PAGE, html_page("sweep.html.j2", content))
-    return "\n".join([*_printed(findings, content), "", str(folder / PAGE)])
+    name = "-".join([REPORT, *(re.sub(r"[^\w.]+", "_", each) for each in (metric, mode) if each)])
+    write_page(folder / f"{name}.md", markdown_page("sweep.md.j2", {**content, "page": f"{name}.html"}))
+    write_page(folder / f"{name}.html", html_page("sweep.html.j2", content))
+    return "\n".join([*_printed(findings, content), "", str(folder / f"{name}.html")])
 
 
 def results_csv(findings: Findings) -> str:
@@ -75,7 +80,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "objective": f"{outcome.title} ({outcome.name} of metrics.json, {_better(outcome.smaller_is_better)}): "
         f"{findings.objective.why}",
         "settings": settings_table(findings) if len(findings.groups) > 1 or findings.repeated else None,
-        "comparisons": table if (table := knobs_table(findings)).rows else None,
+        "comparisons": table if findings.ranked and (table := knobs_table(findings)).rows else None,
         "jobs": jobs_table(findings),
         "charts": knob_charts(findings),
         "heat_maps": heat_maps(findings),

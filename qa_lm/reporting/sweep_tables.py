@@ -1,5 +1,6 @@
 """The tables of a sweep's report, for both pages and for the terminal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ def settings_table(findings: Findings) -> Table:
     objective, *others = findings.outcomes
     header = [*knobs, "seeds", f"{objective.title}, mean", "95% interval", "behind the best", "p, corrected", "verdict"]
     compared = {each.other: each.difference for each in findings.against_best}
+    if not findings.ranked:
+        return _unranked(findings)
     rows = [
         [
             *_place(group.place),
@@ -70,6 +73,17 @@ def settings_table(findings: Findings) -> Table:
     ]
     align = "l" * len(knobs) + "rrlrrl" + "r" * len(others)
     return Table("settings", [*header, *(outcome.title for outcome in others)], align, rows)
+
+
+def _unranked(findings: Findings) -> Table:
+    """The settings without a best one."""
+    knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
+    rows = [
+        [*_place(group.place), _seeds(group), *(Cell(each.shown(group.mean(each))) for each in findings.outcomes)]
+        for group in findings.groups
+    ]
+    header = [*knobs, "seeds", *(outcome.title for outcome in findings.outcomes)]
+    return Table("settings", header, "l" * len(knobs) + "r" * (1 + len(findings.outcomes)), rows)
 
 
 def knobs_table(findings: Findings) -> Table:
@@ -123,7 +137,9 @@ def _level(level: str) -> str:
 
 def _seeds(group: Group) -> Cell:
     seeds, jobs = len(group.values), len(group.jobs)
-    return Cell(whole(seeds), "" if seeds == jobs else f"{whole(jobs)} jobs")
+    early = Counter(each for job in group.jobs if (each := job.early_end))
+    notes = [] if seeds == jobs else [f"{whole(jobs)} jobs"]
+    return Cell(whole(seeds), ", ".join([*notes, *(f"{count} {words}" for words, count in early.items())]))
 
 
 def _interval(findings: Findings, group: Group) -> str:
@@ -160,4 +176,5 @@ def _gap_interval(findings: Findings, each: Comparison) -> str:
 
 def _state(job: Job) -> Cell:
     mark = {"finished": "", "failed": "wrong"}.get(job.state, "nearly")
-    return Cell({"left": "not begun"}.get(job.state, job.state), clipped(job.error, 160), mark)
+    small = clipped(job.error, 160) if job.error else job.early_end
+    return Cell({"left": "not begun"}.get(job.state, job.state), small, mark)

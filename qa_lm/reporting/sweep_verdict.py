@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from qa_lm.reporting.sweep_findings import Findings, Group
+from qa_lm.reporting.sweep_findings import FEWEST_SEEDS, Findings, Group
 from qa_lm.reporting.sweep_jobs import Job
 from qa_lm.reporting.sweep_knobs import SEED, TOGETHER
 from qa_lm.reporting.sweep_statistics import Comparison, Difference
-from qa_lm.reporting.wording import ABSENT, counted, duration, finite, listed, size
+from qa_lm.reporting.wording import ABSENT, counted, duration, finite, listed, percent, size
 
 
 def conclusion(findings: Findings) -> list[str]:
@@ -14,9 +14,13 @@ def conclusion(findings: Findings) -> list[str]:
     sentences = [_ran(findings.sweep.jobs)]
     if not findings.measured:
         return sentences
-    sentences.append(_best(findings))
-    if len(findings.measured) > 1:
-        sentences += [*(_knob(findings, knob) for knob in range(len(findings.by_knob))), _lead(findings)]
+    if findings.nothing_learnt:
+        sentences.append(_nothing_learnt(findings))
+    if findings.ranked:
+        sentences.append(_best(findings))
+        if len(findings.measured) > 1:
+            sentences += [*(_knob(findings, knob) for knob in range(len(findings.by_knob))), _lead(findings)]
+    sentences.append(_budgets(findings))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -38,7 +42,7 @@ def estimated(findings: Findings, group: Group) -> str:
 def verdict_words(found: Difference) -> str:
     """Whether it is outside seed noise, as a cell says it: what is not may still be, with more seeds."""
     if found.outside is None:
-        return "untested: one seed"
+        return f"no verdict: fewer than {FEWEST_SEEDS} seeds"
     return "outside seed noise" if found.outside else "not settled"
 
 
@@ -61,7 +65,7 @@ def spent(jobs: list[Job]) -> str:
     """Time and tokens of all jobs; empty where neither is known."""
     seconds = [job.seconds for job in jobs if job.seconds is not None]
     tokens = [found for job in jobs if (found := trained_tokens(job)) is not None]
-    parts = [f"{duration(sum(seconds))} of work"] if seconds else []
+    parts = [f"{duration(sum(seconds))} of compute"] if seconds else []
     parts += [f"{size(sum(tokens))} tokens trained on"] if tokens else []
     return ", ".join(parts)
 
@@ -82,6 +86,28 @@ def _state(state: str) -> str:
     return {"left": "not begun", "running": "still running"}.get(state, state)
 
 
+def _nothing_learnt(findings: Findings) -> str:
+    jobs = [job for job in findings.sweep.jobs if finite(job.metrics.get("recall")) is not None]
+    where = f"all {len(jobs)} jobs" if len(jobs) > 1 else "the only job"
+    return (
+        f"Nothing was learnt: recall is {percent(0.0)} in {where}. Until a job answers some of its trained questions, "
+        "recall cannot say which setting is better."
+    )
+
+
+def _budgets(findings: Findings) -> str:
+    """Which jobs stopped early; empty where all trained as long."""
+    early = findings.unequal
+    if not early:
+        return ""
+    places = Counter(place for job in early if (place := findings.design.places.get(job.name)))
+    which = listed([f"{findings.design.words(place)} ({counted(count, 'job')})" for place, count in places.items()])
+    return (
+        f"Training budgets are unequal: {len(early)} of {counted(len(findings.sweep.jobs), 'job')} stopped early"
+        f"{f': {which}' if which else ''}. early_stopping.patience=null trains all for the same number of epochs."
+    )
+
+
 def _best(findings: Findings) -> str:
     best = findings.measured[0]
     title = findings.objective.outcome.title
@@ -100,15 +126,17 @@ def _lead(findings: Findings) -> str:
             f"Nothing is settled: each setting has one seed, so whether its lead of {gap} over "
             f"{words(tuple(compared[0].other))} is more than chance cannot be told."
         )
+    if all(each.difference.outside is None for each in compared):
+        return f"Nothing is settled: a verdict takes {FEWEST_SEEDS} seeds of each setting."
     if len(settled) == len(compared):
         others = f"each of the {len(compared)} other settings" if len(compared) > 1 else words(tuple(compared[0].other))
         return f"The best is better than {others} by more than seed noise."
     alike = listed([f"({words(tuple(each.other))})" for each in compared if not findings.settled(each)])
     if not settled:
-        return f"That it is the best is not settled: it is not told apart from {alike}."
+        return f"That it is the best is not settled: it is not distinguishable from {alike}."
     return (
         f"The best is better than {len(settled)} of the {len(compared)} other settings by more than seed noise, and "
-        f"not told apart from {alike}."
+        f"not distinguishable from {alike}."
     )
 
 
@@ -122,11 +150,11 @@ def _knob(findings: Findings, knob: int) -> str:
     settled = [each for each in tested if findings.settled(each)]
     start = f"{key}: on average over the other settings,"
     if not settled:
-        return f"{start} no value is told apart from the best, {best}."
+        return f"{start} no value is distinguishable from the best, {best}."
     said = listed([f"{each.other} by {_gap(findings, each)}" for each in settled])
     rest = [str(each.other) for each in tested if not findings.settled(each)]
     return f"{start} {best} is better than {said}, outside seed noise" + (
-        f"; not told apart from {listed(rest)}." if rest else "."
+        f"; not distinguishable from {listed(rest)}." if rest else "."
     )
 
 

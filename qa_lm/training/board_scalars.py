@@ -12,6 +12,7 @@ from torch import Tensor
 from qa_lm.data.splits import KINDS
 from qa_lm.modeling.module import VALIDATION, CausalLMModule
 from qa_lm.training.assessment import trained_pairs
+from qa_lm.training.loggers import log_values
 from qa_lm.training.prepare import PreparedData
 
 MOST_PAIRS = 50_000
@@ -32,7 +33,7 @@ def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
 
 
 class BoardScalars(Callback):
-    """Logs `board/<part>` at each validation: the share of its pairs that are answered exactly.
+    """Logs `val/exact_match - <part>` at each validation: the share of its pairs that are answered exactly.
 
     It costs no forward pass: validation has looked at each pair.
     """
@@ -68,12 +69,11 @@ class BoardScalars(Callback):
         total = trainer.strategy.reduce(torch.from_numpy(counts).to(pl_module.device), reduce_op="sum")
         assert isinstance(total, Tensor)
         shares = {
-            f"board/{name}": right / count
+            f"val/exact_match - {name}": right / count
             for name, (count, right) in zip(self.parts, total.tolist(), strict=True)
             if count
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(shares, step=trainer.global_step)
+        log_values(trainer, shares)
 
     def _inside(self, indices: np.ndarray) -> list[np.ndarray]:
         return [np.isin(indices, places, assume_unique=True) for places in self.parts.values()]

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
+from qa_lm.training.loggers import log_values
 from qa_lm.training.run_folder import write_text
 
 EpochRow = dict[str, int | float | None]
@@ -71,8 +72,7 @@ class EpochRecord(Callback):
         self._epoch_seconds += now - self._clock
         self._clock = now
         if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
-            for logger in trainer.loggers:
-                logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
+            log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and log what it found; the Trainer would keep it beyond its epoch, and lose it in an interruption."""
@@ -82,8 +82,7 @@ class EpochRecord(Callback):
         names = [*self.COLUMNS.values(), self.score]
         found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
         self._validation = found
-        for logger in trainer.loggers:
-            logger.log_metrics(found, step=trainer.global_step)
+        log_values(trainer, found)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""
@@ -106,8 +105,7 @@ class EpochRecord(Callback):
             self._write(trainer)
         perf = self._epoch_tokens / seconds if seconds else 0.0
         extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
-        for logger in trainer.loggers:
-            logger.log_metrics(extra, step=trainer.global_step)
+        log_values(trainer, extra)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the epochs so far, and the one that is going on."""

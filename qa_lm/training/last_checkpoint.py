@@ -110,7 +110,7 @@ class LastCheckpoint(Checkpoint):
         """Add the rest of the state to a checkpoint, this one or the best."""
         assert isinstance(pl_module, CausalLMModule)
         own = {"random": random_state(), "train_sums": pl_module.train_sums.cpu()}
-        events = [logger.newest for logger in trainer.loggers if isinstance(logger, EventsLogger)]
+        events = [logger.state() for logger in trainer.loggers if isinstance(logger, EventsLogger)]
         checkpoint[STATE] = {
             "point": self._point,
             "epoch": trainer.current_epoch,

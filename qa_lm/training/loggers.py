@@ -10,6 +10,7 @@
 
 import importlib.util
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import lightning.pytorch as pl
 from filelock import FileLock
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -234,6 +236,13 @@ class SecondLogger(Logger):
         assert number
         logger.experiment.update_run(number, status="RUNNING")
         return Opened(logger, number, True, f"{self.title} in {self.project}, {without_password(place)}")
+
+
+def log_values(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
+    """Give values of the current step to all loggers; those that are not finite, such as a mean of nothing, to none."""
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    for logger in trainer.loggers if finite else []:
+        logger.log_metrics(finite, step=trainer.global_step)
 
 
 def second_logger(config: LoggerConfig, folder: Path) -> list[Logger]:

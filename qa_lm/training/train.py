@@ -24,7 +24,7 @@ from qa_lm.training.board_scalars import validation_parts
 from qa_lm.training.environment import describe_environment
 from qa_lm.training.expectation import Expectation, expect
 from qa_lm.training.export import export_architecture, export_model
-from qa_lm.training.hyperparameters import flat_hyperparameters
+from qa_lm.training.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
 from qa_lm.training.ledger_file import write_ledger
 from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
@@ -141,7 +141,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     elif config.compile:
         parts.module.compile_network()
     measure_seconds = time.perf_counter() - measure_started
-    log_begin(loop.trainer, flat_hyperparameters(config))
+    log_begin(loop.trainer, compared_hyperparameters(config, folder), flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(loop, parts, run.checkpoint)
     fit_seconds = time.perf_counter() - fit_started
@@ -181,7 +181,7 @@ def _end(
     run_folder.write_json(folder / run_folder.BOARD, assessed.board)
     times = {"seconds": time.perf_counter() - started, **times}
     metrics = outcome(config, prepared, parts, loop, answers, times, expectation)
-    log_end(loop.trainer, flat_hyperparameters(config), metrics, answers, assessed.board)
+    log_end(loop.trainer, metrics, answers, assessed.board)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))

@@ -24,7 +24,7 @@ from qa_lm.answering.evaluate import EvaluatedPair
 from qa_lm.errors import UserError, harmless
 from qa_lm.reporting import pages
 from qa_lm.reporting.run_report import write_report
-from qa_lm.training.tensorboard import EventsLogger, log_end
+from qa_lm.training.tensorboard import FINAL, EventsLogger, log_end
 from tests.faults.hostile import copied
 from tests.report_example import answer, run_folder
 from tests.scripts_as_modules import ask, check_data, ledger
@@ -147,8 +147,7 @@ def text_of_board(tmp_path):
         eos_log_probability=-1.0,
     )
     trainer: Any = SimpleNamespace(logger=logger, loggers=[logger], global_step=1)
-    metrics = dict.fromkeys(("final_val_loss", "best_val_loss", "recall"), 1.0)
-    log_end(trainer, {"seed": 1}, metrics, [asked], {"rows": []})
+    log_end(trainer, dict.fromkeys(FINAL), [asked], {"rows": []})
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     (tensor,) = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("answers/text_summary")]
