@@ -11,13 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qa_lm.config_composition import read_config, register_schema, typed_config
+from qa_lm.config_arguments import hydra_arguments
+from qa_lm.config_composition import make_paths_absolute, read_config, register_schema, typed_config
 from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
 from qa_lm.config_hydra import refuse_code
 from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.training.early_checks import check_early
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -60,6 +62,7 @@ def main() -> int:
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     try:
+        sys.argv[1:] = hydra_arguments(sys.argv[1:])
         refuse_code(CONF, sys.argv[1:])
         if folder := resume_argument(sys.argv[1:]):
             sys.argv.append(run_folder_override(folder))
@@ -90,6 +93,8 @@ def sweep_ended(folder: Path) -> None:
 def _train(composed: DictConfig, folder: Path) -> float:
     check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
     config = typed_config(composed)
+    if HydraConfig.get().job.chdir:
+        make_paths_absolute(config, Path(HydraConfig.get().runtime.cwd))
     check_values(config)
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
@@ -105,6 +110,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
                 return _ended(failed, over.words)
             print(over.words, flush=True)
             return math.nan
+    check_early(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.run_report import write_report
@@ -156,7 +162,7 @@ def _cannot_write(error: OSError, folder: Path) -> str:
 
 def _remove_if_empty(folder: Path) -> None:
     """Take back the empty folders that Hydra made, below the current one, for a run that never began."""
-    here = Path.cwd()
+    here = Path(HydraConfig.get().runtime.cwd)
     for path in (folder, *folder.parents):
         if here not in path.parents:
             return
