@@ -2,13 +2,15 @@
 
 import csv
 import io
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer, TQDMProgressBar
 
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training.run_folder import write_text
@@ -23,8 +25,8 @@ class EpochRecord(Callback):
 
     Args:
         path: metrics.csv.
-        log_every_n_steps: optimizer steps between two logs of the step's own loss.
-        score: what the best checkpoint is chosen by, kept for each epoch.
+        log_every_n_steps: optimizer steps between two logs of the step's own loss; 0 for none.
+        score: what the best checkpoint is chosen by.
         go_on: whether a file that cannot be written is only told; the next epoch writes all of it.
     """
 
@@ -35,13 +37,14 @@ class EpochRecord(Callback):
         "train_recall": "train/recall",
     }
     """Columns that the module logs, with its names for them."""
-    STATE = ("rows", "scores", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
+    STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, go_on: bool = False) -> None:
         self.path, self.go_on = path, go_on
         self.rows: list[EpochRow] = []
         self.score = score
-        self.scores: list[float | None] = []
+        self.validations: list[tuple[int, int, float, float]] = []
+        """Epoch, step, score and `val/loss` of each validation."""
         self.log_every_n_steps = log_every_n_steps
         self.train_tokens = 0
         self.train_seconds = 0.0
@@ -69,7 +72,8 @@ class EpochRecord(Callback):
         now = time.perf_counter()
         self._epoch_seconds += now - self._clock
         self._clock = now
-        if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
+        every = self.log_every_n_steps
+        if trainer.loggers and every and trainer.global_step % every == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
 
@@ -81,6 +85,9 @@ class EpochRecord(Callback):
         names = [*self.COLUMNS.values(), self.score]
         found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
         self._validation = found
+        if self.score in found:
+            score, loss = found[self.score], found.get("val/loss", float("nan"))
+            self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
         for logger in trainer.loggers:
             logger.log_metrics(found, step=trainer.global_step)
 
@@ -88,7 +95,8 @@ class EpochRecord(Callback):
         """Add the epoch's row; write and log it."""
         assert isinstance(pl_module, CausalLMModule)
         seconds = self._epoch_seconds
-        self.train_tokens += self._epoch_tokens
+        tokens = _sum_over_processes(trainer, self._epoch_tokens)
+        self.train_tokens += tokens
         self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
         optimizer = trainer.optimizers[0]
@@ -100,10 +108,9 @@ class EpochRecord(Callback):
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
         self.rows.append(row)
-        self.scores.append(self._validation.get(self.score))
         if trainer.is_global_zero:
             self._write(trainer)
-        perf = self._epoch_tokens / seconds if seconds else 0.0
+        perf = tokens / seconds if seconds else 0.0
         extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
         for logger in trainer.loggers:
             logger.log_metrics(extra, step=trainer.global_step)
@@ -125,12 +132,29 @@ class EpochRecord(Callback):
                 raise
             say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training goes on")
 
+    def write_if_empty(self, trainer: pl.Trainer) -> None:
+        """Write the header alone where there was no epoch."""
+        if not self.rows:
+            self._write(trainer)
+
+    def best_validation(self, score: float) -> tuple[int, int, float, float] | None:
+        """The first validation with this score; None if there was none."""
+        return next((each for each in self.validations if each[2] == score), None)
+
     def _csv(self) -> str:
         file = io.StringIO()
-        writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, ["epoch", "step", "train_loss", *self.COLUMNS, "learning_rate"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
+
+
+def _sum_over_processes(trainer: pl.Trainer, count: int) -> int:
+    if trainer.world_size == 1:
+        return count
+    # float64 keeps whole numbers exact up to 2**53; Apple's GPU, which has none, is never one of several.
+    own = torch.tensor(count, dtype=torch.float64, device=trainer.strategy.root_device)
+    return round(float(trainer.strategy.reduce(own, reduce_op="sum")))
 
 
 class ConsoleReport(Callback):
@@ -157,7 +181,7 @@ class ConsoleReport(Callback):
                 words.append(f"exact match {row['val_exact_match']:.1%}")
             if self.best.monitor == RECALL_THEN_LOSS:
                 words.append(f"recall {row['train_recall']:.1%}")
-            words.append(self._verdict())
+            words += self._verdict()
         say(trainer, "   ".join(words))
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,28 +193,42 @@ class ConsoleReport(Callback):
         self._best_score = state_dict["best_score"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The early stop, if it was one."""
+        """Why it ended before its last epoch."""
+        if (timer := _timer(trainer)) and (timer.time_remaining() or 0) <= 0:
+            say(trainer, f"Stopped: trainer.max_time is over, after {trainer.global_step:,} steps.")
+        elif 0 <= trainer.max_steps <= trainer.global_step and trainer.current_epoch < (trainer.max_epochs or 0):
+            say(trainer, f"Stopped: trainer.max_steps={trainer.max_steps} is reached.")
         stopping = self.early_stopping
         if stopping is None or stopping.stopped_epoch == 0:
             return
-        if stopping.wait_count >= stopping.patience:
+        if math.isfinite(float(trainer.callback_metrics[stopping.monitor])):
+            once_an_epoch = trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0
             say(
                 trainer,
                 f"Stopped early: {stopping.monitor} has not improved on {float(stopping.best_score):.4f} "
-                f"for {stopping.patience} epochs in a row.",
+                f"for {stopping.patience} {'epochs' if once_an_epoch else 'validations'} in a row.",
             )
         else:
             say(trainer, f"Stopped early: {stopping.monitor} is no longer a finite number.")
 
-    def _verdict(self) -> str:
+    def _verdict(self) -> list[str]:
         # The best checkpoint is saved when validation ends, which was before this line.
         score = None if self.best.best_model_score is None else float(self.best.best_model_score)
+        if score is None:  # a trial run keeps no checkpoints
+            return []
         if score != self._best_score:
             self._best_score = score
-            return f"improved, saved as {self.best.filename}{self.best.FILE_EXTENSION}"
+            found = self.record.best_validation(score)
+            earlier = found is not None and found != self.record.validations[-1]
+            at = f" at step {found[1]:,}" if earlier and found else ""
+            return [f"improved{at}, saved as {self.best.filename}{self.best.FILE_EXTENSION}"]
         if self.early_stopping is None:
-            return "no improvement"
-        return f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"
+            return ["no improvement"]
+        return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]
+
+
+def _timer(trainer: pl.Trainer) -> Timer | None:
+    return next((each for each in trainer.callbacks if isinstance(each, Timer)), None)
 
 
 class RecallStopping(Callback):
