@@ -29,7 +29,8 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         key, _, value = unknown[0].lstrip("-").partition("=")
         raise UserError(f"{unknown[0]}: no such option; settings have no dashes: {key or 'seed'}={value or 'VALUE'}")
     settings = Counter([*options.overrides, *rest])
-    first, others = [], []
+    first: list[str] = []
+    others: list[str] = []
     for word in arguments:
         (first if settings[word] else others).append(word)
         settings[word] -= 1

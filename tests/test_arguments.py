@@ -2,21 +2,27 @@
 
 import ast
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 
 from qa_lm.config_arguments import hydra_arguments, several_values, unreadable
 from qa_lm.config_words import choice_here
 from qa_lm.errors import UserError
+from qa_lm.reporting.loss_curve import draw_loss_curve
+from qa_lm.reporting.run_report import write_report
+from qa_lm.reporting.table import answers_table
+from qa_lm.training.train import train
 from qa_lm.training.trainer_arguments import check_trainer_arguments
 from qa_lm.training.trainer_signature import trainer_parameters
-from qa_lm.training.train import train
 from tests.conftest import ROOT, small_config
 from tests.test_configuration import message_for
 from tests.test_ledger import ledger_of
@@ -49,10 +55,6 @@ def test_pairs_trained_are_known_without_a_ledger(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"max_epochs": 0}, {"max_steps": 0}, {"limit_train_batches": 0}])
 def test_a_run_that_trains_nothing_says_so(tmp_path, capsys, arguments):
-    from qa_lm.reporting.loss_curve import draw_loss_curve
-    from qa_lm.reporting.run_report import write_report
-    from qa_lm.reporting.table import answers_table
-
     metrics = run(tmp_path, **arguments)
     assert (metrics["recall"], metrics["pairs_trained"], metrics["steps"]) == (None, 0, 0)
     assert trained_rows(tmp_path) == []
@@ -89,7 +91,9 @@ def test_the_best_of_several_validations_in_an_epoch_is_named(tmp_path, capsys):
 
 
 def test_a_time_limit_is_named(tmp_path, capsys):
-    run(tmp_path, max_time={"seconds": 0})
+    config = small_config(trainer__max_time={"seconds": 1}, trainer__max_epochs=-1, early_stopping__patience=None)
+    config.evaluation.max_pairs = 0
+    train(config, tmp_path)
     assert "Stopped: trainer.max_time is over" in capsys.readouterr().out
 
 
@@ -138,7 +142,10 @@ def test_the_signature_is_the_trainers_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainer.max_epoch=1"], "error: trainer.max_epoch: lightning.Trainer has no argument max_epoch; did you mean"),
+        (
+            ["trainer.max_epoch=1"],
+            "error: trainer.max_epoch: lightning.Trainer has no argument max_epoch; did you mean",
+        ),
         (["trainer.gradient_clip_val=-1"], "error: trainer.gradient_clip_val=-1: must be 0 or more"),
         (["data=file", "data.path=nope.csv"], "error: nope.csv: cannot be read: No such file"),
         (["tokenizer=folder", "tokenizer.path=nope"], "error: tokenizer.path=nope: no such folder"),
@@ -205,10 +212,6 @@ def test_no_choice_is_named_that_is_there():
 
 @pytest.mark.parametrize("name", ["a=b.jsonl", "a(1).csv", "a{b}.csv", "~a.csv", "it's.csv", 'a"b.csv', "a#b\\", "[x"])
 def test_the_hint_for_an_odd_file_name_can_be_pasted(name):
-    import shlex
-
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     told = unreadable(f"data.path={name}")
     (pasted,) = shlex.split(told.rpartition(": ")[2])
     assert OverridesParser.create().parse_override(pasted).value() == name
@@ -252,8 +255,6 @@ def test_shell_completion_is_hydras_own(script, shell):
 
 
 def test_shell_completion_names_choices(script):
-    import os
-
     environment = {**os.environ, "COMP_LINE": "train.py model=", "COMP_POINT": "15", "COMP_CWORD": "1"}
     done = script("train.py", "-sc", "query=bash", environment=environment)
     assert "model=small" in done.stdout.split()

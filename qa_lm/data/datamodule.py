@@ -95,9 +95,7 @@ class PairsDataModule(pl.LightningDataModule):
         size = min(self.recall_pairs, len(trained))
         return np.sort(np.random.default_rng(self.seed).choice(trained, size, replace=False))
 
-    def _scored_rows(
-        self, indices: np.ndarray, process: tuple[int, int] | None = None
-    ) -> PackedRows | PaddedRows:
+    def _scored_rows(self, indices: np.ndarray, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:
         batch_size = self.batch_size if self.row_tokens else max(self.batch_size, 32)
         if self.shuffle:  # no order is asked for: neighbours of one length need the least padding
             indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]

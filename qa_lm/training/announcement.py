@@ -13,9 +13,8 @@ from qa_lm.training.loop import Loop
 from qa_lm.training.parts import Parts
 from qa_lm.training.prepare import PreparedData
 
-WITHOUT_VALIDATION = (
-    "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
-)
+WITHOUT_VALIDATION = "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
+
 
 def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> None:
     """The pairs, what is wrong with them, and how they are packed."""
@@ -55,8 +54,8 @@ def announce_limits(trainer: pl.Trainer, no_validation: str | None) -> None:
     """What the Trainer's arguments rule out."""
     if trainer.fast_dev_run:
         print(
-            "note: trainer.fast_dev_run is a trial of a few batches: no best checkpoint is kept, and nothing is written "
-            "for TensorBoard"
+            "note: trainer.fast_dev_run is a trial of a few batches: no best checkpoint is kept, and nothing is "
+            "written for TensorBoard"
         )
     if no_validation:
         print(f"warning: {no_validation}: no validation will run, so {WITHOUT_VALIDATION}", flush=True)

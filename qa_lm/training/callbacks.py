@@ -2,18 +2,18 @@
 
 import csv
 import io
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
+from qa_lm.training.processes import sum_over_processes
 from qa_lm.training.run_folder import write_text
+from qa_lm.training.why_stopped import why_stopped
 
 EpochRow = dict[str, int | float | None]
 
@@ -72,8 +72,7 @@ class EpochRecord(Callback):
         now = time.perf_counter()
         self._epoch_seconds += now - self._clock
         self._clock = now
-        every = self.log_every_n_steps
-        if trainer.loggers and every and trainer.global_step % every == 0:
+        if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
 
@@ -95,7 +94,7 @@ class EpochRecord(Callback):
         """Add the epoch's row; write and log it."""
         assert isinstance(pl_module, CausalLMModule)
         seconds = self._epoch_seconds
-        tokens = _sum_over_processes(trainer, self._epoch_tokens)
+        tokens = sum_over_processes(trainer, self._epoch_tokens)
         self.train_tokens += tokens
         self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
@@ -143,18 +142,12 @@ class EpochRecord(Callback):
 
     def _csv(self) -> str:
         file = io.StringIO()
-        writer = csv.DictWriter(file, ["epoch", "step", "train_loss", *self.COLUMNS, "learning_rate"], lineterminator="\n")
+        writer = csv.DictWriter(
+            file, ["epoch", "step", "train_loss", *self.COLUMNS, "learning_rate"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
-
-
-def _sum_over_processes(trainer: pl.Trainer, count: int) -> int:
-    if trainer.world_size == 1:
-        return count
-    # float64 keeps whole numbers exact up to 2**53; Apple's GPU, which has none, is never one of several.
-    own = torch.tensor(count, dtype=torch.float64, device=trainer.strategy.root_device)
-    return round(float(trainer.strategy.reduce(own, reduce_op="sum")))
 
 
 class ConsoleReport(Callback):
@@ -194,22 +187,8 @@ class ConsoleReport(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Why it ended before its last epoch."""
-        if (timer := _timer(trainer)) and (timer.time_remaining() or 0) <= 0:
-            say(trainer, f"Stopped: trainer.max_time is over, after {trainer.global_step:,} steps.")
-        elif 0 <= trainer.max_steps <= trainer.global_step and trainer.current_epoch < (trainer.max_epochs or 0):
-            say(trainer, f"Stopped: trainer.max_steps={trainer.max_steps} is reached.")
-        stopping = self.early_stopping
-        if stopping is None or stopping.stopped_epoch == 0:
-            return
-        if math.isfinite(float(trainer.callback_metrics[stopping.monitor])):
-            once_an_epoch = trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0
-            say(
-                trainer,
-                f"Stopped early: {stopping.monitor} has not improved on {float(stopping.best_score):.4f} "
-                f"for {stopping.patience} {'epochs' if once_an_epoch else 'validations'} in a row.",
-            )
-        else:
-            say(trainer, f"Stopped early: {stopping.monitor} is no longer a finite number.")
+        for line in why_stopped(trainer, self.early_stopping):
+            say(trainer, line)
 
     def _verdict(self) -> list[str]:
         # The best checkpoint is saved when validation ends, which was before this line.
@@ -219,16 +198,11 @@ class ConsoleReport(Callback):
         if score != self._best_score:
             self._best_score = score
             found = self.record.best_validation(score)
-            earlier = found is not None and found != self.record.validations[-1]
-            at = f" at step {found[1]:,}" if earlier and found else ""
+            at = f" at step {found[1]:,}" if found and found != self.record.validations[-1] else ""
             return [f"improved{at}, saved as {self.best.filename}{self.best.FILE_EXTENSION}"]
         if self.early_stopping is None:
             return ["no improvement"]
         return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]
-
-
-def _timer(trainer: pl.Trainer) -> Timer | None:
-    return next((each for each in trainer.callbacks if isinstance(each, Timer)), None)
 
 
 class RecallStopping(Callback):

@@ -1,4 +1,4 @@
-"""What the Trainer's limits leave of a run: how many batches are trained and validated, and whether any validation runs."""
+"""What the Trainer's limits leave of a run: how many batches are trained and validated, and if any validation runs."""
 
 import lightning.pytorch as pl
 
@@ -26,7 +26,9 @@ def check_limits(trainer: pl.Trainer, train_batches: int, validation_batches: in
     for name, batches in (("limit_train_batches", train_batches), ("limit_val_batches", validation_batches)):
         limit = getattr(trainer, name)
         if limit > 0 and batches and limited(limit, batches) == 0:
-            raise UserError(f"trainer.{name}={limit}: less than 1 of {batches:,} batches; give a whole number, such as 1")
+            raise UserError(
+                f"trainer.{name}={limit}: less than 1 of {batches:,} batches; give a whole number, such as 1"
+            )
     interval, batches = trainer.val_check_interval, limited(trainer.limit_train_batches, train_batches)
     if trainer.check_val_every_n_epoch is not None and isinstance(interval, int) and interval > batches > 0:
         raise UserError(

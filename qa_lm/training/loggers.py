@@ -26,7 +26,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from qa_lm.config import LoggerConfig
-from qa_lm.errors import UserError, first_line, harmless
+from qa_lm.errors import first_line, harmless
 from qa_lm.training.early_checks import check_logger
 from qa_lm.training.logged import LOGGED, append_record, read_record
 

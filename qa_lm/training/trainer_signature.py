@@ -22,7 +22,7 @@ class NotPlain:
 
 @functools.cache
 def trainer_parameters() -> dict[str, Any]:
-    """Name and type of each argument of the installed `lightning.Trainer`; `NotPlain` stands for Lightning's classes."""
+    """Name and type of each argument of the installed `lightning.Trainer`; `NotPlain` stands for classes."""
     (trainer,) = [node for node in _parsed(TRAINER).body if isinstance(node, ast.ClassDef) and node.name == "Trainer"]
     (init,) = [node for node in trainer.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     arguments = [*init.args.args[1:], *init.args.kwonlyargs]
@@ -31,7 +31,7 @@ def trainer_parameters() -> dict[str, Any]:
 
 def _type(annotation: ast.expr, module: str) -> Any:
     names = {node.id: _named(node.id, module) for node in ast.walk(annotation) if isinstance(node, ast.Name)}
-    return eval(compile(ast.Expression(annotation), module, "eval"), {"__builtins__": {}}, names)  # noqa: S307
+    return eval(compile(ast.Expression(annotation), module, "eval"), {"__builtins__": {}}, names)
 
 
 def _named(name: str, module: str) -> Any:
