@@ -52,7 +52,7 @@ def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
 
 def announce_limits(trainer: pl.Trainer, no_validation: str | None) -> None:
     """What the Trainer's arguments rule out."""
-    if trainer.fast_dev_run:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
         print(
             "note: trainer.fast_dev_run is a trial of a few batches: no best checkpoint is kept, and nothing is "
             "written for TensorBoard"
@@ -72,7 +72,7 @@ def announce_end(loop: Loop, to_train: int, never_trained: int, no_validation: s
         )
     if not loop.record.validations and not no_validation and never_trained < to_train:
         print(f"warning: training ended before the first validation, so {WITHOUT_VALIDATION}")
-    profiler = loop.trainer.profiler
+    profiler = loop.trainer.profiler  # type: ignore[attr-defined]
     if isinstance(profiler, Profiler) and not isinstance(profiler, PassThroughProfiler):
         print(f"profile: {profiler.dirpath}")
 

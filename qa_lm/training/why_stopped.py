@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 def why_stopped(trainer: pl.Trainer, early_stopping: EarlyStopping | None) -> Iterator[str]:
     """A line for each limit that was reached, and for an early stop."""
-    timer = next((each for each in trainer.callbacks if isinstance(each, Timer)), None)
+    timer = next((each for each in trainer.callbacks if isinstance(each, Timer)), None)  # type: ignore[attr-defined]
     if timer is not None and (timer.time_remaining() or 0) <= 0:
         yield f"Stopped: trainer.max_time is over, after {trainer.global_step:,} steps."
     elif 0 <= trainer.max_steps <= trainer.global_step and trainer.current_epoch < (trainer.max_epochs or 0):
