@@ -9,6 +9,7 @@ import functools
 import itertools
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -16,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config_words import setting_here
 from qa_lm.errors import UserError, first_line
+from qa_lm.training.trainer_signature import trainer_parameters
 
 IMPLIED = {"data.path": "file", "data.hub": "hub"}
 """Settings that mean nothing without a choice, which they imply."""
@@ -81,6 +84,24 @@ def typed_config(composed: DictConfig) -> TrainConfig:
     return config
 
 
+def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
+    """Let relative paths start at the folder: with `hydra.job.chdir=true` a run works in another one."""
+
+    def absolute(path: Any) -> Any:
+        return [absolute(each) for each in path] if isinstance(path, list) else str(folder / Path(path).expanduser())
+
+    data, tokenizer = config.data, config.tokenizer
+    for name in ("path", "validation_path", "test_path"):
+        if value := getattr(data, name):
+            setattr(data, name, absolute(value))
+    if data.cache and data.cache.lower() not in ("off", "false"):
+        data.cache = absolute(data.cache)
+    if data.hub and (folder / data.hub).is_dir():
+        data.hub = absolute(data.hub)
+    if tokenizer.path and (folder / tokenizer.path).is_dir():
+        tokenizer.path = absolute(tokenizer.path)
+
+
 def schema_keys() -> list[str]:
     """Every key of the schema, dotted: `seed`, `optimizer`, `optimizer.lr`, ..."""
     return _dotted(TrainConfig, "")
@@ -101,7 +122,7 @@ def nearest_key(key: str) -> str | None:
     parent, _, leaf = key.rpartition(".")
     siblings: dict[str, str] = {}
     others: dict[str, str] = {}
-    for known in reversed(schema_keys()):
+    for known in (*(f"trainer.{name}" for name in trainer_parameters()), *reversed(schema_keys())):
         known_parent, _, known_leaf = known.rpartition(".")
         (siblings if known_parent == parent else others)[known_leaf] = known
     for candidates, cutoff in ((siblings, 0.6), (others, 0.75)):
@@ -116,6 +137,8 @@ def nearest_key(key: str) -> str | None:
 
 def unknown_key(key: str) -> UserError:
     """The error for a key that the schema does not have."""
+    if here := setting_here(key):
+        return UserError(f"{key}: no such setting; {here}", key)
     nearest = nearest_key(key)
     return UserError(f"{key}: no such setting" + (f"; did you mean {nearest}?" if nearest else ""), key)
 

@@ -14,7 +14,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qa_lm.config_arguments import several_values, unreadable
 from qa_lm.config_composition import nearest_key, schema_keys, unknown_key
+from qa_lm.config_words import choice_here
 from qa_lm.errors import UserError
 
 DEFAULTS_ENTRY = re.compile(r"(override |optional )*/?\w[\w/]*(@[\w.:]+)?")
@@ -64,10 +66,7 @@ def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
         where = f"{_shown(Path(mark.name), conf)}:{mark.line + 1}: " if mark else ""
         return f"{where}not YAML: {error.problem}"
     if isinstance(error, OverrideParseException):
-        first = str(error.__cause__ or error).splitlines()[0]
-        return (
-            f"cannot read {error.override!r}: {first}\nWrite key=value; quote a value that holds any of , = [ ] {{ }}"
-        )
+        return unreadable(error.override)
     if isinstance(error, OmegaConfBaseException):
         return _with_origin(*_setting(str(error)), conf, overrides)
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -80,6 +79,8 @@ def explain(error: BaseException, conf: Path, overrides: list[str]) -> str:
 
 def _composition(text: str, conf: Path, overrides: list[str]) -> str:
     """A message of Hydra's: `In 'model/small': ...`, `Could not find ...`."""
+    if match := re.match(r"Ambiguous value for argument '(.+)'\n", text):
+        return several_values(match[1])
     found = re.match(r"In '?([^':]+)'?: ", text)
     where = f"{_shown(conf / f'{found[1]}.yaml', conf)}: " if found and found[1] != "train" else ""
     if found and not (conf / f"{found[1]}.yaml").is_file():
@@ -126,6 +127,8 @@ def _missing_choice(name: str, conf: Path) -> str:
     if not (conf / group).is_dir():
         return f"{group}: no such group" + _did_you_mean(group, _groups(conf))
     choices = [file.stem for file in sorted((conf / group).glob("*.yaml"))]
+    if here := choice_here(group, choice):
+        return f"{group}={choice}: no such choice; here it is {here}\nThere is {', '.join(choices)}."
     entries = [*choices, "_self_", *([f"{group}_schema"] if group in schema_keys() else ["train_schema"])]
     close = difflib.get_close_matches(choice, entries, 1)
     hint = f"; did you mean {close[0]}?" if close else ""

@@ -42,6 +42,7 @@ LAUNCHER = {
 }
 """What may stand below these settings of the launchers for SLURM and Ray. The rest is commands or leads to some: lines
 for the shell, options of sbatch that name files, environments of Ray's workers."""
+COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 ADDRESSES = (None, "auto", "local")
 """Of Ray. Any other machine would be sent pickles, and answer by some; the user names it by RAY_ADDRESS."""
 VARIABLES = (
@@ -67,6 +68,10 @@ def refuse_code(conf: Path, arguments: list[str]) -> None:
         raise UserError("--experimental-rerun reads a pickle, which can run any code; give the settings instead")
     if options.config_path is not None:
         raise UserError("--config-path: the settings are in conf/; a further folder is added by --config-dir")
+    if options.shell_completion:  # composes settings for their names, and uses none of them
+        if len(options.overrides) != 1 or not COMPLETION.fullmatch(options.overrides[0]):
+            raise UserError("-sc: write -sc install=bash, or another of install, uninstall, query; bash, fish, zsh")
+        return
     search_path = create_config_search_path(str(conf))
     if options.config_dir is not None:
         folder = f"file://{os.path.abspath(options.config_dir)}"

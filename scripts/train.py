@@ -12,8 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qa_lm.config_arguments import hydra_arguments
 from qa_lm.config_composition import (
     implied_choices,
+    make_paths_absolute,
     read_config,
     register_schema,
     typed_config,
@@ -25,6 +27,7 @@ from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sw
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.training.early_checks import check_early
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -68,6 +71,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:
+        sys.argv[1:] = hydra_arguments(sys.argv[1:])
         refuse_code(CONF, sys.argv[1:])
         if folder := resume_argument(sys.argv[1:]):
             sys.argv.append(run_folder_override(folder))
@@ -100,6 +104,8 @@ def sweep_ended(folder: Path) -> None:
 def _train(composed: DictConfig, folder: Path) -> float:
     check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
     config = typed_config(composed)
+    if HydraConfig.get().job.chdir:
+        make_paths_absolute(config, Path(HydraConfig.get().runtime.cwd))
     check_values(config)
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
@@ -116,6 +122,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
             print(over.words, flush=True)
             return math.nan
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import ever would say that it lists fonts
+    check_early(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.next_steps import Terminal, next_steps
@@ -169,7 +176,7 @@ def _cannot_write(error: OSError, folder: Path) -> str:
 
 def _remove_if_empty(folder: Path) -> None:
     """Take back the empty folders that Hydra made, below the current one, for a run that never began."""
-    here = Path.cwd()
+    here = Path(HydraConfig.get().runtime.cwd)
     for path in (folder, *folder.parents):
         if here not in path.parents:
             return

@@ -24,10 +24,10 @@ from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_s
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
 from qa_lm.training import recipe
-from qa_lm.training.callbacks import RecallStopping
 from qa_lm.training.loop import build_loop
 from qa_lm.training.parts import build_parts
 from qa_lm.training.prepare import prepare
+from qa_lm.training.recall_stopping import RecallStopping
 from qa_lm.training.train import train
 from tests.conftest import builtin, encoded, small_config, table_of
 

@@ -53,6 +53,11 @@ class RowSampler(Sampler[Row]):
         """Rows of all processes together."""
         raise NotImplementedError
 
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch, of each process."""
+        return -(-self.rows // (self.batch_size * self.processes))
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose rows come next."""
         self.epoch = epoch
@@ -76,6 +81,11 @@ class RowSampler(Sampler[Row]):
             short = len(batches) < together
             yield from mine
             yield from ([] for _ in range(self._last_batch(len(batches)) - len(mine) if short else 0))
+
+    def first_examples(self, batches: int) -> np.ndarray:
+        """Examples of the epoch's first so many batches, of all processes."""
+        rows = itertools.islice(self._all_rows(), batches * self.batch_size * self.processes)
+        return np.fromiter(itertools.chain.from_iterable(rows), np.int64)
 
     def _last_batch(self, rest: int) -> int:
         """Rows of this process's last batch, when that many rows are left for all processes."""

@@ -57,12 +57,27 @@ class PairsDataModule(pl.LightningDataModule):
         self.begin = (0, 0)
         self.collate = Collate(examples, train_on_question, row_tokens)
         self.train_rows = self._rows(split.train, batch_size, shuffle)
-        size = min(recall_pairs, len(split.train))
-        self.recall_sample = np.sort(np.random.default_rng(seed).choice(split.train, size, replace=False))
+        self.recall_pairs = recall_pairs
+        self.recall_sample = self._sample(split.train)
 
     def begin_at(self, epoch: int, batches: int) -> None:
         """Let training go on in this epoch, counted from 0, after so many of its batches."""
         self.begin = (epoch, batches)
+
+    def limit_recall_sample(self, batches: int, processes: int) -> None:
+        """Draw the sample from the pairs that the first epoch trains, where it has only so many batches."""
+        rows = self._rows(self.split.train, self.batch_size, self.shuffle, (0, processes))
+        if batches < rows.batches:
+            self.recall_sample = self._sample(rows.first_examples(batches))
+
+    def validated(self, batches: int, processes: int) -> np.ndarray:
+        """The held-out pairs in the first so many batches of a validation."""
+        return self._scored_rows(self.split.validation, (0, processes)).first_examples(batches)
+
+    def batches(self, processes: int) -> tuple[int, int]:
+        """How many a process has in an epoch, and in a validation of the held-out pairs, without a limit."""
+        train = self._rows(self.split.train, self.batch_size, self.shuffle, (0, processes))
+        return train.batches, self._scored_rows(self.split.validation, (0, processes)).batches
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training pairs, each pair once per epoch."""
@@ -76,15 +91,21 @@ class PairsDataModule(pl.LightningDataModule):
         sides = [self.split.validation, self.recall_sample]
         return [self._loader(self._scored_rows(side)) for side in sides if len(side)]
 
-    def _scored_rows(self, indices: np.ndarray) -> PackedRows | PaddedRows:
+    def _sample(self, trained: np.ndarray) -> np.ndarray:
+        size = min(self.recall_pairs, len(trained))
+        return np.sort(np.random.default_rng(self.seed).choice(trained, size, replace=False))
+
+    def _scored_rows(self, indices: np.ndarray, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:
         batch_size = self.batch_size if self.row_tokens else max(self.batch_size, 32)
         if self.shuffle:  # no order is asked for: neighbours of one length need the least padding
             indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]
-        return self._rows(indices, batch_size, shuffle=False)
+        return self._rows(indices, batch_size, False, process)
 
-    def _rows(self, indices: np.ndarray, batch_size: int, shuffle: bool) -> PackedRows | PaddedRows:
+    def _rows(
+        self, indices: np.ndarray, batch_size: int, shuffle: bool, process: tuple[int, int] | None = None
+    ) -> PackedRows | PaddedRows:
         lengths = self.examples.lengths(indices)
-        rank, processes = self._processes()
+        rank, processes = process or self._processes()
         if self.row_tokens:
             return PackedRows(indices, lengths, shuffle, self.seed, batch_size, self.row_tokens, rank, processes)
         return PaddedRows(indices, lengths, shuffle, self.seed, batch_size, rank, processes)

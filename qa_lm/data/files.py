@@ -87,6 +87,21 @@ def _found(pattern: str, setting: str) -> list[Path]:
     return found
 
 
+def check_files_exist(patterns: str | Sequence[str], setting: str) -> None:
+    """Refuse names and globs that stand for no file; `find_files` looks at the rest.
+
+    Raises:
+        UserError: nothing is there, or a folder is named.
+    """
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        try:
+            missing = [path for path in _found(pattern, setting) if not path.exists()]
+        except OSError:  # a name that is too long
+            continue
+        if missing:
+            raise UserError(f"{missing[0]}: cannot be read: No such file or directory")
+
+
 def data_suffix(path: Path) -> str:
     """The suffix that tells the format: of `pairs.jsonl.gz` and of `pairs.ndjson` it is `.jsonl`."""
     suffix = Path(path.stem if path.suffix.lower() in COMPRESSED else path.name).suffix.lower()

@@ -75,7 +75,10 @@ def _data(run: RunFiles) -> str:
     if not counts:
         trained = run.metrics.get("pairs_trained")
         return "" if trained is None else f"{source_names(run)}: {counted(trained, 'trained pair')}"
-    sides = [f"{whole(counts.get('train'))} for training", f"{whole(counts.get('validation'))} held out for validation"]
+    trained = run.metrics.get("pairs_trained", counts.get("train"))
+    sides = [f"{whole(trained)} trained", f"{whole(counts.get('validation'))} held out for validation"]
+    if never := run.metrics.get("pairs_never_trained"):
+        sides.insert(1, f"{whole(never)} that no training step came to")
     if counts.get("test"):
         sides.append(f"{whole(counts['test'])} for the test")
     return f"{source_names(run)}: {counted(counts.get('pairs'), 'pair')}, {listed(sides)}"

@@ -69,11 +69,16 @@ def _percent(share: dict[str, float] | None) -> str:
 
 
 def _summary(trained: list[dict[str, Any]], held_out: list[dict[str, Any]], metrics: dict[str, Any]) -> list[str]:
+    epochs = f"Best epoch: {metrics['best_epoch']} of {metrics['epochs_run']}"
+    if metrics["best_epoch"] is None:
+        epochs = f"Epochs: {metrics['epochs_run']}; no best checkpoint was kept"
     lines = [
-        f"Best epoch: {metrics['best_epoch']} of {metrics['epochs_run']}"
+        epochs
         + ("" if metrics["best_val_loss"] is None else f", validation loss {metrics['best_val_loss']:.4f}")
         + f". {metrics['seconds']:.0f} s in total (without start-up)."
     ]
+    if metrics.get("steps") == 0:
+        lines = [f"Nothing was trained. {metrics['seconds']:.0f} s in all."]
     if trained:
         lines.append(f"Memorised (recall): {_count(trained)} training questions answered word for word.")
     reasons = sorted({answer["held_out"] for answer in held_out if answer["held_out"]}, reverse=True)

@@ -25,6 +25,10 @@ def verdict(run: RunFiles) -> list[str]:
     trained = [row for row in rows if row.name == WHOLE[0]]
     held_out = [row for row in rows if row.split != "train"]
     sentences = _recall(trained[0], held_out, run) if trained else _counted_recall(run)
+    if run.metrics.get("steps") == 0:
+        sentences = ["Nothing was trained: the run ended before its first training step."]
+    elif never := finite(run.metrics.get("pairs_never_trained")):
+        sentences.append(f"Of the training pairs {whole(never)} were never in a training step, and are not counted.")
     sentences += _held_out(held_out) if rows else _counted_held_out(run)
     if not held_out and not any(answer.get("split") != "train" for answer in run.answers):
         sentences.append("Nothing was held out, so this says nothing about questions that it was not trained on.")

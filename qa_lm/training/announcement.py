@@ -1,4 +1,7 @@
-"""What a run says of itself before it trains."""
+"""What a run says of itself before it trains, and of what it did not come to."""
+
+import lightning.pytorch as pl
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
 from qa_lm.config import TrainConfig
 from qa_lm.data.batching import PackedRows
@@ -6,8 +9,11 @@ from qa_lm.data.checks import summary
 from qa_lm.errors import harmless
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.training.expectation import Expectation
+from qa_lm.training.loop import Loop
 from qa_lm.training.parts import Parts
 from qa_lm.training.prepare import PreparedData
+
+WITHOUT_VALIDATION = "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
 
 
 def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> None:
@@ -40,6 +46,33 @@ def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
     )
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
     print(f"training: {optimizer.kind.value}, {schedule}; precision {precision}", flush=True)
+
+
+def announce_limits(trainer: pl.Trainer, no_validation: str | None) -> None:
+    """What the Trainer's arguments rule out."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        print(
+            "note: trainer.fast_dev_run is a trial of a few batches: no best checkpoint is kept, and nothing is "
+            "written for TensorBoard"
+        )
+    if no_validation:
+        print(f"warning: {no_validation}: no validation will run, so {WITHOUT_VALIDATION}", flush=True)
+
+
+def announce_end(loop: Loop, to_train: int, never_trained: int, no_validation: str | None) -> None:
+    """What a run that was cut short did not come to, and where its profile is."""
+    if never_trained == to_train:
+        print("warning: nothing was trained: no training step was made; model/ holds the weights as they were drawn")
+    elif never_trained:
+        print(
+            f"note: {never_trained:,} of the {to_train:,} training pairs were never in a training step; they do not "
+            "count as trained and are not asked"
+        )
+    if not loop.record.validations and not no_validation and never_trained < to_train:
+        print(f"warning: training ended before the first validation, so {WITHOUT_VALIDATION}")
+    profiler = loop.trainer.profiler  # type: ignore[attr-defined]
+    if isinstance(profiler, Profiler) and not isinstance(profiler, PassThroughProfiler):
+        print(f"profile: {profiler.dirpath}")
 
 
 def announce_expectation(config: TrainConfig, expected: Expectation) -> None:

@@ -29,7 +29,7 @@ class Assessment:
 
 def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig) -> Assessment:
     """Ask the model the pairs of each split, `evaluation.max_pairs` at most, and judge its answers."""
-    trained = trained_pairs(prepared) if evaluation.max_pairs else None
+    trained = trained_pairs(prepared) if evaluation.max_pairs and len(prepared.split.train) else None
     answers: list[EvaluatedPair] = []
     for asked in asked_pairs(prepared, ("train", "validation", "test"), evaluation.max_pairs):
         answers += evaluate_pairs(

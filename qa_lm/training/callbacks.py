@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training.loggers import log_values
+from qa_lm.training.processes import sum_over_processes
 from qa_lm.training.run_folder import write_text
+from qa_lm.training.why_stopped import why_stopped
 
 EpochRow = dict[str, int | float | None]
 
@@ -25,8 +26,8 @@ class EpochRecord(Callback):
 
     Args:
         path: metrics.csv.
-        log_every_n_steps: optimizer steps between two logs of the step's own loss.
-        score: what the best checkpoint is chosen by, kept for each epoch.
+        log_every_n_steps: optimizer steps between two logs of the step's own loss; 0 for none.
+        score: what the best checkpoint is chosen by.
         go_on: whether a file that cannot be written is only told; the next epoch writes all of it.
     """
 
@@ -37,13 +38,14 @@ class EpochRecord(Callback):
         "train_recall": "train/recall",
     }
     """Columns that the module logs, with its names for them."""
-    STATE = ("rows", "scores", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
+    STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, go_on: bool = False) -> None:
         self.path, self.go_on = path, go_on
         self.rows: list[EpochRow] = []
         self.score = score
-        self.scores: list[float | None] = []
+        self.validations: list[tuple[int, int, float, float]] = []
+        """Epoch, step, score and `val/loss` of each validation."""
         self.log_every_n_steps = log_every_n_steps
         self.train_tokens = 0
         self.train_seconds = 0.0
@@ -71,7 +73,7 @@ class EpochRecord(Callback):
         now = time.perf_counter()
         self._epoch_seconds += now - self._clock
         self._clock = now
-        if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
+        if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -82,13 +84,17 @@ class EpochRecord(Callback):
         names = [*self.COLUMNS.values(), self.score]
         found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
         self._validation = found
+        if self.score in found:
+            score, loss = found[self.score], found.get("val/loss", float("nan"))
+            self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
         log_values(trainer, found)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""
         assert isinstance(pl_module, CausalLMModule)
         seconds = self._epoch_seconds
-        self.train_tokens += self._epoch_tokens
+        tokens = sum_over_processes(trainer, self._epoch_tokens)
+        self.train_tokens += tokens
         self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
         optimizer = trainer.optimizers[0]
@@ -100,10 +106,9 @@ class EpochRecord(Callback):
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
         self.rows.append(row)
-        self.scores.append(self._validation.get(self.score))
         if trainer.is_global_zero:
             self._write(trainer)
-        perf = self._epoch_tokens / seconds if seconds else 0.0
+        perf = tokens / seconds if seconds else 0.0
         extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
         log_values(trainer, extra)
 
@@ -124,9 +129,25 @@ class EpochRecord(Callback):
                 raise
             say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training goes on")
 
+    def write_if_empty(self, trainer: pl.Trainer) -> None:
+        """Write the header alone where there was no epoch."""
+        if not self.rows:
+            self._write(trainer)
+
+    @property
+    def had_validation(self) -> bool:
+        """Whether the epoch that has just ended had a validation."""
+        return self.score in self._validation
+
+    def best_validation(self, score: float) -> tuple[int, int, float, float] | None:
+        """The first validation with this score; None if there was none."""
+        return next((each for each in self.validations if each[2] == score), None)
+
     def _csv(self) -> str:
         file = io.StringIO()
-        writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(
+            file, ["epoch", "step", "train_loss", *self.COLUMNS, "learning_rate"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
@@ -152,12 +173,12 @@ class ConsoleReport(Callback):
         ]
         if row["val_loss"] is not None:
             words.append(f"val loss {row['val_loss']:.4f}")
-        if self.record.scores[-1] is not None:  # there was a validation
+        if self.record.had_validation:
             if self.best.monitor == "val/exact_match":
                 words.append(f"exact match {row['val_exact_match']:.1%}")
             if self.best.monitor == RECALL_THEN_LOSS:
                 words.append(f"recall {row['train_recall']:.1%}")
-            words.append(self._verdict())
+            words += self._verdict()
         say(trainer, "   ".join(words))
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,111 +190,23 @@ class ConsoleReport(Callback):
         self._best_score = state_dict["best_score"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The early stop, if it was one."""
-        stopping = self.early_stopping
-        if stopping is None or stopping.stopped_epoch == 0:
-            return
-        if stopping.wait_count >= stopping.patience:
-            say(
-                trainer,
-                f"Stopped early: {stopping.monitor} has not improved on {float(stopping.best_score):.4f} "
-                f"for {stopping.patience} epochs in a row.",
-            )
-        else:
-            say(trainer, f"Stopped early: {stopping.monitor} is no longer a finite number.")
+        """Why it ended before its last epoch."""
+        for line in why_stopped(trainer, self.early_stopping):
+            say(trainer, line)
 
-    def _verdict(self) -> str:
+    def _verdict(self) -> list[str]:
         # The best checkpoint is saved when validation ends, which was before this line.
         score = None if self.best.best_model_score is None else float(self.best.best_model_score)
+        if score is None:  # a trial run keeps no checkpoints
+            return []
         if score != self._best_score:
             self._best_score = score
-            return f"improved, saved as {self.best.filename}{self.best.FILE_EXTENSION}"
+            found = self.record.best_validation(score)
+            at = f" at step {found[1]:,}" if found and found != self.record.validations[-1] else ""
+            return [f"improved{at}, saved as {self.best.filename}{self.best.FILE_EXTENSION}"]
         if self.early_stopping is None:
-            return "no improvement"
-        return f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"
-
-
-class RecallStopping(Callback):
-    """Ends training when the recall of the trained sample has reached a share and held it for some validations.
-
-    It also ends once the schedule of the learning rate is over and recall no longer grows: what is not known then is
-    not learnt at so low a rate.
-
-    Args:
-        threshold: the share.
-    """
-
-    VALIDATIONS, STEPS = 2, 10
-    """Validations in a row, and optimizer steps between the first and the last of them. One alone may be luck: near the
-    end recall still moves by half a percent from epoch to epoch. In a small file an epoch is a single step, after which
-    an answer that has just become the likeliest one is hardly likelier than others."""
-    PATIENCE, PATIENCE_STEPS = 3, 20
-    """Validations, and optimizer steps, after the schedule's end in which recall may stay below its best before
-    training ends: in a small file an epoch is a single step."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold, self.in_a_row = threshold, 0
-        self.schedule_epochs = float("inf")
-        """Epochs after which the learning rate no longer changes."""
-        self.steps_per_epoch = self.STEPS
-        """Optimizer steps of an epoch."""
-        self.best, self.without_gain = -1.0, 0
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count, and stop."""
-        if trainer.sanity_checking:
-            return
-        recall = float(trainer.callback_metrics["train/recall"])
-        self.in_a_row = self.in_a_row + 1 if recall >= self.threshold else 0
-        over = trainer.current_epoch + 1 > self.schedule_epochs
-        self.without_gain = self.without_gain + 1 if over and recall <= self.best else 0
-        self.best = max(self.best, recall)
-        if self.reached or self.given_up:
-            trainer.should_stop = True
-
-    @property
-    def reached(self) -> bool:
-        """Whether recall is there."""
-        return self.in_a_row >= self.needed(self.steps_per_epoch)
-
-    @property
-    def given_up(self) -> bool:
-        """Whether recall will not come there."""
-        return self.without_gain >= self.patience(self.steps_per_epoch)
-
-    @classmethod
-    def needed(cls, steps_per_epoch: int) -> int:
-        """Validations in a row, one an epoch, in which recall must hold."""
-        return max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
-
-    @classmethod
-    def patience(cls, steps_per_epoch: int) -> int:
-        """Validations without gain, one an epoch, after which training ends."""
-        return max(cls.PATIENCE, math.ceil(cls.PATIENCE_STEPS / steps_per_epoch))
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so."""
-        if self.reached:
-            say(
-                trainer,
-                f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in "
-                f"{self.needed(self.steps_per_epoch)} validations in a row.",
-            )
-        elif self.given_up:
-            say(
-                trainer,
-                f"Stopped: recall of the trained sample stays at {self.best:.1%}, below {self.threshold:.1%}. A "
-                "larger model (model.hidden_size, model.layers) or more epochs (optimizer.schedule_epochs) may help.",
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"in_a_row": self.in_a_row, "best": self.best, "without_gain": self.without_gain}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.in_a_row, self.best = state_dict["in_a_row"], state_dict["best"]
-        self.without_gain = state_dict["without_gain"]
+            return ["no improvement"]
+        return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]
 
 
 class RunningLossBar(TQDMProgressBar):

@@ -95,6 +95,15 @@ class Ledger(Callback):
         self.exact = [epoch.clone().numpy() for epoch in state_dict["exact"]]
         self._steps = []
 
+    def of_trained(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Places, losses and exactness of the pairs that were in a training step."""
+        known = np.zeros(len(self.trained), bool)
+        for epoch in self.exact:
+            known |= epoch != NOT_TRAINED
+        if known.all():
+            return self.trained, self.losses, self.exact
+        return self.trained[known], [epoch[known] for epoch in self.losses], [epoch[known] for epoch in self.exact]
+
     def _begin_epoch(self) -> None:
         self._keep()
         self.losses.append(np.full(len(self.trained), np.nan, np.float32))

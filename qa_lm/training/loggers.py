@@ -8,7 +8,6 @@
   that is offline, cannot be added to: it is written anew, all of it.
 """
 
-import importlib.util
 import logging
 import math
 import os
@@ -29,7 +28,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from qa_lm.config import LoggerConfig
-from qa_lm.errors import UserError, first_line, harmless
+from qa_lm.errors import first_line, harmless
+from qa_lm.training.early_checks import check_logger
 from qa_lm.training.logged import LOGGED, append_record, read_record
 
 PATIENCE = 30.0
@@ -75,9 +75,7 @@ class SecondLogger(Logger):
 
     def __init__(self, config: LoggerConfig, folder: Path) -> None:
         super().__init__()
-        package = {"wandb": "wandb", "mlflow": "mlflow"}.get(config.kind)
-        if package and not _is_installed(package):
-            raise UserError(f'logger={config.kind}: needs {package}: pip install -e ".[{config.kind}]"', "logger")
+        check_logger(config.kind)
         self.kind, self.project, self.folder = config.kind, config.project, folder
         self.title = "/".join(folder.absolute().parts[-2:])
         """The run's name, for people: its day and time, or its sweep and what distinguishes the job."""
@@ -261,11 +259,6 @@ def second_logger(config: LoggerConfig, folder: Path) -> list[Logger]:
 def without_password(text: str) -> str:
     """Text that may hold an address, without the name and password in it."""
     return re.sub(r"(?<=:)//[^/@\s]*@", "//", text)
-
-
-def _is_installed(package: str) -> bool:
-    found = importlib.util.find_spec(package)
-    return found is not None and found.origin is not None  # else it is a mere folder of that name, such as wandb makes
 
 
 def refuse_settings(*folders: Path) -> None:

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from qa_lm.config import FailedWriteChoice, TrainConfig
 from qa_lm.errors import UserError, first_line
@@ -17,7 +18,7 @@ from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
 from qa_lm.training import run_folder
 from qa_lm.training.bad_batches import BadBatches
 from qa_lm.training.board_scalars import BoardScalars
-from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RecallStopping, RunningLossBar
+from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RunningLossBar
 from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint, read_checkpoint
 from qa_lm.training.interruption import Interruption
 from qa_lm.training.last_checkpoint import LastCheckpoint
@@ -25,7 +26,11 @@ from qa_lm.training.ledger import Ledger
 from qa_lm.training.loggers import second_logger
 from qa_lm.training.manifest import is_sound
 from qa_lm.training.pruning import trial_pruning
+from qa_lm.training.recall_stopping import RecallStopping
+from qa_lm.training.seen_pairs import SeenPairs
 from qa_lm.training.tensorboard import EventsLogger
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Loop:
     early_stopping: EarlyStopping | None
     recall_stopping: RecallStopping | None
     best: ModelCheckpoint
+    seen: SeenPairs
     files: DirectCheckpointIO
     ledger: Ledger | None
     board: BoardScalars
@@ -61,8 +67,8 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     path = folder / run_folder.CHECKPOINTS / LAST
     last = LastCheckpoint(path, Interruption(), saving.every_seconds, saving.every_steps)
     files = DirectCheckpointIO(go_on)
-    table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps") or 50
-    record = EpochRecord(table, every, score, go_on)
+    table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
+    record = EpochRecord(table, 50 if every is None else every, score, go_on)
     early_stopping = None
     if config.early_stopping.patience is not None:
         early_stopping = EarlyStopping(
@@ -74,9 +80,11 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         )
     recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
     ledger, board = Ledger() if config.ledger else None, BoardScalars()
+    seen = SeenPairs()
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps)
     callbacks: list[Callback] = [
         record,
+        seen,
         bad_batches,
         *([ledger] if ledger else []),
         board,
@@ -89,6 +97,11 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
+    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
+        arguments["limit_train_batches"] = overfit
+        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
+    if profiler := arguments.get("profiler"):
+        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
     wanted = arguments.get("logger", True)
     arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
     arguments.setdefault("enable_model_summary", False)
@@ -103,7 +116,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best, files, ledger, board, bad_batches)
+    return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, board, bad_batches)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

@@ -22,27 +22,28 @@ def outcome(
     answers: list[EvaluatedPair],
     times: dict[str, float | int | None],
     expectation: Expectation | None,
+    never_trained: int,
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
     Args:
         config: all settings.
-        prepared: the pairs.
+        prepared: the pairs; of those to train, the ones that were in a training step.
         parts: what was trained.
         loop: how it went.
         answers: the questions asked at the end.
         times: seconds of the whole run, of measuring and compiling before training, of training with its validations;
             since the run was gone on with, if it was.
         expectation: what had been expected.
+        never_trained: how many pairs to train were in no training step.
     """
     record, best_score = loop.record, loop.best.best_model_score
     rows = record.rows
-    best_row = rows[-1] if rows else None
-    if best_score is not None and float(best_score) in record.scores:
-        best_row = rows[record.scores.index(float(best_score))]
+    best = None if best_score is None else record.best_validation(float(best_score))
+    best_epoch, _, _, best_loss = best or (None, None, None, None)
     return {
-        "best_epoch": best_row and best_row["epoch"],
-        "best_val_loss": best_row and best_row["val_loss"],
+        "best_epoch": best_epoch,
+        "best_val_loss": best_loss,
         "final_train_loss": rows[-1]["train_loss"] if rows else None,
         "final_val_loss": rows[-1]["val_loss"] if rows else None,
         "final_val_bits_per_answer_byte": rows[-1]["val_bits_per_answer_byte"] if rows else None,
@@ -69,6 +70,7 @@ def outcome(
             if reason and any(answer.held_out == reason for answer in answers)
         },
         "pairs_trained": len(prepared.split.train),
+        "pairs_never_trained": never_trained,
         "pairs_validation": len(prepared.split.validation),
         "parameters": parameter_count(parts.module.model),
         "seed": config.seed,

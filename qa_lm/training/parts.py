@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -15,10 +16,11 @@ from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, parameter_coun
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import adamw, muon
 from qa_lm.modeling.schedules import Schedule
-from qa_lm.training.callbacks import RecallStopping
+from qa_lm.training.limits import check_limits, limited, why_no_validation
 from qa_lm.training.memory import check_memory
 from qa_lm.training.precision import device_of
 from qa_lm.training.prepare import PreparedData
+from qa_lm.training.recall_stopping import RecallStopping
 from qa_lm.training.recipe import epochs_to_recall
 
 SHORT_ROW = 64
@@ -40,6 +42,8 @@ class Parts:
     """Optimizer steps of an epoch."""
     expected_epochs: float
     """Epochs of training, at most or until recall is reached."""
+    no_validation: str | None
+    """The setting under which no validation will run; None if one will."""
 
 
 def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer) -> Parts:
@@ -50,7 +54,7 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         examples=prepared.examples,
         split=prepared.split,
         batch_size=data.batch_size,
-        shuffle=data.shuffle,
+        shuffle=data.shuffle and not config.trainer.get("overfit_batches"),
         seed=config.seed,
         train_on_question=data.train_on is TrainOn.all,
         row_tokens=data.row_tokens if data.packing else None,
@@ -58,8 +62,11 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         workers=data.workers,
     )
     processes = trainer.world_size
-    batches = math.ceil(datamodule.train_rows.rows / (data.batch_size * processes))
-    steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    all_batches = datamodule.batches(processes)
+    check_limits(trainer, *all_batches)
+    batches = limited(trainer.limit_train_batches, all_batches[0])
+    datamodule.limit_recall_sample(batches, processes)
+    steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
     most = _most_epochs(trainer, steps_per_epoch)
     epochs = min(most, config.optimizer.schedule_epochs or most)
     module = CausalLMModule(
@@ -67,7 +74,9 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         lambda model: build_optimizer(model, config.optimizer, config),
         _schedule(config.optimizer, round(epochs * steps_per_epoch)),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
-        answer_bytes=_answer_bytes(prepared),
+        answer_bytes=_answer_bytes(
+            prepared, datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
+        ),
     )
     expected = epochs
     if config.stop_at_recall is not None:
@@ -76,7 +85,8 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
         known = epochs_to_recall(sizes.answer, sizes.wordings, tokens, steps_per_epoch)
         known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
         expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
-    return Parts(datamodule, module, epochs, steps_per_epoch, expected)
+    no_validation = why_no_validation(trainer, batches, most)
+    return Parts(datamodule, module, epochs, steps_per_epoch, expected, no_validation)
 
 
 def _most_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
@@ -131,8 +141,8 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
     return network
 
 
-def _answer_bytes(prepared: PreparedData) -> int:
-    validation, batch = prepared.split.validation, 4096
+def _answer_bytes(prepared: PreparedData, validation: np.ndarray) -> int:
+    batch = 4096
     return sum(
         len(pair.answer.encode("utf-8"))
         for begin in range(0, len(validation), batch)

@@ -25,6 +25,7 @@ REPORT_MARKDOWN = "report.md"
 REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+PROFILE = "profile"
 
 ELSEWHERE = ("best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json", ".holder.json", "probe")
 """Other names that are written here, of `qa_lm.training.checkpoints`, `manifest` and `run_lock`."""

@@ -18,7 +18,13 @@ from qa_lm.data.repeats import answerable
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.training import run_folder
-from qa_lm.training.announcement import announce_data, announce_expectation, announce_model
+from qa_lm.training.announcement import (
+    announce_data,
+    announce_end,
+    announce_expectation,
+    announce_limits,
+    announce_model,
+)
 from qa_lm.training.assessment import assess
 from qa_lm.training.board_scalars import validation_parts
 from qa_lm.training.environment import describe_environment
@@ -124,6 +130,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     if first:
         announce_data(config, prepared, parts)
         announce_model(config, parts, precision_words)
+        announce_limits(loop.trainer, parts.no_validation)
         run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
         if going_on:
             reopen(folder)
@@ -166,8 +173,13 @@ def _end(
     times: dict[str, float | int | None],
 ) -> TrainingResult:
     """What follows training: model/, answers, the board, metrics.json last."""
-    if loop.ledger:
-        write_ledger(folder, prepared.table, loop.ledger.trained, loop.ledger.losses, loop.ledger.exact)
+    to_train = len(prepared.split.train)
+    prepared = _only_trained(prepared, loop)
+    never_trained = to_train - len(prepared.split.train)
+    announce_end(loop, to_train, never_trained, parts.no_validation)
+    loop.record.write_if_empty(loop.trainer)
+    if loop.ledger and len(prepared.split.train):
+        write_ledger(folder, prepared.table, *loop.ledger.of_trained())
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
     model = parts.module.model.eval()
@@ -180,11 +192,17 @@ def _end(
     run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
     run_folder.write_json(folder / run_folder.BOARD, assessed.board)
     times = {"seconds": time.perf_counter() - started, **times}
-    metrics = outcome(config, prepared, parts, loop, answers, times, expectation)
+    metrics = outcome(config, prepared, parts, loop, answers, times, expectation, never_trained)
     log_end(loop.trainer, metrics, answers, assessed.board)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
+
+
+def _only_trained(prepared: PreparedData, loop: Loop) -> PreparedData:
+    """Without the pairs that were to be trained but never were in a step."""
+    train = prepared.split.train
+    return replace(prepared, split=prepared.split._replace(train=train[loop.seen.mask.numpy()[train]]))
 
 
 def _write_beginning(folder: Path, prepared: PreparedData, parts: Parts, environment: dict[str, Any]) -> None:
