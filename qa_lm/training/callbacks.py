@@ -183,11 +183,11 @@ class ConsoleReport(Callback):
             say(trainer, f"Stopped early: {stopping.monitor} is no longer a finite number.")
 
     def _verdict(self) -> str:
-        # The best checkpoint is saved when validation ends, which was before this line.
+        # The best state is found when validation ends, which was before this line.
         score = None if self.best.best_model_score is None else float(self.best.best_model_score)
         if score != self._best_score:
             self._best_score = score
-            return f"improved, saved as {self.best.filename}{self.best.FILE_EXTENSION}"
+            return "improved"
         if self.early_stopping is None:
             return "no improvement"
         return f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"

@@ -165,6 +165,7 @@ def _end(
         write_ledger(folder, prepared.table, loop.ledger.trained, loop.ledger.losses, loop.ledger.exact)
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
+    loop.files.best.free()
     model = parts.module.model.eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
