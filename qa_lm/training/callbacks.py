@@ -49,6 +49,7 @@ class EpochRecord(Callback):
         self._epoch_seconds = 0.0
         self._validation: dict[str, float] = {}  # what the epoch's newest validation logged
         self._clock = 0.0
+        self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, also within an epoch."""
@@ -72,6 +73,15 @@ class EpochRecord(Callback):
         if trainer.loggers and trainer.global_step % self.log_every_n_steps == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/loss_step": float(pl_module.step_loss)}, step=trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Leave its time out."""
+        self._saving = True
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Go on with the clock after a checkpoint."""
+        if self._saving:
+            self._clock, self._saving = time.perf_counter(), False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and log what it found; the Trainer would keep it beyond its epoch, and lose it in an interruption."""

@@ -198,7 +198,8 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
     if not config.data.packing or loop.trainer.world_size > 1 or not parts.expected_epochs:
         return None
     device, epochs = device_of(config.trainer), parts.expected_epochs
-    found = expect(parts.module, parts.data, precision, device, epochs, config.compile)
+    every = config.checkpoint.every_seconds
+    found = expect(parts.module, parts.data, precision, device, epochs, config.compile, every)
     announce_expectation(config, found)
     return found
 
