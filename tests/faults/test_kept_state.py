@@ -69,7 +69,7 @@ def test_a_short_run_writes_at_its_end_alone(tmp_path, monkeypatch):
     "limits",
     [
         {"trainer__max_steps": 11},
-        {"trainer__max_time": {"seconds": 0}},
+        {"trainer__max_time": {"milliseconds": 1}},
         {"trainer__check_val_every_n_epoch": 2},
         {"trainer__limit_val_batches": 0},
         {"optimizer__lr": 0.05, "early_stopping__patience": 1, "trainer__max_epochs": 40},
