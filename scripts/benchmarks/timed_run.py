@@ -8,7 +8,7 @@ import json
 import runpy
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class Clock:
     """Adds up the seconds of functions, each without what it calls that is timed itself."""
 
     def __init__(self) -> None:
-        self.seconds = Counter[str]()
+        self.seconds = defaultdict[str, float](float)
         self._within: list[float] = []
 
     def watch(self, owner: Any, name: str, part: str) -> None:
