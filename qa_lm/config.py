@@ -242,12 +242,12 @@ class EvaluationConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When `checkpoints/last.ckpt` is saved, beside after each validation and at an interruption."""
+    """When `best.ckpt` and `last.ckpt` are written, apart from an interruption and the end of training."""
 
-    every_seconds: float | None = 600.0
-    """Most seconds of training that a crash can cost; null for no such limit."""
+    every_seconds: float | None = 60.0
+    """Most seconds of training that a crash can cost; 0 saves after every step, null never saves by time."""
     every_steps: int | None = None
-    """Most optimizer steps that a crash can cost; null for no such limit."""
+    """Most optimizer steps that a crash can cost; null never saves by steps."""
     failed_write: FailedWriteChoice = FailedWriteChoice.stop
     """When a checkpoint cannot be written: `stop` ends the run (exit code 1), `go_on` says so and trains on."""
 

@@ -50,7 +50,10 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
     # What is measured at a start can come out otherwise at the next.
     config = read_config(whole / "config.yaml")
     same = [f"++trainer.precision={config.trainer['precision']}", f"compile={str(config.compile).lower()}"]
-    command = [*overrides, *same, f"hydra.run.dir={broken}", "resume=auto"]
+    often = (
+        [] if any("checkpoint.every_" in word for word in overrides) else [f"checkpoint.every_seconds={seconds / 20}"]
+    )
+    command = [*overrides, *same, *often, f"hydra.run.dir={broken}", "resume=auto"]
     for number in range(times):
         how = SIGNALS[number % len(SIGNALS)]
         process = subprocess.Popen([sys.executable, str(TRAIN), *command], stdout=subprocess.DEVNULL)

@@ -87,7 +87,7 @@ def test_a_run_without_validation_says_so_first(tmp_path, capsys, arguments, set
 def test_the_best_of_several_validations_in_an_epoch_is_named(tmp_path, capsys):
     metrics = run(tmp_path, val_check_interval=0.5)
     assert metrics["best_val_loss"] == metrics["objective"] < metrics["final_val_loss"]
-    assert "improved at step 20, saved as best.ckpt" in capsys.readouterr().out
+    assert "improved at step 20" in capsys.readouterr().out
 
 
 def test_a_time_limit_is_named(tmp_path, capsys):

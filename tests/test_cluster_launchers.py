@@ -84,7 +84,7 @@ def test_a_failed_job_is_told_and_loses_no_other(tmp_path, launcher):
 
 
 def test_a_job_that_is_told_of_its_time_out_goes_on_by_itself(tmp_path):
-    settings = ["seed=2", "trainer.max_epochs=20", "early_stopping.patience=null"]
+    settings = ["seed=2", "trainer.max_epochs=20", "early_stopping.patience=null", "checkpoint.every_steps=8"]
     job = tmp_path / "sweep" / "0"
     with subprocess.Popen(
         sweep_command("submitit", *settings),

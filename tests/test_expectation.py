@@ -80,14 +80,28 @@ def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeyp
     steps = len(parts.data.train_dataloader())
     scored = sum(map(len, parts.data.val_dataloader()))
     parameters = sum(weight.numel() for weight in parts.module.model.parameters())
-    assert found.epoch_seconds == 10 * steps + 0.25 * scored + 12 * parameters
+    training, copy = 10 * steps + 0.25 * scored, 12 * parameters / expectation.COPIED_BYTES_A_SECOND
+    assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters / 2)
     assert found.seconds == 2 * found.epoch_seconds
+    for every, saves in ((training / 2, 2), (0, steps)):
+        found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 2, False, every)
+        assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters * (saves + 1 / 2))
 
 
 def test_memory_of_the_end_is_foretold_too_where_it_is_main_memory(monkeypatch):
-    for device, peak, foretold in (("cpu", 700, 700 + expectation.AFTERWARDS), ("cuda", 700, 700), ("cpu", 0, 0)):
+    """And that of the copy of the best state, without the weights, which measuring held twice as well."""
+    end = expectation.AFTERWARDS
+    for device, peak, parameters, room, foretold in (
+        ("cpu", 700, 10, "cpu", 700 + end),
+        ("cpu", 700, end, "cpu", 700 + 8 * end),
+        ("cpu", 700, end, None, 700 + end),
+        ("cpu", 0, end, "cpu", 0),
+        ("cuda", 700, 10, "cuda", 780),
+        ("cuda", 700, 10, "cpu", 700),
+    ):
         monkeypatch.setattr(expectation, "peak_memory", lambda device, peak=peak: peak)
-        assert expectation._memory(torch.device(device)) == foretold
+        monkeypatch.setattr(expectation, "room_for", lambda size, device, room=room: room and torch.device(room))
+        assert expectation._memory(torch.device(device), parameters) == foretold
 
 
 def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):

@@ -229,7 +229,7 @@ def test_hydra_finds_the_plugins_at_little_cost():
 def test_trainings_in_a_sweep_equal_the_same_trainings_alone(sweeps):
     """Three trainings, two at a time, the sweep interrupted at half and started again."""
     sweeps.environment["OMP_NUM_THREADS"] = "1"
-    settings = [*QUICK, "trainer.max_epochs=12", "early_stopping.patience=null"]
+    settings = [*QUICK, "trainer.max_epochs=12", "early_stopping.patience=null", "checkpoint.every_steps=8"]
     train = [sys.executable, str(ROOT / "scripts" / "train.py")]
     arguments = ["-m", "hydra/launcher=processes", "hydra.sweep.dir=sweep", "hydra.launcher.jobs=2", *settings]
     process = sweeps.start(*arguments, "optimizer.lr=1e-4,1e-3,3e-3", command=train)

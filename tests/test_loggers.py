@@ -105,7 +105,7 @@ def test_steps_that_are_done_again_are_not_logged_again(kind, tmp_path):
     config.checkpoint.every_steps = 5
     broken_off(config, tmp_path / "run", 15)
     logged = read_record(tmp_path / "run" / "logger.jsonl")
-    assert max(step for step, _ in logged.rows) == 14  # the checkpoint is of step 13
+    assert max(step for step, _ in logged.rows) == 14  # the checkpoint is of step 10
     config.resume = "auto"
     train(config, tmp_path / "run")
     same_as_tensorboard(tmp_path / "run", GOT[kind](tmp_path / "run")[0])

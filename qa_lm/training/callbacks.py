@@ -53,6 +53,7 @@ class EpochRecord(Callback):
         self._epoch_seconds = 0.0
         self._validation: dict[str, float] = {}  # what the epoch's newest validation logged
         self._clock = 0.0
+        self._saving = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, also within an epoch."""
@@ -75,6 +76,15 @@ class EpochRecord(Callback):
         self._clock = now
         if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Leave its time out."""
+        self._saving = True
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Go on with the clock after a checkpoint."""
+        if self._saving:
+            self._clock, self._saving = time.perf_counter(), False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and log what it found; the Trainer would keep it beyond its epoch, and lose it in an interruption."""
@@ -195,15 +205,14 @@ class ConsoleReport(Callback):
             say(trainer, line)
 
     def _verdict(self) -> list[str]:
-        # The best checkpoint is saved when validation ends, which was before this line.
+        # The best state is found when validation ends, which was before this line.
         score = None if self.best.best_model_score is None else float(self.best.best_model_score)
         if score is None:  # a trial run keeps no checkpoints
             return []
         if score != self._best_score:
             self._best_score = score
             found = self.record.best_validation(score)
-            at = f" at step {found[1]:,}" if found and found != self.record.validations[-1] else ""
-            return [f"improved{at}, saved as {self.best.filename}{self.best.FILE_EXTENSION}"]
+            return [f"improved at step {found[1]:,}" if found and found != self.record.validations[-1] else "improved"]
         if self.early_stopping is None:
             return ["no improvement"]
         return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]

@@ -1,7 +1,9 @@
 """The checkpoints of a run: `best.ckpt`, `last.ckpt`, and `previous.ckpt`, which was the last one before.
 
-- A file is written beside its target, synced to the disk, summed and renamed, straight from memory: Lightning's own way
-  goes through a copy in memory and a second file, and a power cut could leave half of it.
+- The best state stays in memory until `last.ckpt` is saved, and is written right before it. So on the disk `best.ckpt`
+  is the best that `last.ckpt` knows of, and a run that validates often does not write often.
+- A file is written beside its target and summed meanwhile, synced to the disk and renamed, straight from memory:
+  Lightning's own way goes through a copy in memory and a second file, and a power cut could leave half of it.
 - When the best state is also the last, both names share one file: for GPT-2 small that saves 1.5 GB and its writing.
 - Loading takes tensors and plain values only, never code.
 """
@@ -9,6 +11,7 @@
 import contextlib
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +19,12 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.serialization import get_crc32_options, set_crc32_options
 
 from qa_lm.errors import FailedWrite, UserError, first_line
 from qa_lm.training import run_folder
-from qa_lm.training.manifest import announce, is_sound, sha256_of
+from qa_lm.training.kept_state import KeptState
+from qa_lm.training.manifest import SummedFile, announce, is_sound, written_and_summed
 from qa_lm.training.run_folder import sync
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
@@ -31,7 +36,7 @@ Identity = tuple[int, int, str]
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
-    """Keeps `best.ckpt`: the state with the best `monitor`, saved right after the validation that found it."""
+    """Hands the state with the best `monitor` on as `best.ckpt`, right after the validation that found it."""
     return ModelCheckpoint(
         dirpath=folder,
         filename="best",
@@ -58,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes each state once, and reads with `weights_only=True`.
+    """Keeps the best state, writes each state once, and reads with `weights_only=True`.
 
     Args:
         go_on: whether a checkpoint that cannot be written is only told; training then goes on to the next.
@@ -66,32 +71,55 @@ class DirectCheckpointIO(TorchCheckpointIO):
 
     def __init__(self, go_on: bool = False) -> None:
         self.go_on = go_on
-        self.unwritten: set[str] = set()
-        """Names of the checkpoints whose newest state could not be written."""
+        self.best = KeptState()
+        """The best state that this process has seen."""
         self._written: tuple[Identity, Path, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Write the state to `path`; a state that has just been written under another name gets this name too.
+        """Keep the state of `best.ckpt`; write that of another name, and before it the best one if it is not written.
 
         Raises:
-            FailedWrite: it cannot be written; what was there before is as it was.
+            FailedWrite: one of them cannot be written; what was there before is as it was.
         """
         target = Path(path)
+        if target.name == BEST:
+            self.best.give(checkpoint)
+            return
         try:
+            self._write_best(target.parent)
             self._save(checkpoint, target)
         except FailedWrite as error:
-            self.unwritten.add(target.name)
-            if not self.go_on:
-                raise
-            print(f"warning: {error}; training goes on", flush=True)
-        else:
-            self.unwritten.discard(target.name)
+            self._failed(error)
+
+    def keep_best(self, folder: Path) -> None:
+        """Copy the best state before training changes it, if it is not written; write it where memory is short."""
+        if self.best.copied:
+            return
+        place = None if self.best.written else self.best.place()
+        if place:
+            self.best.copy(place)
+            return
+        try:
+            self._write_best(folder)
+        except FailedWrite as error:
+            self._failed(error)
+        self.best.drop()
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Read tensors and plain values; see `read_checkpoint`."""
         return read_checkpoint(Path(path))
+
+    def _write_best(self, folder: Path) -> None:
+        if self.best.state is not None and not self.best.written:
+            self._save(self.best.state, folder / BEST)
+            self.best.written = True
+
+    def _failed(self, error: FailedWrite) -> None:
+        if not self.go_on:
+            raise error
+        print(f"warning: {error}; training goes on", flush=True)
 
     def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
         folder, beside = target.parent, target.with_name(f".{target.name}.{os.getpid()}")
@@ -100,9 +128,7 @@ class DirectCheckpointIO(TorchCheckpointIO):
             folder.mkdir(parents=True, exist_ok=True)
             digest = self._linked(state, target, beside)
             if digest is None:
-                torch.save(checkpoint, beside)
-                sync(beside)
-                digest = sha256_of(beside)
+                digest = written_and_summed(beside, partial(_write, checkpoint))
             announce(folder, target.name, digest, state[1])
             if target.name == LAST:
                 _keep_previous(target)
@@ -125,6 +151,17 @@ class DirectCheckpointIO(TorchCheckpointIO):
         except OSError:  # a file system without hard links
             return None
         return self._written[2]
+
+
+def _write(checkpoint: dict[str, Any], file: SummedFile) -> None:
+    """Torch's own format, without the CRC-32 of each tensor, which takes longer than everything else together; the
+    manifest has the sum of the whole file."""
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        torch.save(checkpoint, file)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
+    finally:
+        set_crc32_options(before)
 
 
 def _keep_previous(last: Path) -> None:

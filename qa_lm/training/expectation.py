@@ -20,6 +20,7 @@ from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.kept_state import room_for
 from qa_lm.training.memory import peak_memory
 
 STEPS = 5
@@ -32,9 +33,11 @@ FEWEST_SECONDS, MOST_SECONDS = 1.0, 5.0
 TRAINER_SECONDS = 0.002
 """What Lightning and the callbacks add to a step; measured: LOG.md, "roof, peers and time to recall"."""
 SAVED_BYTES = 12
-"""Of each parameter in a checkpoint, which ends each epoch: its weight and two values of the optimizer."""
-SAVED_BYTES_A_SECOND = 5e8
-"""How fast a checkpoint is written, synced and summed; measured: LOG.md, "how many epochs"."""
+"""Of each parameter in a checkpoint: its weight and two values of the optimizer."""
+SAVED_BYTES_A_SECOND = 1e9
+"""How fast a checkpoint is written, summed and synced."""
+COPIED_BYTES_A_SECOND = 5e9
+"""How fast the best state is copied, which ends each epoch that improves."""
 AFTERWARDS = 100_000_000
 """Bytes of main memory that the end of a run adds, the ledger and the answers; measured in the same table."""
 COMPILE_SECONDS = 40.0
@@ -67,6 +70,7 @@ def expect(
     device: torch.device,
     epochs: float,
     wish: bool | None,
+    every_seconds: float | None = None,
 ) -> Expectation:
     """Measure, and compile the network if that is wished or pays.
 
@@ -77,6 +81,7 @@ def expect(
         device: where it will be trained.
         epochs: how many there will be.
         wish: whether to compile; None to compile if it earns its time back.
+        every_seconds: seconds of training between two checkpoints; None for one at the end alone.
     """
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
@@ -92,15 +97,20 @@ def expect(
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
-        memory = _memory(device)
-    saving = SAVED_BYTES * parameter_count(module.model) / SAVED_BYTES_A_SECOND
-    return Expectation(epochs, steps * seconds + validation + saving, memory, compilation)
+        memory = _memory(device, parameter_count(module.model))
+    size, training = SAVED_BYTES * parameter_count(module.model), steps * seconds + validation
+    saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
+    saving = size / COPIED_BYTES_A_SECOND + saves * size / SAVED_BYTES_A_SECOND
+    return Expectation(epochs, training + saving, memory, compilation)
 
 
-def _memory(device: torch.device) -> int:
+def _memory(device: torch.device, parameters: int) -> int:
     """Bytes of the whole run; 0 where the system does not say."""
     peak = peak_memory(device)
-    return peak + AFTERWARDS if peak and device.type == "cpu" else peak
+    # The best state is kept on the device if it finds room. Measuring held a copy of the weights too, which is free by
+    # then; at the end of a run the best state is free as well.
+    kept = 0 if room_for(SAVED_BYTES * parameters, device) != device else (SAVED_BYTES - 4) * parameters
+    return peak and peak + max(kept, AFTERWARDS if device.type == "cpu" else 0)
 
 
 def first_batches(data: PairsDataModule, device: torch.device, count: int) -> list[Batch]:

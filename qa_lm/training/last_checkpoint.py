@@ -2,14 +2,14 @@
 
 Lightning's own checkpoints lack what this one adds: the random numbers of every process, where in its epoch the data
 stands, the epoch's sums, whether training was about to stop, and the TensorBoard values of the last step. It is saved
-only where the state is whole:
+when enough time or steps have passed, at an interruption and at the end, and only where the state is whole:
 
 | point | when | on going on |
 |---|---|---|
 | batch | after an optimizer step, where neither a validation nor the epoch's end follows | the next batch |
 | validation | before a validation or within it | the validation from its beginning |
 | validated | after a validation | the next batch, or the end of the epoch |
-| epoch | after an epoch whose end decides something, or that had no validation | the next epoch |
+| epoch | after an epoch, unless the validation at its end was saved | the next epoch |
 
 Gradients of a half-filled accumulation window are never saved: an interruption waits for the window's end.
 """
@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.checkpoints import STATE
+from qa_lm.training.checkpoints import STATE, DirectCheckpointIO
 from qa_lm.training.interruption import Interrupted, Interruption
 from qa_lm.training.processes import gathered
 from qa_lm.training.random_state import random_state, restore_random_state
@@ -40,17 +40,26 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: where to save.
+        files: what saves, and keeps the best state.
         interruption: the notes that signals leave.
         every_seconds: most seconds of training between two saves; None for any.
         every_steps: most optimizer steps between two saves; None for any.
     """
 
+    SOON = 0.5
+    """Share of `every_seconds` after which a new best state is saved at once: later it would take a file of its own."""
+
     def __init__(
-        self, path: Path, interruption: Interruption, every_seconds: float | None, every_steps: int | None
+        self,
+        path: Path,
+        files: DirectCheckpointIO,
+        interruption: Interruption,
+        every_seconds: float | None,
+        every_steps: int | None,
     ) -> None:
-        self.path, self.interruption = path, interruption
+        self.path, self.files, self.interruption = path, files, interruption
         self.every_seconds, self.every_steps = every_seconds, every_steps
-        self._point = VALIDATED  # the best checkpoint is saved by its own callback, after a validation
+        self._point = VALIDATED  # the best state is handed on by its own callback, after a validation
         self._restored: dict[str, Any] | None = None
         self._saved: tuple[int, int] | None = None  # epoch and step of the newest save
         self._saved_at, self._saved_step = 0.0, 0
@@ -93,15 +102,26 @@ class LastCheckpoint(Checkpoint):
             self._save_if_wanted(trainer, VALIDATION, only_to_end=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, unless training is about to stop: then the epoch's end is what must not be missed."""
-        if not trainer.sanity_checking and self._whole and not trainer.should_stop:
+        """Save where it is due or asked for, or training ends here; else keep a new best state in memory.
+
+        If training is about to stop, the epoch's end is what must not be missed: it is saved there.
+        """
+        if trainer.sanity_checking:
+            return
+        wished = any(self._wishes(trainer))
+        ends = _steps_are_over(trainer) or (trainer.is_last_batch and _is_last_epoch(trainer))
+        if self._whole and not trainer.should_stop and (wished or ends):
             self._save(trainer, VALIDATED)
+        self.files.keep_best(self.path.parent)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what no validation has saved."""
+        """Save what no validation has saved, where it is due or asked for, or training ends here."""
+        stop, due = self._wishes(trainer)
         if self._saved != (trainer.current_epoch, trainer.global_step):
-            self._save(trainer, EPOCH)
-        elif self._wishes(trainer)[0]:
+            ends = trainer.should_stop or _steps_are_over(trainer) or _is_last_epoch(trainer)
+            if stop or due or ends:
+                self._save(trainer, EPOCH)
+        elif stop:
             raise Interrupted(self.interruption.requested or signal.SIGTERM)
 
     def on_save_checkpoint(
@@ -153,17 +173,32 @@ class LastCheckpoint(Checkpoint):
 
     def _wishes(self, trainer: pl.Trainer) -> tuple[bool, bool]:
         """Whether training is to end, and whether a save is due; all processes are told the same."""
-        steps, seconds = trainer.global_step - self._saved_step, time.monotonic() - self._saved_at
-        due = (self.every_steps is not None and steps >= self.every_steps) or (
-            self.every_seconds is not None and seconds >= self.every_seconds
-        )
-        wishes = torch.tensor([self.interruption.requested is not None, due], dtype=torch.float32)
+        stop = self.interruption.requested is not None
+        wishes = torch.tensor([stop, self._due(trainer)], dtype=torch.float32)
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(wishes.to(trainer.strategy.root_device), reduce_op="sum")
             assert isinstance(total, torch.Tensor)
             wishes = total.cpu()
         stop, due = (wishes > 0).tolist()
         return stop, due
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        """Whether this process wants to save."""
+        steps, seconds = trainer.global_step - self._saved_step, time.monotonic() - self._saved_at
+        if self.every_steps is not None and steps >= self.every_steps:
+            return True
+        if not self.files.best.copied and self.files.best.place() is None:
+            return True  # best.ckpt is to be written now, and last.ckpt can share its file
+        share = 1.0 if self.files.best.copied else self.SOON
+        return self.every_seconds is not None and seconds >= share * self.every_seconds
+
+
+def _is_last_epoch(trainer: pl.Trainer) -> bool:
+    return trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+
+
+def _steps_are_over(trainer: pl.Trainer) -> bool:
+    return 0 <= trainer.max_steps <= trainer.global_step
 
 
 def _validation_follows(trainer: pl.Trainer) -> bool:

@@ -19,7 +19,7 @@ from qa_lm.training import run_folder
 from qa_lm.training.bad_batches import BadBatches
 from qa_lm.training.board_scalars import BoardScalars
 from qa_lm.training.callbacks import ConsoleReport, EpochRecord, RunningLossBar
-from qa_lm.training.checkpoints import BEST, LAST, DirectCheckpointIO, best_checkpoint, read_checkpoint
+from qa_lm.training.checkpoints import LAST, DirectCheckpointIO, best_checkpoint, read_checkpoint
 from qa_lm.training.interruption import Interruption
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.ledger import Ledger
@@ -65,8 +65,8 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
     path = folder / run_folder.CHECKPOINTS / LAST
-    last = LastCheckpoint(path, Interruption(), saving.every_seconds, saving.every_steps)
     files = DirectCheckpointIO(go_on)
+    last = LastCheckpoint(path, files, Interruption(), saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
     early_stopping = None
@@ -120,19 +120,21 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:
-    """Put the best weights into the module; the last ones stay without a validation, or if the best are not whole."""
-    path = loop.best.best_model_path
-    if not path:
+    """Put the best weights into the module, from memory or from the file; the last ones stay without a validation, or
+    if the best are lost."""
+    path, best = loop.best.best_model_path, loop.files.best
+    if not path or best.step == loop.trainer.global_step:
         return
-    if BEST in loop.files.unwritten:
+    if best.state is not None:
+        module.load_state_dict(best.state["state_dict"])
+    elif not best.written:
         print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
-        return
-    if is_sound(Path(path)) is False:
+    elif is_sound(Path(path)) is False:
         print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
-        return
-    checkpoint = read_checkpoint(Path(path))
-    if checkpoint["global_step"] != loop.trainer.global_step:
-        module.load_state_dict(checkpoint["state_dict"])
+    else:
+        checkpoint = read_checkpoint(Path(path))
+        if checkpoint["global_step"] != loop.trainer.global_step:
+            module.load_state_dict(checkpoint["state_dict"])
 
 
 def quiet_lightning() -> None:

@@ -182,6 +182,7 @@ def _end(
         write_ledger(folder, prepared.table, *loop.ledger.of_trained())
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
+    loop.files.best.free()
     model = parts.module.model.eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
@@ -220,7 +221,8 @@ def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) 
     if not config.data.packing or loop.trainer.world_size > 1 or not parts.expected_epochs:
         return None
     device, epochs = device_of(config.trainer), parts.expected_epochs
-    found = expect(parts.module, parts.data, precision, device, epochs, config.compile)
+    every = config.checkpoint.every_seconds
+    found = expect(parts.module, parts.data, precision, device, epochs, config.compile, every)
     announce_expectation(config, found)
     return found
 

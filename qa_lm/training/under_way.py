@@ -40,7 +40,7 @@ def _best_so_far(folder: Path) -> Answerer:
     saved = [path for name in (BEST, LAST) if (path := checkpoints / name).is_file()]
     whole = next((path for path in saved if is_sound(path) is not False), None)
     if whole is None:
-        why = "its checkpoints are damaged" if saved else "it has saved no weights yet; the first epoch's come first"
+        why = "its checkpoints are damaged" if saved else "it has saved no weights yet (see checkpoint.every_seconds)"
         raise UserError(f"{folder}: this run is not finished, and {why}")
     checkpoint = read_checkpoint(whole)
     try:

@@ -1,43 +1,71 @@
-"""The default run against the loop by hand (`scripts/tutorial_loop.py`)."""
+"""The default run against the loop by hand (`scripts/tutorial_loop.py`).
 
+"steps" are the training steps alone, without validations: `train_seconds` in metrics.json. "whole" is the process from
+its start to its end, imports included, for both sides.
+"""
+
+import json
+import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import SCRIPTS, Runs, child, our_run, print_medians
+from benchmarks.common import SCRIPTS, Runs, print_medians
 
-VARIANTS: dict[str, list[str]] = {
-    "by hand": [],
-    "ours (float32)": ["trainer.precision=32-true"],
-    "ours (bf16-mixed)": ["trainer.precision=bf16-mixed"],
-}
+BY_HAND, OURS = "by hand", "ours"
 
 
 def compare(rounds: int) -> Runs:
-    """Seconds of training and validation, and of the whole command, for each side.
+    """Seconds of each side, by part.
 
-    Ours validates, saves best.ckpt and last.ckpt, exports and answers as well; the loop by hand does none of the last
-    three.
+    Ours also measures, saves, exports, answers and reports; the loop by hand trains and validates only.
     """
-    sides: Runs = {name: [] for name in VARIANTS}
+    sides: Runs = {BY_HAND: [], OURS: []}
     for _ in range(rounds):
-        for name, overrides in VARIANTS.items():
-            sides[name].append(_by_hand() if name == "by hand" else _ours(overrides))
+        sides[BY_HAND].append(_by_hand())
+        sides[OURS].append(_ours())
     return sides
 
 
 def print_table(sides: Runs) -> None:
-    """Medians."""
-    print_medians(sides, {"training steps, s": "train", "all, s": "whole", "exact of 8": "exact"})
+    """Medians: both sides, the parts of ours, and the two ratios."""
+    print_medians(sides, {"steps, s": "steps", "whole, s": "whole", "exact of 8": "exact"})
+    parts = {name: statistics.median(run["parts"][name] for run in sides[OURS]) for name in sides[OURS][0]["parts"]}
+    print("\nours, part by part, s")
+    for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
+        print(f"  {name:<28}{seconds:>8.2f}")
+    to_steps = [run["whole"] / run["steps"] for run in sides[OURS]]
+    to_hand = [ours["whole"] / hand["whole"] for ours, hand in zip(sides[OURS], sides[BY_HAND], strict=True)]
+    print(f"whole / steps: {statistics.median(to_steps):.3f}   whole / whole by hand: {statistics.median(to_hand):.3f}")
 
 
 def _by_hand() -> dict[str, Any]:
-    seconds = child([sys.executable, str(SCRIPTS / "tutorial_loop.py")])["seconds"]
-    return {"train": seconds, "whole": seconds}
+    output, whole = _timed([str(SCRIPTS / "tutorial_loop.py")])
+    found = json.loads(output)
+    return {"steps": found["train_seconds"], "whole": whole}
 
 
-def _ours(overrides: list[str]) -> dict[str, Any]:
+def _ours() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        metrics = our_run(Path(folder) / "run", overrides)
-    return {"train": metrics["train_seconds"], "whole": metrics["seconds"], "exact": metrics["recall"] * 8}
+        run, parts_file = Path(folder) / "run", Path(folder) / "parts.json"
+        script = str(SCRIPTS / "benchmarks" / "timed_run.py")
+        _, whole = _timed([script, str(parts_file), f"hydra.run.dir={run}"])
+        metrics = json.loads((run / "metrics.json").read_text())
+        parts: dict[str, float] = json.loads(parts_file.read_text())
+    parts["training steps"] = metrics["train_seconds"]
+    parts["everything else"] = whole - sum(parts.values())
+    return {"steps": metrics["train_seconds"], "whole": whole, "exact": metrics["recall"] * 8, "parts": parts}
+
+
+def _timed(command: list[str]) -> tuple[str, float]:
+    """What a Python process prints, and its seconds."""
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+    print(f"{Path(command[0]).name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return done.stdout, seconds

@@ -60,8 +60,11 @@ def test_a_checkpoint_with_code(tmp_path, trap, form):
 
     with pytest.raises(UserError, match=r"ckpt: (holds more than numbers|is no checkpoint)"):
         DirectCheckpointIO().load_checkpoint(path, weights_only=False)  # what Lightning asks for does not count
-    nothing = SimpleNamespace(unwritten=set())
-    loop: Any = SimpleNamespace(best=SimpleNamespace(best_model_path=str(path)), files=nothing)
+    loop: Any = SimpleNamespace(
+        best=SimpleNamespace(best_model_path=str(path)),
+        files=DirectCheckpointIO(),
+        trainer=SimpleNamespace(global_step=-1),
+    )
     with pytest.raises(UserError, match=r"ckpt: (holds more than numbers|is no checkpoint)"):
         restore_best(Model(), loop)  # type: ignore[arg-type]
     assert not trap.sprang

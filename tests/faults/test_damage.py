@@ -153,6 +153,10 @@ def test_what_was_killed_before_it_was_a_run_leaves_nothing_either(tmp_path, mon
     assert hidden == []
 
 
+def saved_step(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["global_step"]) if path.exists() else -1
+
+
 def _killed_halfway(run: Path, *arguments: object) -> None:
     (run / "checkpoints" / ".model.abcdefgh").mkdir(parents=True)
     (run / ".split.csv.4711").touch()
@@ -181,15 +185,20 @@ def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manife
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watched)
-    for step in range(5):
+    for step in range(6):
         state = {"epoch": 0, "global_step": step, "state_dict": {"weight": torch.full((10,), float(step))}}
-        files.save_checkpoint(state, folder / "last.ckpt")
         if step % 2:
             files.save_checkpoint(state, folder / "best.ckpt")
+        if step in (1, 2, 4, 5):  # the best is the last twice, and was kept in memory once
+            files.save_checkpoint(state, folder / "last.ckpt")
+        files.keep_best(folder)
     assert len(copies) > 15
     checked = 0
     for copy in copies:
         for path in copy.glob("*.ckpt"):
             assert is_sound(path), path
             checked += 1
+        best, last = (saved_step(copy / name) for name in (BEST, LAST))
+        # Never is a best state missing that the run, going on, takes as known.
+        assert best >= max((step for step in (1, 3, 5) if step <= last), default=-1)
     assert checked > 20

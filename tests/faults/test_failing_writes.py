@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from qa_lm.answering.answerer import Answerer
-from qa_lm.config import FailedWriteChoice, TrainConfig
+from qa_lm.config import FailedWriteChoice, TrainConfig, Weights
 from qa_lm.errors import FailedWrite
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training import kept_state
 from qa_lm.training.checkpoints import DirectCheckpointIO
 from qa_lm.training.comparison import first_difference
 from qa_lm.training.export import export_model
+from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.manifest import is_sound
 from qa_lm.training.train import train
 from tests.conftest import small_config
@@ -27,6 +30,12 @@ SMALL = [
     *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"),
     *("early_stopping.patience=null", "optimizer.lr=1e-3", "hydra.run.dir=run"),
 ]
+
+
+@pytest.fixture
+def each_improvement(monkeypatch):
+    """Each epoch that is better than those before is written at once."""
+    monkeypatch.setattr(LastCheckpoint, "SOON", 0.0)
 
 
 def state(step):
@@ -87,7 +96,7 @@ def test_weights_that_cannot_be_written_are_a_system_error(tmp_path, small_run):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys):
+def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys, each_improvement):
     """The disk is full for the second of three epochs."""
     save, saves = torch.save, 0
 
@@ -109,25 +118,34 @@ def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys):
     assert saved_step(tmp_path / "run" / "checkpoints" / "best.ckpt") == 24
 
 
-def test_a_best_checkpoint_that_could_not_be_written_is_not_exported(tmp_path, monkeypatch, capsys):
-    save = torch.save
+@pytest.mark.parametrize("memory", ["enough", "short"])
+def test_best_weights_that_could_not_be_written_are_exported_from_memory(tmp_path, monkeypatch, capsys, memory):
+    """No disk for any checkpoint; where memory is short too, the best weights are lost, which is said."""
 
-    def full(checkpoint, path):
-        if checkpoint["global_step"] == 24:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(checkpoint, path)
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    config = small_config(trainer__max_epochs=12, early_stopping__patience=None, optimizer__lr=0.02)
+    wanted = [
+        train(replace(config, export_weights=which), tmp_path / which).folder / "model" / "model.safetensors"
+        for which in Weights
+    ]
     monkeypatch.setattr(torch, "save", full)
-    config = small_config(optimizer__lr=1e-3)  # each epoch is better than the one before
+    if memory == "short":
+        monkeypatch.setattr(kept_state, "room_for", lambda size, device: None)
     config.checkpoint.failed_write = FailedWriteChoice.go_on
-    train(config, tmp_path / "run")
-    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    assert saved_step(best) == 16
-    assert f"warning: {best} could not be written; model/ holds the last weights instead" in capsys.readouterr().out
+    capsys.readouterr()
+    folder = train(config, tmp_path / "run").folder
+    found, (best, last) = (folder / "model" / "model.safetensors").read_bytes(), [each.read_bytes() for each in wanted]
+    assert best != last
+    assert found == (best if memory == "enough" else last)
+    lost = f"warning: {folder}/checkpoints/best.ckpt could not be written; model/ holds the last weights instead"
+    assert (lost in capsys.readouterr().out) == (memory == "short")
+    assert not list(folder.glob("checkpoints/*.ckpt"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
-def test_a_run_on_a_small_file_system_that_fills_up(tmp_path):
+def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
     """A real one, of 9 MB; when room is made the run goes on to the end that it would have had."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -166,7 +184,7 @@ def _train_until_full(config: TrainConfig, folder: Path, filler: Path) -> None:
         train(config, folder)
 
 
-def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkeypatch, capsys):
+def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkeypatch, capsys, each_improvement):
     """Every write of the second epoch fails: checkpoints, metrics.csv and TensorBoard's events."""
     epoch = 0
     original, fsync, record = CausalLMModule.on_train_epoch_start, os.fsync, TensorBoardLogger.log_metrics
@@ -194,13 +212,13 @@ def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkey
     result = train(config, tmp_path / "run")
     said = capsys.readouterr().out
     assert said.count("metrics.csv: cannot be written: No space left on device; training goes on") == 1
-    assert said.count("ckpt: cannot be written: No space left on device; training goes on") == 2
+    assert said.count("ckpt: cannot be written: No space left on device; training goes on") == 1
     assert said.count("warning: no more TensorBoard events: No space left on device; training goes on") == 1
     assert result.metrics["epochs_run"] == 3
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
 
 
-def test_a_vanished_folder(tmp_path):
+def test_a_vanished_folder(tmp_path, each_improvement):
     """Removed while it trains: the next checkpoint makes it again, or one line says why not."""
     folder = tmp_path / "run"
     original = CausalLMModule.on_train_epoch_start

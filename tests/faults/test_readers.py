@@ -82,7 +82,7 @@ def test_nothing_saved_yet(copy, capsys):
     for script in (ask, evaluate):
         assert script.main([str(copy), *(["How are you?"] if script is ask else [])]) == 2
         assert capsys.readouterr().err == (
-            f"error: {copy}: this run is not finished, and it has saved no weights yet; the first epoch's come first\n"
+            f"error: {copy}: this run is not finished, and it has saved no weights yet (see checkpoint.every_seconds)\n"
         )
 
 

@@ -34,10 +34,14 @@ def whole_runs(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("method", "call"),
-    [("training_step", 1), ("training_step", 3), ("training_step", 8), ("training_step", 11), ("validation_step", 1)],
+    [
+        *(("training_step", 1), ("training_step", 3), ("training_step", 8), ("training_step", 11)),
+        *(("validation_step", 1), ("epoch_train_loss", 1)),
+    ],
 )
 def test_it_ends_the_same(kind, method, call, whole_runs, tmp_path):
-    """8 steps an epoch where a step takes one pair: 8 is an epoch's end, 11 is in the second."""
+    """8 steps an epoch where a step takes one pair: 8 is an epoch's end, 11 is in the second. The loss of an epoch is
+    taken after its validation."""
     call = min(call, LONGEST.get(kind, call))
     config = small_config(**KINDS[kind])
     folder = interrupted(config, tmp_path / "run", method, call)

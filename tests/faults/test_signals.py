@@ -14,6 +14,7 @@ from tests.sweeps import wait_until
 TRAIN = [
     *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "model.dropout=0.1"),
     *("trainer.accelerator=cpu", "early_stopping.patience=null", "optimizer.lr=1e-3", "hydra.run.dir=run"),
+    "checkpoint.every_steps=8",
 ]
 
 

@@ -13,6 +13,7 @@ from tests.sweeps import wait_until
 TRAIN = [
     *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.accelerator=cpu"),
     *("early_stopping.patience=null", "trainer.max_epochs=40", "hydra.run.dir=run", "resume=auto"),
+    "checkpoint.every_steps=8",
 ]
 SCONTROL = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/asked"

@@ -94,7 +94,7 @@ def test_it_is_the_curve_of_a_whole_run(method, call, whole, tmp_path):
     assert [step for step, _ in found["val/loss"]] == [8, 16, 24]
 
 
-@pytest.mark.parametrize(("every_steps", "every_seconds", "lost"), [(5, None, 1), (None, 0.0, 0), (None, None, 6)])
+@pytest.mark.parametrize(("every_steps", "every_seconds", "lost"), [(5, None, 4), (None, 0.0, 0), (8, None, 6)])
 def test_what_was_logged_after_the_checkpoint_is_not_shown_twice(whole, tmp_path, every_steps, every_seconds, lost):
     """Ended by an error between two checkpoints: the steps after the newest one are done and logged again."""
     config = configuration()
