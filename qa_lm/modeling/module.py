@@ -38,8 +38,7 @@ class CausalLMModule(pl.LightningModule):
         make_optimizer: from the model to its optimizer.
         schedule: factor of the learning rate for each optimizer step.
         mean_per_pair: how the loss weighs tokens, see `batch_loss`.
-        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if there are none, so that the only loader
-            of a validation is that of the trained sample.
+        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if none is held out.
     """
 
     def __init__(
@@ -100,8 +99,7 @@ class CausalLMModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Sums of loss and exact matches."""
-        side = dataloader_idx if self.answer_bytes else RECALL
-        self.validation_sums[side] += _as_tensor(self(batch), batch.pairs)
+        self.validation_sums[dataloader_idx if self.answer_bytes else RECALL] += _as_tensor(self(batch), batch.pairs)
 
     def configure_optimizers(self) -> Any:
         """The optimizer that `make_optimizer` builds, with the schedule of its learning rate."""
@@ -119,8 +117,8 @@ class CausalLMModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all pairs, of all processes."""
-        metrics = {}
         loss, weight, answer_loss, exact, pairs = self._over_processes(self.validation_sums[VALIDATION])
+        metrics = {}
         if pairs:
             bits = answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
             metrics = {"val/loss": loss / weight, "val/exact_match": exact / pairs, "val/bits_per_answer_byte": bits}
