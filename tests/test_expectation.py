@@ -83,7 +83,7 @@ def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeyp
     training, copy = 10 * steps + 0.25 * scored, 12 * parameters / expectation.COPIED_BYTES_A_SECOND
     assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters / 2)
     assert found.seconds == 2 * found.epoch_seconds
-    for every, saves in ((training / 2, 2), (0, steps)):
+    for every, saves in ((2 * training, 0.5), (0, steps)):
         found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 2, False, every)
         assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters * (saves + 1 / 2))
 

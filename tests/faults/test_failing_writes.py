@@ -127,8 +127,8 @@ def test_best_weights_that_could_not_be_written_are_exported_from_memory(tmp_pat
 
     config = small_config(trainer__max_epochs=12, early_stopping__patience=None, optimizer__lr=0.02)
     wanted = [
-        train(replace(config, export_weights=which), tmp_path / which).folder / "model" / "model.safetensors"
-        for which in Weights
+        train(replace(config, export_weights=which), tmp_path / which.value).folder / "model" / "model.safetensors"
+        for which in (Weights.best, Weights.last)
     ]
     monkeypatch.setattr(torch, "save", full)
     if memory == "short":
@@ -156,7 +156,7 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
         pytest.skip("this system does not let root mount a file system")
     try:
         folder = disk / "run"
-        config = small_config(trainer__max_epochs=6, resume="auto", trainer__logger=False)
+        config = small_config(trainer__max_epochs=6, resume="auto", trainer__logger=False, optimizer__lr=1e-3)
         filler = disk / "filler"
         with pytest.raises(FailedWrite, match=r"cannot be written: No space left on device$"):
             _train_until_full(config, folder, filler)
@@ -164,7 +164,9 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         train(config, folder)
-        whole = train(small_config(trainer__max_epochs=6, trainer__logger=False), tmp_path / "whole")
+        whole = train(
+            small_config(trainer__max_epochs=6, trainer__logger=False, optimizer__lr=1e-3), tmp_path / "whole"
+        )
         assert first_difference(whole.folder, folder) is None
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
