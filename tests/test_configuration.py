@@ -158,7 +158,7 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
         ("optimizer.betas=[0.9]", "optimizer.betas"),
         ("data.batch_size=2.5", "data.batch_size: Value '2.5'"),
         ("data.batch_size=0", "data.batch_size=0: must be at least 1"),
-        ("data.train_fraction=1", "data.train_fraction=1.0: must lie between"),
+        ("data.train_fraction=1.5", "data.train_fraction=1.5: must be above 0 and at most 1"),
         ("loss_weighting=pairs", "loss_weighting: Invalid value 'pairs', expected one of"),
         ("monitor=val/los", "monitor=val/los: must be one of"),
         ("monitor=val/exact_match", "monitor_mode=min: must be max"),

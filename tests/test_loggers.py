@@ -120,7 +120,7 @@ def test_a_logger_that_is_chosen_later_gets_what_the_one_before_had(tmp_path, ca
 @pytest.mark.parametrize("kind", ["wandb", "mlflow"])
 def test_a_missing_package_is_named_before_anything_is_done(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=rf'^logger={kind}: needs {kind}: pip install -e "\.\[{kind}\]"$'):
+    with pytest.raises(UserError, match=rf'^logger={kind}: needs the package {kind}: pip install -e "\.\[{kind}\]"$'):
         train(configuration(kind), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
 

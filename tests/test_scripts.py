@@ -61,7 +61,7 @@ def test_train_on_a_file_of_ones_own_from_another_folder(script, tmp_path):
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     done = script("train.py", "data=file", "data.path=faq.jsonl", "data.batch_size=4", *QUICK, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
-    assert "faq.jsonl, 20 pairs, 16 to train and 4 to validate" in done.stdout
+    assert "faq.jsonl, 20 pairs, 16 for training and 4 held out for validation" in done.stdout
     again = script("train.py", *QUICK, "hydra.run.dir=run")
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
@@ -74,7 +74,7 @@ def test_train_on_a_file_of_ones_own_from_another_folder(script, tmp_path):
         (["+sead=1"], "error: sead: no such setting; did you mean seed?\n"),
         (["trainer.max_epoch=1"], "error: trainer.max_epoch: lightning.Trainer has no argument max_epoch; "),
         (["data=file", "data.path=none.csv"], "error: none.csv: cannot be read: No such file or directory\n"),
-        (["trainer.accelerator=gpuu"], "error: trainer: You selected an invalid accelerator name"),
+        (["trainer.accelerator=gpuu"], "error: trainer.accelerator=gpuu: must be one of auto, cpu, gpu, "),
         (["-m", "seed=1,2", "optimizer.lr=-1"], "error: optimizer.lr=-1.0: must be above 0 and below 10\n"),
     ],
 )
@@ -259,7 +259,7 @@ def as_parameters(commands: list[str]) -> list[ParameterSet]:
 def test_every_command_of_the_readme_runs(small_run, script, tmp_path, command):
     """Made small, and with a run or a sweep that is there, it exits with 0."""
     (tmp_path / "pairs.jsonl").write_text((ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text())
-    (tmp_path / "questions.txt").write_text("What is 2 + 2?\n")
+    (tmp_path / "questions.csv").write_text("question\nWhat is 2 + 2?\n")
     words = shlex.split(command)
     name = Path(words[1]).name
     arguments = [word.replace("RUN_FOLDER", str(small_run.folder)) for word in words[2:]]

@@ -127,7 +127,7 @@ def test_tensorboard_has_the_curves_the_answers_and_the_hyperparameters(small_ru
 
 def test_the_end_says_plainly_what_was_never_trained(small_run):
     table = answers_table(small_run.folder)
-    assert re.search(r"What is the capital of France\? .* not trained", table)
+    assert re.search(r"What is the capital of France\? .* no\n", table)
     assert "questions that were never trained" in table
 
 
@@ -135,6 +135,7 @@ def test_the_table_is_straight_where_characters_are_wide(tmp_path):
     texts = ["누구?", "Où est le cafe\u0301?", "plain", "긴 " * 5000]
     answers = [
         {"question": text, "answer": "a", "generated": "b", "exact_match": False, "split": "train", "held_out": ""}
+        | {"normalised_exact_match": False}
         for text in texts
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))

@@ -192,8 +192,8 @@ def tabs_are_quoted(lines: Iterable[str], form: Form) -> tuple[bool, bool]:
 
 def _needs_marks(found: Quoted, form: Form) -> bool:
     """Whether a row could not be written without its quotation marks."""
-    if len(found.taken) > 1:  # a mark left open on one line and closed on another takes the tabs of both
-        return "".join(found.taken).count(TAB) == len(form.names) - 1
+    if len(found.taken) > 1:  # of a mark left open on one line and closed on another both lines are rows by themselves
+        return not all(line.count(TAB) == len(form.names) - 1 for line in found.taken)
     fields = found.taken[0].rstrip("\r\n").split(TAB)
     in_marks = (field[1:-1] for field in fields if len(field) > 2 and field[0] == field[-1] == QUOTE)
     return len(fields) > len(form.names) or any('""' in field for field in in_marks)

@@ -76,7 +76,7 @@ def _data(run: RunFiles) -> str:
         trained = run.metrics.get("pairs_trained")
         return "" if trained is None else f"{source_names(run)}: {counted(trained, 'trained pair')}"
     trained = run.metrics.get("pairs_trained", counts.get("train"))
-    sides = [f"{whole(trained)} trained", f"{whole(counts.get('validation'))} held out for validation"]
+    sides = [f"{whole(trained)} for training", f"{whole(counts.get('validation'))} held out for validation"]
     if never := run.metrics.get("pairs_never_trained"):
         sides.insert(1, f"{whole(never)} that no training step came to")
     if counts.get("test"):

@@ -1,5 +1,6 @@
 """metrics.json: what a run came to."""
 
+import math
 from typing import Any
 
 from qa_lm.answering.evaluate import EvaluatedPair, exact_match
@@ -40,10 +41,10 @@ def outcome(
     record, best_score = loop.record, loop.best.best_model_score
     rows = record.rows
     best = None if best_score is None else record.best_validation(float(best_score))
-    best_epoch, _, _, best_loss = best or (None, None, None, None)
+    best_epoch, _, _, best_loss = best or (None, None, None, math.nan)
     return {
         "best_epoch": best_epoch,
-        "best_val_loss": best_loss,
+        "best_val_loss": best_loss if math.isfinite(best_loss) else None,
         "final_train_loss": rows[-1]["train_loss"] if rows else None,
         "final_val_loss": rows[-1]["val_loss"] if rows else None,
         "final_val_bits_per_answer_byte": rows[-1]["val_bits_per_answer_byte"] if rows else None,

@@ -110,7 +110,7 @@ def test_a_configuration_that_makes_no_sense(run, capsys, text):
         ("kind: bpe", "kind: folder", "tokenizer.path=null: give the folder"),
         ("kind: bpe", "kind: os.system", "tokenizer.kind=os.system: must be one of"),
         ("encoding: utf-8", "encoding: rot13", "data.encoding=rot13: no such encoding"),
-        ("train_fraction: 0.8", "train_fraction: .nan", "data.train_fraction=nan: must lie between"),
+        ("train_fraction: 0.8", "train_fraction: .nan", "data.train_fraction=nan: must be above 0"),
         ("builtin: tutorial\n  path: null", "builtin: null\n  path: {a: 5}", "data.path={'a': 5}: must be a file name"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_ledger_that_is_none(tmp_path, small_run, capsys, content):
 def test_a_summary_of_a_ledger_that_is_none(tmp_path, small_run, capsys, text):
     run = copied(small_run.folder, tmp_path / "theirs")
     (run / "ledger_summary.json").write_text(text)
-    assert "ledger_summary.json: is no summary of a ledger" in refused(ledger.main, [str(run)], capsys)
+    assert "ledger_summary.json: not a valid summary" in refused(ledger.main, [str(run)], capsys)
 
 
 @pytest.mark.parametrize("name", ["../secret", "../../package/secret", "ABSOLUTE/secret", "tutorial/../../secret"])
