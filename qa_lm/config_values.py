@@ -152,7 +152,7 @@ def _check_recall(config: TrainConfig) -> None:
 
 def _check_data(data: DataConfig) -> None:
     if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
-        raise UserError("data.path: name the file of pairs: data=file data.path=pairs.jsonl")
+        raise UserError("data.path: name the file of pairs, such as data.path=pairs.jsonl")
     for name in ("path", "validation_path", "test_path"):
         value = getattr(data, name)
         names = value if isinstance(value, list) else [value]
