@@ -80,7 +80,8 @@ def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeyp
     steps = len(parts.data.train_dataloader())
     scored = sum(map(len, parts.data.val_dataloader()))
     parameters = sum(weight.numel() for weight in parts.module.model.parameters())
-    training, copy = 10 * steps + 0.25 * scored, 12 * parameters / expectation.COPIED_BYTES_A_SECOND
+    training = 10 * steps + 0.25 * scored + expectation.EPOCH_SECONDS
+    copy = 12 * parameters / expectation.COPIED_BYTES_A_SECOND
     assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters / 2)
     assert found.seconds == 2 * found.epoch_seconds
     for every, saves in ((2 * training, 0.5), (0, steps)):

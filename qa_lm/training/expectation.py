@@ -32,6 +32,8 @@ FEWEST_SECONDS, MOST_SECONDS = 1.0, 5.0
 """Seconds of steps measured at least, and at most where steps are short."""
 TRAINER_SECONDS = 0.002
 """What Lightning and the callbacks add to a step; measured: LOG.md, "roof, peers and time to recall"."""
+EPOCH_SECONDS = 0.025
+"""What the end of an epoch adds to its steps and its validation; measured: LOG.md, "small files"."""
 SAVED_BYTES = 12
 """Of each parameter in a checkpoint: its weight and two values of the optimizer."""
 SAVED_BYTES_A_SECOND = 1e9
@@ -98,7 +100,7 @@ def expect(
             module, batches[0], precision
         )
         memory = _memory(device, parameter_count(module.model))
-    size, training = SAVED_BYTES * parameter_count(module.model), steps * seconds + validation
+    size, training = SAVED_BYTES * parameter_count(module.model), steps * seconds + validation + EPOCH_SECONDS
     saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
     saving = size / COPIED_BYTES_A_SECOND + saves * size / SAVED_BYTES_A_SECOND
     return Expectation(epochs, training + saving, memory, compilation)
