@@ -209,11 +209,14 @@ def _validation_follows(trainer: pl.Trainer) -> bool:
 
 def _point_loops(loops: dict[str, Any], point: str) -> None:
     """Change Lightning's saved progress where it would go on elsewhere than at the point."""
+    progress = loops["epoch_loop.val_loop.batch_progress"]
     if point == VALIDATION:
         # As if one batch of the validation had been begun: Lightning then runs all of it.
-        progress = loops["epoch_loop.val_loop.batch_progress"]
         progress["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         progress["current"] |= {"ready": 0, "started": 0, "processed": 0, "completed": 0}
+    else:
+        # That batch is still counted in what was saved later in the same epoch, where no validation is to be run again.
+        progress["total"] |= dict.fromkeys(("ready", "started", "processed"), progress["total"]["completed"])
 
 
 def _move(best: dict[str, Any], folder: str) -> None:

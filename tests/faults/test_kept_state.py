@@ -7,7 +7,7 @@ import torch
 
 from qa_lm.training import kept_state
 from qa_lm.training.checkpoints import BEST, LAST, read_checkpoint
-from qa_lm.training.comparison import first_difference
+from qa_lm.training.comparison import _difference, first_difference
 from qa_lm.training.kept_state import KeptState
 from qa_lm.training.last_checkpoint import LastCheckpoint
 from qa_lm.training.train import train
@@ -102,6 +102,12 @@ def test_best_is_always_the_best_that_last_knows_of(tmp_path, monkeypatch, step,
     broken_off(config, tmp_path / "run", step)
     checkpoints = tmp_path / "run" / "checkpoints"
     assert best_score(checkpoints / BEST) == best_score(checkpoints / LAST)
+    best = read_checkpoint(checkpoints / BEST)
+    config.trainer["max_epochs"] = best["global_step"] // 8
+    then = read_checkpoint(train(config, tmp_path / "then").folder / "checkpoints" / LAST)  # the run of so many epochs
+    for key in ("global_step", "state_dict", "optimizer_states"):
+        assert _difference(best[key], then[key], key) is None
+    config.trainer["max_epochs"] = 3
     config.resume = "auto"
     train(config, tmp_path / "run")
     config.resume = None

@@ -2,6 +2,7 @@
 
 import pytest
 
+import qa_lm.training.train as training
 from qa_lm.config import OptimizerKind, ScheduleKind
 from qa_lm.training.comparison import first_difference
 from qa_lm.training.train import train
@@ -48,3 +49,16 @@ def test_it_ends_the_same(kind, method, call, whole_runs, tmp_path):
     config.resume = "auto"
     train(config, folder)
     assert first_difference(whole_runs[kind], folder) is None
+
+
+def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, tmp_path, monkeypatch):
+    """The second resumption must not take the first one's way back into a validation for its own."""
+    config = small_config(**KINDS["two validations an epoch"])
+    folder = interrupted(config, tmp_path / "run", "training_step", 24)
+    config.resume = "auto"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_ledger", lambda *arguments: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config, folder)
+    train(config, folder)
+    assert first_difference(whole_runs["two validations an epoch"], folder) is None
