@@ -98,7 +98,7 @@ def test_longer_answers_get_more_epochs(answer, epochs):
     assert recipe.completed(open_config(stop_at_recall=0.99), sizes).optimizer.schedule_epochs == epochs
 
 
-@pytest.mark.parametrize(("answer", "steps", "epochs"), [(4.0, 1, 150), (4.0, 5, 30), (4.0, 16, 10), (56.0, 5, 75)])
+@pytest.mark.parametrize(("answer", "steps", "epochs"), [(4.0, 1, 150), (4.0, 5, 30), (4.0, 16, 10), (56.0, 5, 54)])
 def test_the_schedule_of_a_small_file_has_enough_steps(answer, steps, epochs):
     assert recipe.schedule_epochs(answer, 1.0, steps) == epochs
 
@@ -127,7 +127,7 @@ def test_several_wordings_of_a_fact_get_fewer_epochs():
     assert recipe.epochs(5.0, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
 
 
-@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 15), (0.99, 4, 4), (0.99, 1, 1)])
+@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 20), (0.99, 4, 4), (0.99, 1, 1)])
 def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, recall, most, expected):
     schedule = None if recall is None else 10
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
@@ -141,7 +141,7 @@ def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, rec
 @pytest.mark.parametrize(("tokens", "epochs"), [(1_000, 9), (12_700, 9), (26_600, 10), (49_000, 11), (10**6, 11)])
 def test_larger_files_need_more_epochs(tokens, epochs):
     assert recipe.epochs_to_recall(5.0, 1.0, tokens, 40) == epochs
-    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs
+    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs + recipe.EPOCHS_IF_SMALL
 
 
 def test_long_answers_need_more_epochs_in_a_small_file():
@@ -256,7 +256,7 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
 
 def test_patience_counts_steps_where_an_epoch_has_few():
     assert [RecallStopping.patience(steps) for steps in (1, 4, 7, 1000)] == [20, 5, 3, 3]
-    assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 1000)] == [11, 4, 2, 2]
+    assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
     stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5

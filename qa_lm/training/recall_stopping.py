@@ -19,7 +19,7 @@ class RecallStopping(Callback):
         threshold: the share.
     """
 
-    VALIDATIONS, STEPS = 2, 10
+    VALIDATIONS, STEPS = 2, 20
     """Validations in a row, and optimizer steps between the first and the last of them. One alone may be luck: near the
     end recall still moves by half a percent from epoch to epoch. In a small file an epoch is a single step, after which
     an answer that has just become the likeliest one is hardly likelier than others."""

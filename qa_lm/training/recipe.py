@@ -39,12 +39,12 @@ twice as many an epoch later."""
 FEWEST_STEPS = 150
 """Optimizer steps of the schedule at least. In a small file an epoch is a few steps: 10 epochs would be over before the
 warm-up is. A longer schedule costs nothing, because training stops at recall; measured: LOG.md, "small files"."""
-STEPS_OF_DOUBLED = 75
+STEPS_OF_DOUBLED = 40
 """Steps more for each doubling of the answers' length."""
 SMALL_FILE_STEPS = 20
-"""Steps of an epoch below which a file counts as small: there, long answers take more epochs."""
-EPOCHS_OF_DOUBLED_IF_SMALL = 2.6
-"""Epochs more until recall, in a small file, for each doubling of the answers' length."""
+"""Steps of an epoch below which a file counts as small."""
+EPOCHS_IF_SMALL, EPOCHS_OF_DOUBLED_IF_SMALL = 4.0, 2.2
+"""Epochs more until recall in a small file, where all pairs must be known; and for each doubling of the answers."""
 MOST_EPOCHS = 60
 """Epochs after which training ends at the latest, or twice the schedule if that is more."""
 WORDINGS = 0.25
@@ -229,7 +229,7 @@ def epochs_to_recall(answer: float, wordings: float, tokens: int, steps: int) ->
     """
     later = max(-1.0, min(1.0, math.log2(tokens / ON_TIME)))
     if steps < SMALL_FILE_STEPS:
-        later += EPOCHS_OF_DOUBLED_IF_SMALL * doublings(answer)
+        later += EPOCHS_IF_SMALL + EPOCHS_OF_DOUBLED_IF_SMALL * doublings(answer)
     return max(1, round(epochs(answer, wordings) + later))
 
 
