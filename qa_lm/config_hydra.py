@@ -17,7 +17,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from qa_lm.errors import UserError
 
@@ -52,8 +52,11 @@ VARIABLES = (
 """Environment variables that settings may set: others, such as PATH, decide which programs run."""
 
 
-def refuse_code(conf: Path, arguments: list[str]) -> None:
+def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
     """Refuse a command line whose settings would make Hydra run code of others.
+
+    Returns the settings, with Hydra's own below `hydra`, where the command line asks for one run; None for a sweep and
+    for what only prints.
 
     Args:
         conf: the folder of settings.
@@ -71,7 +74,7 @@ def refuse_code(conf: Path, arguments: list[str]) -> None:
     if options.shell_completion:  # composes settings for their names, and uses none of them
         if len(options.overrides) != 1 or not COMPLETION.fullmatch(options.overrides[0]):
             raise UserError("-sc: write -sc install=bash, or another of install, uninstall, query; bash, fish, zsh")
-        return
+        return None
     search_path = create_config_search_path(str(conf))
     if options.config_dir is not None:
         folder = f"file://{os.path.abspath(options.config_dir)}"
@@ -79,18 +82,22 @@ def refuse_code(conf: Path, arguments: list[str]) -> None:
     loader = ConfigLoaderImpl(search_path)
     name = options.config_name or "train"
 
-    def composed(overrides: list[str]) -> Any:
-        found = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False).hydra
-        settings = OmegaConf.to_container(found, resolve=False)
-        for key, text in _code(settings):
+    def composed(overrides: list[str]) -> DictConfig:
+        found = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        for key, text in _code(OmegaConf.to_container(found.hydra, resolve=False)):
             raise UserError(f"{key}={text}: is code or leads to some, and is not taken from settings", key)
-        return settings
+        return found
 
-    params = (composed(options.overrides)["sweeper"] or {}).get("params") or {}  # what a file sweeps: conf/sweep
-    given = {each.get_key_element() for each in OverridesParser.create(loader).parse_overrides(options.overrides)}
-    swept = [f"{key}={value}" for key, value in params.items() if key not in given]
+    settings = composed(options.overrides)
+    params = (settings.hydra.sweeper or {}).get("params") or {}  # what a file sweeps: conf/sweep
+    given = OverridesParser.create(loader).parse_overrides(options.overrides)
+    keys = {each.get_key_element() for each in given}
+    swept = [f"{key}={value}" for key, value in params.items() if key not in keys]
     for overrides in _jobs(loader, [*swept, *options.overrides]):
         composed(overrides)
+    only_prints = options.help or options.hydra_help or options.cfg or options.info
+    one = not (options.multirun or swept or only_prints or any(each.is_sweep_override() for each in given))
+    return settings if one else None
 
 
 def _jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> Iterator[list[str]]:

@@ -8,10 +8,12 @@ import traceback
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 
+from qa_lm.config import TrainConfig
 from qa_lm.config_arguments import hydra_arguments
 from qa_lm.config_composition import (
     implied_choices,
@@ -72,11 +74,13 @@ def main() -> int:
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
-        refuse_code(CONF, sys.argv[1:])
-        if folder := resume_argument(sys.argv[1:]):
-            sys.argv.append(run_folder_override(folder))
-        else:
-            sys.argv += implied_choices(sys.argv[1:], CONF)
+        folder = resume_argument(sys.argv[1:])
+        sys.argv += [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)
+        settings = refuse_code(CONF, sys.argv[1:])
+        if settings is not None and settings.resume is None:  # most mistakes; Hydra composes twice more before `run`
+            with flag_override(settings, ["struct", "readonly"], False):
+                hydras = settings.pop("hydra")
+            check_early(_checked(settings, hydras))
         run()
     except JobFailed as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,11 +106,7 @@ def sweep_ended(folder: Path) -> None:
 
 
 def _train(composed: DictConfig, folder: Path) -> float:
-    check_defaults_lists(CONF, HydraConfig.get().runtime.choices)
-    config = typed_config(composed)
-    if HydraConfig.get().job.chdir:
-        make_paths_absolute(config, Path(HydraConfig.get().runtime.cwd))
-    check_values(config)
+    config = _checked(composed, HydraConfig.get())
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
         raise UserError(f"sweep={sweep}: is a sweep; add -m")
@@ -144,6 +144,16 @@ def _train(composed: DictConfig, folder: Path) -> float:
         words = f"training diverged: too many updates in a row were not finite (see above); {folder}"
         return _ended(failed, words)
     return result.objective
+
+
+def _checked(composed: DictConfig, hydra: HydraConf) -> TrainConfig:
+    """The settings as plain objects, with values that go together."""
+    check_defaults_lists(CONF, hydra.runtime.choices)
+    config = typed_config(composed)
+    if hydra.job.chdir:
+        make_paths_absolute(config, Path(hydra.runtime.cwd))
+    check_values(config)
+    return config
 
 
 def _ended(how: list[str], words: str) -> float:

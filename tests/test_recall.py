@@ -23,7 +23,7 @@ from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states, parameter_count
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
-from qa_lm.training import recipe
+from qa_lm.training import recall_stopping, recipe
 from qa_lm.training.loop import build_loop
 from qa_lm.training.parts import build_parts
 from qa_lm.training.prepare import prepare
@@ -127,7 +127,7 @@ def test_several_wordings_of_a_fact_get_fewer_epochs():
     assert recipe.epochs(5.0, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
 
 
-@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 20), (0.99, 4, 4), (0.99, 1, 1)])
+@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 24), (0.99, 4, 4), (0.99, 1, 1)])
 def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, recall, most, expected):
     schedule = None if recall is None else 10
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
@@ -223,7 +223,7 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
 class FakeTrainer:
     """As much of a Trainer as the callback looks at."""
 
-    should_stop, sanity_checking, current_epoch = False, False, 0
+    should_stop, sanity_checking, current_epoch, precision = False, False, 0, "32-true"
 
     def __init__(self):
         self.callback_metrics = {}
@@ -238,6 +238,26 @@ def test_a_stop_needs_two_validations_in_a_row():
     copy = RecallStopping(0.9)
     copy.load_state_dict(stopping.state_dict())
     assert copy.reached
+
+
+@pytest.mark.parametrize(("float32", "stops"), [(0.89, False), (0.9, True)])
+def test_recall_must_hold_in_the_precision_in_which_answers_are_given(monkeypatch, float32, stops):
+    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    trainer.precision = "bf16-mixed"
+    monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *_: float32)
+    for _ in range(RecallStopping.needed(stopping.steps_per_epoch)):
+        trainer.callback_metrics["train/recall"] = 0.95
+        stopping.on_validation_end(trainer, module)
+    assert (trainer.should_stop, stopping.reached) == (stops, stops)
+
+
+def test_float32_recall_is_that_of_the_answers(tmp_path, monkeypatch):
+    found = []
+    measure = recall_stopping._float32_recall
+    monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *each: found.append(measure(*each)) or found[-1])
+    changes = {"trainer__max_epochs": 60, "trainer__precision": "bf16-mixed", "stop_at_recall": 0.5}
+    result = train(small_config(monitor="train/recall", monitor_mode="max", **changes), tmp_path)
+    assert found[-1] == result.metrics["recall"] >= 0.5
 
 
 def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
@@ -255,12 +275,12 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
 
 
 def test_patience_counts_steps_where_an_epoch_has_few():
-    assert [RecallStopping.patience(steps) for steps in (1, 4, 7, 1000)] == [20, 5, 3, 3]
+    assert [RecallStopping.patience(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
     assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
     stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5
-    for _ in range(20):
+    for _ in range(150):
         stopping.on_validation_end(trainer, module)
         assert not trainer.should_stop
     stopping.on_validation_end(trainer, module)

@@ -46,7 +46,7 @@ class LastCheckpoint(Checkpoint):
         every_steps: most optimizer steps between two saves; None for any.
     """
 
-    SOON = 0.5
+    SOON = 0.8
     """Share of `every_seconds` after which a new best state is saved at once: later it would take a file of its own."""
 
     def __init__(
