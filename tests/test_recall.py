@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from qa_lm.answering.evaluate import Asked, evaluate_pairs
-from qa_lm.config import OptimizerKind, ScheduleKind
+from qa_lm.config import Mode, OptimizerKind, ScheduleKind
 from qa_lm.data.batching import PackedRows
 from qa_lm.data.collate import Collate
 from qa_lm.data.encoding import encode_pairs
@@ -252,11 +252,17 @@ def test_recall_must_hold_in_the_precision_in_which_answers_are_given(monkeypatc
 
 
 def test_float32_recall_is_that_of_the_answers(tmp_path, monkeypatch):
-    found = []
+    found: list[float] = []
     measure = recall_stopping._float32_recall
-    monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *each: found.append(measure(*each)) or found[-1])
-    changes = {"trainer__max_epochs": 60, "trainer__precision": "bf16-mixed", "stop_at_recall": 0.5}
-    result = train(small_config(monitor="train/recall", monitor_mode="max", **changes), tmp_path)
+
+    def measured(*arguments):
+        found.append(measure(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(recall_stopping, "_float32_recall", measured)
+    changes = {"trainer__max_epochs": 200, "trainer__precision": "bf16-mixed", "stop_at_recall": 0.5}
+    changes |= {"monitor": "train/recall", "monitor_mode": Mode.max, "early_stopping__patience": None}
+    result = train(small_config(**changes), tmp_path)
     assert found[-1] == result.metrics["recall"] >= 0.5
 
 
