@@ -13,7 +13,7 @@ CLUSTERS := $(VENV)/clusters
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock audit clean
+.PHONY: help setup train test test-slow check format docs lock audit clean
 
 help:  ## show this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(READY)  ## check format, lint and types
 format: $(READY)  ## format the code and mend what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+docs: $(READY)  ## write docs/configuration.md from the schema of the settings
+	$(VENV)/bin/python scripts/settings_page.py
 
 lock: $(READY)  ## choose versions anew and write requirements.lock
 	$(PIP) uv

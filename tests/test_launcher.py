@@ -18,7 +18,7 @@ from qa_lm.config_composition import register_schema
 from qa_lm.config_identity import job_identity
 from tests.conftest import ROOT
 from tests.sweeps import LAUNCHER, STAND_IN, sweeps, wait_until
-from tests.test_scripts import QUICK
+from tests.documented import QUICK
 
 __all__ = ["sweeps"]
 
