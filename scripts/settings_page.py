@@ -1,8 +1,7 @@
 """Write docs/configuration.md: `python scripts/settings_page.py`, or `make docs`.
 
-Everything comes from the sources: keys, types, defaults and the string after each field from the schema in
-qa_lm/config.py, the choices of each group from the files in conf/ with their first comment. A field without a string is
-an error.
+Keys, types, defaults and meanings come from the schema in qa_lm/config.py, where the string after a field is its
+meaning; the choices of each group come from the files in conf/ and the comments at their top.
 """
 
 import ast
