@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None
         lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
         recall.print_table,
     ),
-    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens), roof.print_table),
+    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.print_table),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.print_table),
 }
 
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
     parser.add_argument("--epochs", type=int, default=10, help="tutorial: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
+    parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     if options.rounds < 1:

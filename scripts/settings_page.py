@@ -70,9 +70,9 @@ def _meanings(schema: type) -> dict[str, str]:
     assert isinstance(node, ast.ClassDef)
     found = {}
     for field, after in itertools.pairwise(node.body):
-        has_string = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        if has_string and isinstance(field, ast.AnnAssign):
-            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(after.value).split())
+        match field, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
     bare = [each.name for each in fields(schema) if each.name not in found and not is_dataclass(each.type)]
     if bare:
         raise ValueError(f"{schema.__name__}: no string after {', '.join(bare)}")
@@ -105,8 +105,9 @@ def _type(hint: Any) -> str:
 def _default(field: Field[Any]) -> str:
     if field.default == MISSING_VALUE:
         return "set by the choice below"
-    value = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
-    return f"`{_value(value)}`"
+    if field.default_factory is not MISSING:
+        return f"`{_value(field.default_factory())}`"
+    return f"`{_value(field.default)}`"
 
 
 def _value(value: Any) -> str:

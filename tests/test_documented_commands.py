@@ -31,7 +31,7 @@ SMALL = {
     "tutorial": ["--rounds=1", "--epochs=1"],
     "data": ["--rounds=1"],
     "recall": ["--rounds=1", "--counts", "8"],
-    "roof": ["--rounds=1", "--tokens=64"],
+    "roof": ["--rounds=1", "--tokens=64", "--models", "d64 L1 V300"],
     "eval": ["--rounds=1", "--count=8"],
 }
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""
