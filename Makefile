@@ -20,7 +20,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with locked versions and fetch GPT-2's vocabulary
 
-train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, about a minute
+train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, one to two minutes
 	$(VENV)/bin/python scripts/train.py
 
 test: $(READY)  ## run the tests, in a few minutes
@@ -34,7 +34,7 @@ check: $(READY)  ## check format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(READY)  ## format the code and mend what lint can mend
+format: $(READY)  ## format the code and fix what lint can fix
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
