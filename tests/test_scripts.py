@@ -218,3 +218,17 @@ def test_ask_does_not_import_lightning():
     )
     source += "import qa_lm.answering.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_scripts_let_threads_sleep_while_they_wait(given, expected):
+    """In a process of its own, before torch is imported."""
+    source = "import atexit, os, sys, runpy;"
+    source += "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules));"
+    source += "sys.argv = [sys.argv[1], '--nonsense']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    for name in ("train.py", "ask.py", "evaluate.py"):
+        command = [sys.executable, "-c", source, str(ROOT / "scripts" / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert (done.returncode, done.stdout) == (2, f"{expected} False\n"), done.stderr

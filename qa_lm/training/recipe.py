@@ -43,8 +43,9 @@ STEPS_OF_DOUBLED = 40
 """Steps more for each doubling of the answers' length."""
 SMALL_FILE_STEPS = 20
 """Steps of an epoch below which a file counts as small."""
-EPOCHS_IF_SMALL, EPOCHS_OF_DOUBLED_IF_SMALL = 4.0, 2.2
-"""Epochs more until recall in a small file, where all pairs must be known; and for each doubling of the answers."""
+EPOCHS_IF_SMALL, EPOCHS_OF_LONG_IF_SMALL = 4.0, 5.0
+"""Epochs more until recall in a small file, where all pairs must be known; and, for long answers, times the square
+root of the doublings of their length."""
 MOST_EPOCHS = 60
 """Epochs after which training ends at the latest, or twice the schedule if that is more."""
 WORDINGS = 0.25
@@ -229,7 +230,7 @@ def epochs_to_recall(answer: float, wordings: float, tokens: int, steps: int) ->
     """
     later = max(-1.0, min(1.0, math.log2(tokens / ON_TIME)))
     if steps < SMALL_FILE_STEPS:
-        later += EPOCHS_IF_SMALL + EPOCHS_OF_DOUBLED_IF_SMALL * doublings(answer)
+        later += EPOCHS_IF_SMALL + EPOCHS_OF_LONG_IF_SMALL * math.sqrt(doublings(answer))
     return max(1, round(epochs(answer, wordings) + later))
 
 

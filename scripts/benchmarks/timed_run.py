@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from qa_lm.threads import sleep_while_waiting
+
 IMPORTS = "imports"
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
 
@@ -77,6 +79,7 @@ def main() -> None:
     """See above."""
     sys.argv = [str(TRAIN), *sys.argv[2:]]
     sys.path[0] = str(TRAIN.parent)
+    sleep_while_waiting()
     clock = Clock()
     watch_parts(clock)
     clock.seconds[IMPORTS] = time.time() - psutil.Process().create_time()
