@@ -13,14 +13,14 @@ CLUSTERS := $(VENV)/clusters
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock audit clean
+.PHONY: help setup train test test-slow check format docs lock audit clean
 
 help:  ## show this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with locked versions and fetch GPT-2's vocabulary
 
-train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, about a minute
+train: $(READY)  ## run the tutorial: ten pairs, GPT-2 small, one to two minutes
 	$(VENV)/bin/python scripts/train.py
 
 test: $(READY)  ## run the tests, in a few minutes
@@ -34,9 +34,12 @@ check: $(READY)  ## check format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(READY)  ## format the code and mend what lint can mend
+format: $(READY)  ## format the code and fix what lint can fix
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+docs: $(READY)  ## write docs/configuration.md from the schema of the settings
+	$(VENV)/bin/python scripts/settings_page.py
 
 lock: $(READY)  ## choose versions anew and write requirements.lock
 	$(PIP) uv

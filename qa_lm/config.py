@@ -113,13 +113,13 @@ class DataConfig:
     answer: str | None = None
     """Column of the answer; null recognises answer, completion, output, A and the like. A list's first is trained."""
     group: str | None = None
-    """Column of the fact that several pairs state in other words, or `answer` for the answer; null recognises group."""
+    """Column of the fact that several pairs state in different words, or `answer`; null recognises group."""
     columns: list[str] | None = None
     """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
     """Encoding of text files; UTF-16 and UTF-32 with a byte order mark are recognised."""
     bad_lines: BadLines = BadLines.error
-    """What becomes of lines that are no pair: `error` ends the run, `skip` leaves them out and counts them."""
+    """Lines that are not a pair: `error` ends the run, `skip` leaves them out and counts them."""
     unanswerable: str | None = None
     """Questions without an answer: null ends the run, `skip` leaves them out, another text is trained as the answer."""
     split: SplitKind = SplitKind.question
@@ -129,25 +129,25 @@ class DataConfig:
     train_fraction: float = 0.8
     """Share that is trained: of the pairs, or of the facts where whole facts are held out; 1.0 trains all of them."""
     train_pairs: int | None = None
-    """Train only so many of the pairs to train; null for all. A smaller number takes some of those of a larger one."""
+    """Number of training pairs to use; null uses all. A smaller number takes a subset of a larger one."""
     held_out_phrasings: int = 1
     """Phrasings held out of each trained fact, where the split holds out phrasings."""
     too_long: TooLong = TooLong.error
-    """Pairs longer than a row or `model.context`: `error`, `drop` or `truncate_question` (at the front, no answers)."""
+    """Pairs longer than a row or `model.context`: `error`, `drop`, or `truncate_question` (at its front)."""
     packing: bool = False
-    """Whether rows hold several whole pairs, side by side and unseen by one another."""
+    """Whether a row holds several whole pairs, which cannot attend to one another."""
     row_tokens: int | None = 256
-    """Positions of a packed row; null chooses them from the lengths of the pairs."""
+    """Tokens of a packed row; null chooses them from the lengths of the pairs."""
     batch_size: int | None = 1
     """Rows per step and process; without packing a row is one pair; null chooses it from the number of tokens."""
     shuffle: bool = False
-    """Whether each epoch has an order of its own, drawn from `seed` and the epoch's number."""
+    """Whether each epoch has a different order of pairs, drawn from `seed` and the epoch's number."""
     workers: int = 0
-    """Processes that prepare training batches; 0 for the training process itself, which is fast enough on a CPU."""
+    """Processes that prepare training batches; 0 uses the training process itself, which is fast enough on a CPU."""
     prompt: str = "{question}"
-    """What stands before an answer; any column can be named: `{context}\\n{question}`. Write {{ for a brace."""
+    """Text before an answer; it may name any column: `{context}\\n{question}`. Write {{ for a brace."""
     completion: str = " {answer}"
-    """How an answer follows it; any column can be named here too."""
+    """Text of the answer after the prompt; it may name any column too."""
     train_on: TrainOn = TrainOn.all
     """Targets that carry loss: `all` (question and answer) or `answer`. The EOS always does."""
     cache: str | None = None
@@ -163,7 +163,7 @@ class TokenizerConfig:
     path: str | None = None
     """For `folder`: a folder with tokenizer.json. For `hub`: a model's name on the Hugging Face hub."""
     vocab_size: int | None = None
-    """For `bpe`: the most entries, at least 257 (every byte and EOS); null chooses from the data."""
+    """For `bpe`: the largest vocabulary, at least 257 tokens (every byte and EOS); null chooses it from the data."""
 
 
 @dataclass
@@ -179,7 +179,7 @@ class ModelConfig:
     heads: int | None = MISSING
     """Attention heads per block."""
     context: int | None = 256
-    """Most tokens the model sees at once, question and answer together."""
+    """Longest sequence in tokens, question and answer together; null chooses it from the data."""
     dropout: float = 0.0
     """Dropout probability, wherever the architecture has dropout."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -201,15 +201,15 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices per step, times the learning rate."""
     decay_vectors: bool = False
-    """AdamW: norms and biases decay too, as torch's default has it; the tutorial does so."""
+    """AdamW: whether norms and biases decay too, as in torch's default and in the tutorial."""
     momentum: float = 0.95
     """Muon: decay of the running mean of the gradient."""
     schedule: ScheduleKind = ScheduleKind.constant
     """Learning rate after the warm-up: `constant`, `linear` or `cosine` to the end, or `wsd`: constant, then down."""
     schedule_epochs: int | None = None
-    """Epochs until the schedule's end, after which its last value stays; null for `trainer.max_epochs`."""
+    """Epochs of the schedule, after which the learning rate keeps its last value; null for `trainer.max_epochs`."""
     warmup_steps: int = 0
-    """Steps in which the learning rate rises linearly."""
+    """Steps at the start in which the learning rate rises linearly."""
     final_lr: float = 0.0
     """Learning rate at the schedule's end, as a share of `lr`."""
     decay_share: float = 0.2
@@ -231,9 +231,9 @@ class EvaluationConfig:
     """The trained pairs looked at in each validation, and the questions asked of the exported model at the end."""
 
     recall_pairs: int = 512
-    """At most so many trained pairs, drawn once, are scored at each validation: `train/recall`; 0 for none."""
+    """Size of the sample of trained pairs, drawn once, that gives `train/recall` at each validation; 0 for none."""
     max_pairs: int = 1000
-    """At most so many pairs of each split are answered, the first ones."""
+    """Largest number of pairs of each split answered at the end; the first ones are taken."""
     batch_size: int = 32
     """Questions answered at once."""
     max_new_tokens: int = 64
@@ -249,17 +249,17 @@ class CheckpointConfig:
     every_steps: int | None = None
     """Most optimizer steps that a crash can cost; null never saves by steps."""
     failed_write: FailedWriteChoice = FailedWriteChoice.stop
-    """When a checkpoint cannot be written: `stop` ends the run (exit code 1), `go_on` says so and trains on."""
+    """When a checkpoint cannot be written: `stop` ends the run (exit code 1), `go_on` warns and continues."""
 
 
 @dataclass
 class LoggerConfig:
-    """A logger beside TensorBoard. Where it sends to is for its own environment variables to say: see conf/logger."""
+    """A logger next to TensorBoard. Only its own environment variables decide where it sends data: see conf/logger."""
 
     kind: str = "tensorboard"
-    """`tensorboard` (nothing beside it), `csv`, `wandb` or `mlflow`."""
+    """`tensorboard` (no other logger), `csv`, `wandb` or `mlflow`."""
     project: str = "qa_lm"
-    """The project of wandb, or the experiment of mlflow, that the run is put into."""
+    """The wandb project or MLflow experiment of the run."""
 
 
 @dataclass
@@ -269,8 +269,8 @@ class TrainConfig:
     seed: int = 42
     """Seed of weights, dropout and the order of pairs; recorded in the run folder."""
     resume: str | None = None
-    """Run folder to go on in, exactly where it was interrupted; `auto` goes on in the folder that `hydra.run.dir` names
-    if a run was begun there, else begins one."""
+    """Run folder to resume, exactly where it was interrupted; `auto` resumes the run in the folder that `hydra.run.dir`
+    names, or starts one there."""
     monitor: str = "val/loss"
     """Metric that early stopping and the best checkpoint follow."""
     monitor_mode: Mode = Mode.min
@@ -278,14 +278,14 @@ class TrainConfig:
     stop_at_recall: float | None = None
     """Stop when `train/recall` has reached this share of what the pairs allow, in two validations in a row."""
     compile: bool | None = None
-    """Whether the network is compiled; null decides by whether the run is long enough to earn it back."""
+    """Whether the network is compiled; null compiles it if the run is long enough to pay for it."""
     ledger: bool = True
-    """Whether loss and exactness of each trained pair are kept epoch by epoch, for `ledger.parquet` (bytes of memory: 5
-    for each trained pair and epoch)."""
+    """Whether the loss and exact match of each trained pair are kept epoch by epoch, for `ledger.parquet`. It takes 5
+    bytes of memory per trained pair and epoch."""
     export_weights: Weights = Weights.best
-    """Weights that `model/` holds and the questions at the end are asked of: the best by `monitor`, or the last."""
+    """Weights that `model/` holds and that answer the questions at the end: the best by `monitor`, or the last."""
     max_skipped_steps: int = 10
-    """Steps in a row whose loss or gradient is not finite, and whose update is skipped, before training ends."""
+    """Steps in a row with a loss or gradient that is not finite (their update is skipped) before training ends."""
     loss_weighting: LossWeighting = LossWeighting.pair
     """`pair`: mean over pairs of each pair's mean token loss (the tutorial's). `token`: mean over tokens."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -297,4 +297,4 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `lightning.Trainer`, any of them, by name."""
+    """Arguments of `lightning.Trainer`, by name; an argument that has no meaning here is refused with a reason."""

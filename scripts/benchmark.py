@@ -26,7 +26,7 @@ from benchmarks import data, evaluation, peers, recall, roof, tutorial
 from benchmarks.common import machine
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None]]] = {
-    "tutorial": (lambda o: tutorial.compare(o.rounds), tutorial.print_table),
+    "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.print_table),
     "data": (
         lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated),
         data.print_table,
@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None
         lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
         recall.print_table,
     ),
-    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens), roof.print_table),
+    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.print_table),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.print_table),
 }
 
@@ -57,7 +57,9 @@ def main() -> int:
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="recall: TRL's learning rates")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"], help="recall: TRL's (adamw muon)")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
+    parser.add_argument("--epochs", type=int, default=10, help="tutorial: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
+    parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     if options.rounds < 1:

@@ -1,4 +1,4 @@
-"""Train: `python scripts/train.py [group=choice] [key=value] [-m]`; the settings are in conf/ and qa_lm/config.py."""
+"""Train: `python scripts/train.py [group=choice] [key=value] [-m]`; docs/configuration.md has the settings."""
 
 import logging
 import math

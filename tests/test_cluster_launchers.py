@@ -12,8 +12,8 @@ import pytest
 
 from qa_lm.training.comparison import first_difference
 from tests.conftest import ROOT
+from tests.documented import QUICK
 from tests.sweeps import wait_until
-from tests.test_scripts import QUICK
 
 PYTHON = Path(os.environ.get("QA_LM_CLUSTERS", ROOT / ".venv" / "clusters" / "bin" / "python"))
 """Of an environment with the extras submitit and ray."""

@@ -17,8 +17,8 @@ from hydra_plugins.qa_lm_processes._process import cores, share_of_gpus
 from qa_lm.config_composition import register_schema
 from qa_lm.config_identity import job_identity
 from tests.conftest import ROOT
+from tests.documented import QUICK
 from tests.sweeps import LAUNCHER, STAND_IN, sweeps, wait_until
-from tests.test_scripts import QUICK
 
 __all__ = ["sweeps"]
 

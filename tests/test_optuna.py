@@ -213,7 +213,7 @@ def test_a_training_is_pruned_when_others_did_better(tmp_path, monkeypatch):
 def test_a_study_of_real_trainings(sweeps, tmp_path):
     """A few good learning rates, many hopeless ones: some of these are pruned, and the best is a good one."""
     from tests.conftest import ROOT
-    from tests.test_scripts import QUICK
+    from tests.documented import QUICK
 
     train = [STAND_IN[0], str(ROOT / "scripts" / "train.py"), "-m", "hydra/launcher=processes", "hydra/sweeper=optuna"]
     arguments = [

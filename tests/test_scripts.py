@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from _pytest.mark import ParameterSet
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from tests.conftest import ROOT
-from tests.sweep_example import grid
-
-QUICK = [
-    *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "model.hidden_size=64", "trainer.max_epochs=2"),
-    "trainer.accelerator=cpu",
-]
+from tests.documented import QUICK, documented_commands
 
 
 def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
@@ -110,8 +104,8 @@ def hparams_page(folder: Path) -> tuple[list[str], list[str], dict[str, tuple[fl
 
 
 def test_a_sweep_has_a_folder_a_job_and_its_hyperparameters(script, tmp_path):
-    """The README's, without one of its jobs."""
-    (command,) = [each for each in commands_of_the_readme(ours=True) if " -m optimizer.lr=" in each]
+    """The documented one, without one of its jobs."""
+    (command,) = [each for each in documented_commands(ours=True) if " -m optimizer.lr=" in each]
     words = [word.replace("5e-5,", "") for word in command.split()[2:] if not word.startswith("model=")]
     done = script("train.py", *words, *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
@@ -224,57 +218,6 @@ def test_ask_does_not_import_lightning():
     )
     source += "import qa_lm.answering.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def commands_of_the_readme(ours: bool) -> list[str]:
-    """Those that run a script of ours, or the others."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
-    return [line for line in dict.fromkeys(lines) if line.startswith(".venv/bin/python scripts/") is ours]
-
-
-def test_the_other_commands_of_the_readme_are_there():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    others = [command.split() for command in commands_of_the_readme(ours=False)]
-    assert len(others) >= 4
-    for words in others:
-        if words[0] == "make":
-            assert words[1] in targets
-        else:
-            assert words[:-1] in ([".venv/bin/tensorboard", "--logdir"], [".venv/bin/pip", "install", "-e"]), words
-
-
-def test_the_readme_has_commands_to_run():
-    assert len(commands_of_the_readme(ours=True)) >= 15
-
-
-def as_parameters(commands: list[str]) -> list[ParameterSet]:
-    """Those that start several trainings of their own are slow; the sweep of learning rates has its own test above."""
-    rest = [each for each in commands if " -m optimizer.lr=" not in each]
-    slow = [pytest.mark.slow]
-    return [pytest.param(each, marks=slow if "verify_resume.py" in each else ()) for each in rest]
-
-
-@pytest.mark.parametrize("command", as_parameters(commands_of_the_readme(ours=True)))
-def test_every_command_of_the_readme_runs(small_run, script, tmp_path, command):
-    """Made small, and with a run or a sweep that is there, it exits with 0."""
-    (tmp_path / "pairs.jsonl").write_text((ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text())
-    (tmp_path / "questions.csv").write_text("question\nWhat is 2 + 2?\n")
-    words = shlex.split(command)
-    name = Path(words[1]).name
-    arguments = [word.replace("RUN_FOLDER", str(small_run.folder)) for word in words[2:]]
-    if name == "sweep_report.py":
-        arguments = [str(grid(tmp_path))]
-    elif name == "verify_resume.py":
-        arguments = ["--times", "1", *QUICK]
-    elif name == "benchmark.py":
-        arguments = ["--help"]
-    elif name == "train.py" and not arguments[0].startswith("resume="):
-        arguments = [word for word in arguments if not word.startswith(("model=", "trainer.max_epochs="))] + QUICK
-        if any(word.startswith("sweep=") for word in arguments):
-            arguments += ["optimizer.lr=1e-4", "seed=1"]  # one job is enough
-    done = script(name, *arguments, stdin="How are you?\n")
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

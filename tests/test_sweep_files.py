@@ -16,8 +16,8 @@ from qa_lm.config_hydra import refuse_code
 from qa_lm.errors import UserError
 from qa_lm.training.prepare import prepare
 from tests.conftest import ROOT
+from tests.documented import QUICK
 from tests.test_configuration import CONF, load
-from tests.test_scripts import QUICK
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 FILE = ["data=file", "data.path=x.jsonl"]

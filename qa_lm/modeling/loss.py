@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 26
 BLOCK_LOGITS = 1 << 20
 """Logits that a CPU works on in float32 at once: few enough to stay in its cache."""
 GRADIENT_ROWS = 4096
-"""Rows of the weight's gradient that a CPU makes at once. The three were measured: LOG.md, "the head and its loss"."""
+"""Rows of the weight's gradient that a CPU makes at once. All three measured: docs/log.md, "the head and its loss"."""
 
 
 class LossSums(NamedTuple):
@@ -81,7 +81,7 @@ def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:
     """The positions that the head works on, and where among them the trained ones are.
 
     Their number is rounded up by at most 1/16, with others that weigh nothing: a CPU prepares a bfloat16 product anew
-    for each number of rows, for longer than it then takes, and keeps what it has prepared (LOG.md, "few shapes").
+    for each number of rows, for longer than it then takes, and keeps what it has prepared (docs/log.md, "few shapes").
     """
     count = len(trained)
     step = 1 << max(0, count.bit_length() - 5)

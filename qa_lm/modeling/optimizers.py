@@ -15,7 +15,7 @@ from torch.nn import Parameter
 POLAR_EXPRESS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 """Coefficients of three odd quintic polynomials, each the best for the interval that the one before leaves
 (arXiv:2505.16932): together they take singular values from 0.01 to 1 of the Frobenius norm to 0.73 to 1.27. Against
-five steps of `torch.optim.Muon`'s one polynomial: LOG.md, "Muon's step"."""
+five steps of `torch.optim.Muon`'s one polynomial: docs/log.md, "Muon's step"."""
 SAFETY = 1.02
 """The matrix is scaled to a spectral norm of at most 1 / SAFETY: above 1, rounded, the polynomials diverge."""
 Polynomials = tuple[tuple[float, float, float], ...]
@@ -31,7 +31,7 @@ def adamw(
 ) -> torch.optim.AdamW:
     """Torch's AdamW (arXiv:1711.05101) in its fused form, one pass over memory per parameter.
 
-    Measured on 2 cores for GPT-2 small: LOG.md, "One step of the tutorial".
+    Measured on 2 cores for GPT-2 small: docs/log.md, "One step of the tutorial".
 
     Args:
         model: what is trained.
@@ -79,7 +79,7 @@ class Muon(torch.optim.AdamW):
     """Momentum whose update is orthogonalised, matrix by matrix (Keller Jordan's Muon; arXiv:2502.16982 for the scale).
 
     With `torch.optim.Muon`'s polynomial the update is that of `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`. Here
-    better polynomials need fewer steps, and matrices of one shape are multiplied together (LOG.md, "Muon's step").
+    better polynomials need fewer steps, and matrices of one shape are multiplied together (docs/log.md, "Muon's step").
 
     Args:
         hidden: matrices that Muon updates.

@@ -31,9 +31,9 @@ from one second to the next."""
 FEWEST_SECONDS, MOST_SECONDS = 1.0, 5.0
 """Seconds of steps measured at least, and at most where steps are short."""
 TRAINER_SECONDS = 0.002
-"""What Lightning and the callbacks add to a step; measured: LOG.md, "roof, peers and time to recall"."""
+"""What Lightning and the callbacks add to a step; measured: docs/log.md, "roof, peers and time to recall"."""
 EPOCH_SECONDS = 0.025
-"""What the end of an epoch adds to its steps and its validation; measured: LOG.md, "small files"."""
+"""What the end of an epoch adds to its steps and its validation; measured: docs/log.md, "small files"."""
 SAVED_BYTES = 12
 """Of each parameter in a checkpoint: its weight and two values of the optimizer."""
 SAVED_BYTES_A_SECOND = 1e9
@@ -43,7 +43,7 @@ COPIED_BYTES_A_SECOND = 5e9
 AFTERWARDS = 100_000_000
 """Bytes of main memory that the end of a run adds, the ledger and the answers; measured in the same table."""
 COMPILE_SECONDS = 40.0
-"""A compilation from nothing; measured: LOG.md, "Compiled or not"."""
+"""A compilation from nothing; measured: docs/log.md, "Compiled or not"."""
 COMPILE_GAIN = 0.2
 """Share of a step that compiling saves; measured in the same table."""
 

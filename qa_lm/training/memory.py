@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
     """From now on this process keeps the memory that it frees, instead of asking the kernel for it in every step.
 
     glibc maps a large block afresh each time, and the kernel then zeroes it page by page, which took a tenth of a step
-    on a CPU (LOG.md, "freed memory is kept"). Other C libraries are left as they are.
+    on a CPU (docs/log.md, "freed memory is kept"). Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

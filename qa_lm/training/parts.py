@@ -24,8 +24,8 @@ from qa_lm.training.recall_stopping import RecallStopping
 from qa_lm.training.recipe import epochs_to_recall
 
 SHORT_ROW = 64
-"""In rows so short plain products and a softmax are faster on a CPU than its fused attention (LOG.md, "Attention in
-short rows"); the results are the same."""
+"""In rows so short plain products and a softmax are faster on a CPU than its fused attention (docs/log.md, "attention
+in short rows"); the results are the same."""
 ENDLESS = 1000
 """Epochs of a Trainer that is told no number."""
 

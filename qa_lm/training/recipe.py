@@ -1,4 +1,4 @@
-"""The recipe: what settings are when they are left open (null), by the pairs. Each rule has its table in LOG.md.
+"""The recipe: what settings are when they are left open (null), by the pairs. Each rule has its table in docs/log.md.
 
 A setting that has a value keeps it; the rules fill the rest, each from the data and from settings, never from one
 another's guesses.
@@ -38,7 +38,7 @@ ON_TIME = 25_000
 twice as many an epoch later."""
 FEWEST_STEPS = 150
 """Optimizer steps of the schedule at least. In a small file an epoch is a few steps: 10 epochs would be over before the
-warm-up is. A longer schedule costs nothing, because training stops at recall; measured: LOG.md, "small files"."""
+warm-up is. A longer schedule costs nothing, because training stops at recall; measured: docs/log.md, "small files"."""
 STEPS_OF_DOUBLED = 40
 """Steps more for each doubling of the answers' length."""
 SMALL_FILE_STEPS = 20

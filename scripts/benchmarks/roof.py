@@ -34,19 +34,20 @@ TURNS = 3
 OPTIMIZER = "adamw"
 
 
-def compare(file: str, rounds: int, tokens: int) -> Runs:
+def compare(file: str, rounds: int, tokens: int, models: list[str]) -> Runs:
     """Each model, taking turns, each time in a process of its own.
 
     Args:
         file: a file of pairs.
         rounds: how often each runs.
         tokens: positions of a step.
+        models: names of `MODELS`.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         pairs = pairs_file(file, None, Path(folder))
         for _ in range(rounds):
-            for name in MODELS:
+            for name in models:
                 found = child([sys.executable, "-m", "benchmarks.roof", name, str(pairs), str(tokens)])
                 sides.setdefault(name, []).append(found)
     return sides

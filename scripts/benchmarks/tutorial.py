@@ -18,15 +18,19 @@ from benchmarks.common import SCRIPTS, Runs, print_medians
 BY_HAND, OURS = "by hand", "ours"
 
 
-def compare(rounds: int) -> Runs:
+def compare(rounds: int, epochs: int) -> Runs:
     """Seconds of each side, by part.
 
     Ours also measures, saves, exports, answers and reports; the loop by hand trains and validates only.
+
+    Args:
+        rounds: how often each side runs.
+        epochs: of each run.
     """
     sides: Runs = {BY_HAND: [], OURS: []}
     for _ in range(rounds):
-        sides[BY_HAND].append(_by_hand())
-        sides[OURS].append(_ours())
+        sides[BY_HAND].append(_by_hand(epochs))
+        sides[OURS].append(_ours(epochs))
     return sides
 
 
@@ -42,17 +46,17 @@ def print_table(sides: Runs) -> None:
     print(f"whole / steps: {statistics.median(to_steps):.3f}   whole / whole by hand: {statistics.median(to_hand):.3f}")
 
 
-def _by_hand() -> dict[str, Any]:
-    output, whole = _timed([str(SCRIPTS / "tutorial_loop.py")])
+def _by_hand(epochs: int) -> dict[str, Any]:
+    output, whole = _timed([str(SCRIPTS / "tutorial_loop.py"), f"--epochs={epochs}"])
     found = json.loads(output)
     return {"steps": found["train_seconds"], "whole": whole}
 
 
-def _ours() -> dict[str, Any]:
+def _ours(epochs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run, parts_file = Path(folder) / "run", Path(folder) / "parts.json"
         script = str(SCRIPTS / "benchmarks" / "timed_run.py")
-        _, whole = _timed([script, str(parts_file), f"hydra.run.dir={run}"])
+        _, whole = _timed([script, str(parts_file), f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}"])
         metrics = json.loads((run / "metrics.json").read_text())
         parts: dict[str, float] = json.loads(parts_file.read_text())
     parts["training steps"] = metrics["train_seconds"]
