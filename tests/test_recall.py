@@ -127,7 +127,7 @@ def test_several_wordings_of_a_fact_get_fewer_epochs():
     assert recipe.epochs(5.0, recipe.wordings(np.repeat(np.arange(1, 101), 6))) == 6
 
 
-@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 24), (0.99, 4, 4), (0.99, 1, 1)])
+@pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 26), (0.99, 4, 4), (0.99, 1, 1)])
 def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, recall, most, expected):
     schedule = None if recall is None else 10
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
