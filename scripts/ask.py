@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.errors import UserError, as_options, harmless
-from qa_lm.threads import sleep_while_waiting
+from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer, print, return the exit code."""
-    sleep_while_waiting()
+    spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
     try:
         _check(options)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa_lm.errors import UserError
 from qa_lm.names import pairs_by_split
-from qa_lm.threads import sleep_while_waiting
+from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
     from qa_lm.answering.confidence import Calibration
@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, write, print, return the exit code."""
-    sleep_while_waiting()
+    spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
     try:
         _check(options)

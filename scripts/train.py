@@ -29,7 +29,7 @@ from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sw
 from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config_values import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
-from qa_lm.threads import sleep_while_waiting
+from qa_lm.threads import spin_briefly
 from qa_lm.training.early_checks import check_early
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -70,7 +70,7 @@ def run(composed: DictConfig) -> float:
 
 def main() -> int:
     """Run Hydra; turn what the user can mend into one or two lines. Returns the exit code."""
-    sleep_while_waiting()
+    spin_briefly()
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])

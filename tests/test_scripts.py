@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
+from qa_lm.threads import SPINS
 from tests.conftest import ROOT
 from tests.documented import QUICK, documented_commands
 
@@ -220,15 +221,21 @@ def test_ask_does_not_import_lightning():
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_scripts_let_threads_sleep_while_they_wait(given, expected):
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, str(SPINS)),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+def test_scripts_let_waiting_threads_sleep_soon(given, expected):
     """In a process of its own, before torch is imported."""
     source = "import atexit, os, sys, runpy;"
-    source += "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules));"
+    source += "atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules));"
     source += "sys.argv = [sys.argv[1], '--nonsense']; runpy.run_path(sys.argv[0], run_name='__main__')"
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     for name in ("train.py", "ask.py", "evaluate.py"):
         command = [sys.executable, "-c", source, str(ROOT / "scripts" / name)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | given, check=False)
         assert (done.returncode, done.stdout) == (2, f"{expected} False\n"), done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from qa_lm.threads import sleep_while_waiting
+from qa_lm.threads import spin_briefly
 
 IMPORTS = "imports"
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
@@ -79,7 +79,7 @@ def main() -> None:
     """See above."""
     sys.argv = [str(TRAIN), *sys.argv[2:]]
     sys.path[0] = str(TRAIN.parent)
-    sleep_while_waiting()
+    spin_briefly()
     clock = Clock()
     watch_parts(clock)
     clock.seconds[IMPORTS] = time.time() - psutil.Process().create_time()
