@@ -16,10 +16,10 @@ from qa_lm.threads import spin_briefly
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qa_lm.answering.answerer import Answer, Answerer
-    from qa_lm.answering.explanation import Explanation
-    from qa_lm.answering.relations import TrainedPairs
-    from qa_lm.answering.sampling import Sampling
+    from qa_lm.evaluation.explanation import Explanation
+    from qa_lm.evaluation.overlap import TrainedPairs
+    from qa_lm.inference.answerer import Answer, Answerer
+    from qa_lm.inference.sampling import Sampling
 
 UNKNOWN = "I don't know"
 OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace) -> None:
 def _questions(options: argparse.Namespace) -> list[str]:
     """The questions that were given, as the model's prompt needs them; none means: talk."""
     from qa_lm.data.questions import question_of, questions_in, template_of
-    from qa_lm.data.templates import names_in
+    from qa_lm.templates import names_in
 
     template, texts = template_of(options.run), _texts(options)
     if options.file is not None:
@@ -144,8 +144,8 @@ def _ask(options: argparse.Namespace, questions: list[str]) -> None:
     # Imported late: a wrong option is answered at once.
     import transformers
 
-    from qa_lm.answering.sampling import Sampling
-    from qa_lm.training.under_way import load_answerer
+    from qa_lm.inference.in_progress import load_answerer
+    from qa_lm.inference.sampling import Sampling
 
     transformers.utils.logging.disable_progress_bar()
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
@@ -230,7 +230,7 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
 def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
     if not options.explain:
         return None
-    from qa_lm.answering.explanation import TRAINED_FILE, read_trained_pairs
+    from qa_lm.evaluation.explanation import TRAINED_FILE, read_trained_pairs
 
     trained = read_trained_pairs(options.run)
     if trained is None:
@@ -241,7 +241,7 @@ def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
 
 
 def _explained(question: str, trained: "TrainedPairs") -> "Explanation":
-    from qa_lm.answering.explanation import explain  # scikit-learn takes a second
+    from qa_lm.evaluation.explanation import explain  # scikit-learn takes a second
 
     return explain(question, trained)
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.config import BadLines, DataConfig, SplitKind, TokenizerConfig
-from qa_lm.data.problems import Problems
+from qa_lm.config.schema import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.readers.problems import Problems
 from qa_lm.errors import UserError, as_options, harmless
 
 if TYPE_CHECKING:
-    from qa_lm.data.checks import DataReport
+    from qa_lm.data.quality.checks import DataReport
 
 COLUMNS = {
     "question": "column of the question (default: recognised)",
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(options: argparse.Namespace) -> "DataReport":
     # Imported late: a wrong option is answered at once.
-    from qa_lm.training.prepare import prepare
+    from qa_lm.data.prepare import prepare
 
     if options.max_tokens < 2:
         raise UserError("--max-tokens must be at least 2")
@@ -111,7 +111,7 @@ def _report(options: argparse.Namespace) -> "DataReport":
 
 
 def _show(report: "DataReport") -> None:
-    from qa_lm.data.checks import summary
+    from qa_lm.data.quality.checks import summary
 
     for name, columns in report.sources.items():
         print(harmless(f"{name}: {columns}"))

@@ -16,8 +16,8 @@ from qa_lm.names import pairs_by_split
 from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
-    from qa_lm.answering.confidence import Calibration
-    from qa_lm.answering.evaluate import EvaluatedPair
+    from qa_lm.evaluation.evaluate import EvaluatedPair
+    from qa_lm.inference.calibration import Calibration
 
 SPLITS = ("train", "validation", "test")
 
@@ -78,12 +78,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     # Imported late: a wrong option is answered at once.
     import transformers
 
-    from qa_lm.answering.board import board
-    from qa_lm.answering.confidence import on_pairs
-    from qa_lm.answering.foreign import is_foreign
-    from qa_lm.reporting.table import board_lines
-    from qa_lm.training.run_folder import ANSWERS, BOARD, write_json, write_jsonl
-    from qa_lm.training.under_way import is_under_way
+    from qa_lm.evaluation.board import board
+    from qa_lm.evaluation.calibrate import on_pairs
+    from qa_lm.inference.external import is_foreign
+    from qa_lm.inference.in_progress import is_under_way
+    from qa_lm.reporting.run.table import board_lines
+    from qa_lm.run.run_folder import ANSWERS, BOARD, write_json, write_jsonl
 
     transformers.utils.logging.disable_progress_bar()
     foreign = not is_under_way(options.model) and is_foreign(options.model)
@@ -116,13 +116,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
-    from qa_lm.answering.evaluate import Asked, evaluate_pairs
-    from qa_lm.answering.explanation import read_trained_pairs
-    from qa_lm.config_composition import data_config
+    from qa_lm.config.compose import data_config
     from qa_lm.data.encoding import encode_pairs
-    from qa_lm.training.asked_pairs import data_of_run, pairs_of_files
-    from qa_lm.training.assessment import asked_pairs, trained_pairs
-    from qa_lm.training.under_way import load_answerer
+    from qa_lm.evaluation.asked_pairs import data_of_run, pairs_of_files
+    from qa_lm.evaluation.assess import asked_pairs, trained_pairs
+    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.evaluation.explanation import read_trained_pairs
+    from qa_lm.inference.in_progress import load_answerer
 
     answerer = load_answerer(options.model)
     if options.data:
@@ -158,10 +158,10 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
 
 
 def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
-    from qa_lm.answering.evaluate import Asked, evaluate_pairs
-    from qa_lm.answering.foreign import ForeignModel
-    from qa_lm.config_composition import data_config
-    from qa_lm.training.asked_pairs import pairs_of_files
+    from qa_lm.config.compose import data_config
+    from qa_lm.evaluation.asked_pairs import pairs_of_files
+    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.inference.external import ForeignModel
 
     if not options.data:
         raise UserError("name the pairs: data.path=FILE")

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read, write, print, return the exit code."""
     options = _parser().parse_args(arguments)
     # Imported late: a wrong option is answered at once.
-    from qa_lm.reporting.sweep_report import write_sweep_report
+    from qa_lm.reporting.sweep.report import write_sweep_report
 
     try:
         print(write_sweep_report(options.sweep, options.metric, options.mode), flush=True)

@@ -13,9 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
-from qa_lm.config import TrainConfig
-from qa_lm.config_arguments import hydra_arguments
-from qa_lm.config_composition import (
+from qa_lm.config.arguments import hydra_arguments
+from qa_lm.config.compose import (
     implied_choices,
     make_paths_absolute,
     read_config,
@@ -23,12 +22,13 @@ from qa_lm.config_composition import (
     typed_config,
     with_quoted_templates,
 )
-from qa_lm.config_errors import check_defaults_lists, explain, is_configuration_error
-from qa_lm.config_hydra import refuse_code
-from qa_lm.config_identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
-from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
-from qa_lm.config_values import check_values
+from qa_lm.config.explain import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.hydra_settings import refuse_code
+from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.validate import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.sweeps.identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.threads import spin_briefly
 from qa_lm.training.early_checks import check_early
 
@@ -99,7 +99,7 @@ def main() -> int:
 
 def sweep_ended(folder: Path) -> None:
     """Conclude a sweep; the launcher calls it once all jobs are over."""
-    from qa_lm.reporting.sweep_report import write_sweep_report
+    from qa_lm.reporting.sweep.report import write_sweep_report
 
     try:
         print(f"\n{write_sweep_report(folder)}", flush=True)
@@ -116,7 +116,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
         before = read_config(folder / "config.yaml")
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
         check_values(config)
-        from qa_lm.training.resume import finished
+        from qa_lm.training.checkpointing.resume import finished
 
         if over := finished(folder, before, config):
             if over.diverged:
@@ -127,10 +127,10 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_early(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
-    from qa_lm.reporting.next_steps import Terminal, next_steps
-    from qa_lm.reporting.run_report import write_report
-    from qa_lm.reporting.table import answers_table
-    from qa_lm.training.interruption import next_signal_ends
+    from qa_lm.reporting.run.next_steps import Terminal, next_steps
+    from qa_lm.reporting.run.report import write_report
+    from qa_lm.reporting.run.table import answers_table
+    from qa_lm.training.checkpointing.interruption import next_signal_ends
     from qa_lm.training.train import train
 
     try:

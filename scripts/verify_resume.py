@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from qa_lm.config_composition import read_config
+from qa_lm.config.compose import read_config
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
@@ -64,7 +64,7 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
         process.wait()
         print(f"interruption {number + 1} ({how.name}): {_state(broken)}", flush=True)
     _train(command)
-    from qa_lm.training.comparison import first_difference
+    from qa_lm.training.checkpointing.comparison import first_difference
 
     found = first_difference(whole, broken)
     print(f"different: {found}" if found else "the same, bit for bit: weights, optimizer, metrics.csv, answers")
@@ -80,7 +80,7 @@ def _state(folder: Path) -> str:
         return "the run had ended before"
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "nothing was saved yet"
-    from qa_lm.training.checkpoints import read_checkpoint
+    from qa_lm.run.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     return f"saved at step {checkpoint['global_step']} of epoch {checkpoint['epoch'] + 1}"

@@ -16,13 +16,13 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 import pytest
 import torch
 
-from qa_lm.config import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig, Weights
+from qa_lm.config.schema import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig, Weights
+from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, made_folder
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
 from qa_lm.data.pairs import Pair, builtin_path
 from qa_lm.data.reading import PairReader, Reading, Source, file_sources
-from qa_lm.data.store import EncodedPairs, write_store
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from qa_lm.config import DataConfig, TokenizerConfig
-from qa_lm.training.prepare import PreparedData, prepare
+from qa_lm.config.schema import DataConfig, TokenizerConfig
+from qa_lm.data.prepare import PreparedData, prepare
 
 GPT2 = TokenizerConfig("gpt2")
 

@@ -22,8 +22,8 @@ from typing import Any
 # What the scripts import.
 import hydra  # noqa: F401
 
-import qa_lm.answering.answerer
-import qa_lm.reporting.run_report
+import qa_lm.inference.answerer
+import qa_lm.reporting.run.report
 import qa_lm.training.train  # noqa: F401
 
 SECONDS = 1200

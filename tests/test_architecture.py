@@ -10,16 +10,18 @@ import pytest
 
 from tests.conftest import ROOT
 
-FILES = sorted([*(ROOT / "qa_lm").rglob("*.py"), *(ROOT / "scripts").glob("*.py")])
+FILES = sorted(
+    file for folder in ("qa_lm", "scripts", "hydra_plugins") for file in (ROOT / folder).rglob("*.py") if file.is_file()
+)
 NAMES = [str(file.relative_to(ROOT)) for file in FILES]
-# package: the packages of qa_lm that it may import beside itself and the words all share (batch, errors, names, config)
-MAY_IMPORT = {
-    "data": set(),
-    "modeling": set(),
-    "answering": {"data", "modeling"},
-    "training": {"data", "modeling", "answering"},
-    "reporting": set(),
-}
+ROOMS = ("shared", "run", "config", "data", "modeling", "inference", "evaluation", "ledger", "training", "reporting")
+"""The packages of qa_lm, each of which may import those to its left; `shared` are the modules beside them."""
+APART = {"reporting": {"shared", "run", "reporting"}, "modeling": {"shared", "modeling"}}
+"""Packages that may import less: reports read files alone, models know nothing of files of pairs."""
+MOST_FILES = 13
+"""Of a folder, without `__init__.py`."""
+LONGEST_FUNCTION = 68
+"""Lines of a function, except in benchmarks, which measure one thing after the other."""
 
 
 @functools.cache
@@ -33,24 +35,47 @@ def imported(file: Path) -> frozenset[str]:
     return frozenset(modules)
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_imports_go_one_way(package):
-    files = list((ROOT / "qa_lm" / package).glob("*.py"))
-    assert len(files) > 1
-    for file in files:
-        ours = {module.split(".")[1] for module in imported(file) if module.startswith("qa_lm.")}
-        assert (
-            ours - {package, "batch", "errors", "names", "config", "config_composition", "config_values"}
-            <= MAY_IMPORT[package]
-        ), file
-        if package != "training":
-            assert "config" not in ours, f"{file}: only training reads the configuration object"
+def room(module: str) -> str:
+    """The package of a module of qa_lm, or `shared`."""
+    name = module.split(".")[1] if "." in module else ""
+    return name if (ROOT / "qa_lm" / name).is_dir() and name else "shared"
+
+
+def test_every_package_has_its_place():
+    packages = {path.name for path in (ROOT / "qa_lm").iterdir() if (path / "__init__.py").is_file()}
+    assert packages == {*ROOMS, "sweeps"} - {"shared"}
+
+
+@pytest.mark.parametrize(("file", "name"), [pytest.param(*each, id=each[1]) for each in zip(FILES, NAMES, strict=True)])
+def test_imports_go_one_way(file, name):
+    own = room(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    if not name.startswith("qa_lm/") or own == "sweeps":
+        return
+    allowed = APART.get(own, set(ROOMS[: ROOMS.index(own) + 1]))
+    assert {room(module) for module in imported(file) if module.startswith("qa_lm.")} <= allowed
+
+
+def test_folders_stay_small():
+    folders = [path for top in ("qa_lm", "scripts", "hydra_plugins", "tests") for path in (ROOT / top).rglob("**/")]
+    files = {str(path): [each for each in path.glob("*.py") if each.stem != "__init__"] for path in folders}
+    assert {path: len(found) for path, found in files.items() if len(found) > MOST_FILES} == {}
+
+
+def test_functions_stay_short():
+    found = {}
+    for file, name in zip(FILES, NAMES, strict=True):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and not name.startswith("scripts/benchmarks/"):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    found[f"{name}:{node.name}"] = length
+    assert found == {}
 
 
 def test_hydra_and_matplotlib_stay_where_they_belong():
     for file, name in zip(FILES, NAMES, strict=True):
         roots = {module.split(".")[0] for module in imported(file)}
-        if name != "scripts/train.py" and not name.startswith("qa_lm/config"):
+        if name != "scripts/train.py" and not name.startswith(("qa_lm/config/", "qa_lm/sweeps/", "hydra_plugins/")):
             assert not roots & {"hydra", "omegaconf"}, name
         if not name.startswith("qa_lm/reporting/"):
             assert "matplotlib" not in roots, name

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from qa_lm.config_composition import schema_keys
-from qa_lm.training.trainer_signature import trainer_parameters
+from qa_lm.config.compose import schema_keys
+from qa_lm.config.trainer_signature import trainer_parameters
 from tests.conftest import ROOT
 from tests.documented import PAGES
 

@@ -9,7 +9,7 @@ from _pytest.mark import ParameterSet
 
 from tests.conftest import ROOT
 from tests.documented import QUICK, documented_commands
-from tests.sweep_example import grid
+from tests.sweeps.sweep_example import grid
 
 
 def test_the_other_documented_commands_are_there():

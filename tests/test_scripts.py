@@ -217,7 +217,7 @@ def test_ask_does_not_import_lightning():
     source += (
         f"exec(compile(open({str(ROOT / 'scripts' / 'ask.py')!r}).read(), 'ask.py', 'exec'), {{'__name__': 'ask'}});"
     )
-    source += "import qa_lm.answering.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
+    source += "import qa_lm.inference.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

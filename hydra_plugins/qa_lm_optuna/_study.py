@@ -1,7 +1,7 @@
 """The study in the sweep folder: which trial is next, and what became of each.
 
-- Everything is in `optuna.journal`, written by the sweep and by the jobs (qa_lm/training/pruning.py), and read again
-  when the sweep goes on.
+- Everything is in `optuna.journal`, written by the sweep and by the jobs (qa_lm/training/callbacks/pruning.py), and
+  read again when the sweep goes on.
 - What is drawn for trial n depends on the seed, on n and on the trials before, so that a study that was interrupted
   goes on as it would have.
 - A trial that was at work when the sweep ended is asked for again before any new one; one whose job failed is tried

@@ -117,7 +117,7 @@ class OptunaSweeper(Sweeper):
         def jobs() -> Iterator[tuple[int, list[str]]]:
             while (trial := study.ask()) is not None:
                 chosen = [as_override(key, value) for key, value in trial.params.items()]
-                # Where the job's callback finds its trial: qa_lm/training/pruning.py.
+                # Where the job's callback finds its trial: qa_lm/training/callbacks/pruning.py.
                 told = {"STORAGE": quoted(str(study.journal)), "STUDY": NAME, "TRIAL": str(trial.number)}
                 told_by = [f"++hydra.job.env_set.QA_LM_OPTUNA_{name}={value}" for name, value in told.items()]
                 yield trial.number, [*fixed, *chosen, *told_by]

@@ -1,1 +1,1 @@
-"""Pairs to batches: read, split, tokenize, encode, collate."""
+"""From files of pairs to encoded pairs: read, split, tokenize, encode, check."""

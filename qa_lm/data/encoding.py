@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qa_lm.data.pairs import Pair
-from qa_lm.data.templates import Parts, check_templates, parsed
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
+from qa_lm.templates import Parts, check_templates, parsed
 
 TEMPLATE_FILE = "prompt_template.json"
 
@@ -28,7 +28,7 @@ TEMPLATE_FILE = "prompt_template.json"
 class PromptTemplate:
     """How a question and an answer are written; the default is the tutorial's `question + " " + answer`.
 
-    Both may name further columns in braces, see `qa_lm.data.templates`: those between the first and the last column are
+    Both may name further columns in braces, see `qa_lm.templates`: those between the first and the last column are
     part of the question (or answer) of a pair, as the reader makes it, and only the text around them is added here.
     """
 

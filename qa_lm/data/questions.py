@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from qa_lm.data.columns import ColumnNames, Columns, question_from
 from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
-from qa_lm.data.files import check_encoding, data_suffix, opened
-from qa_lm.data.formats import SUFFIXES
-from qa_lm.data.problems import BadLine, Problems
+from qa_lm.data.readers.files import check_encoding, data_suffix, opened
+from qa_lm.data.readers.formats import SUFFIXES
+from qa_lm.data.readers.problems import BadLine, Problems
 from qa_lm.data.reading import Reading, Source
-from qa_lm.data.templates import filled, names_in
+from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
+from qa_lm.templates import filled, names_in
 
 
 def template_of(run: Path) -> PromptTemplate:

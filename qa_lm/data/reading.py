@@ -6,17 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qa_lm.data.columns import ColumnNames, Columns, Unanswerable, Wanted, choose_columns, pairs_from
-from qa_lm.data.dialogues import find_turns
-from qa_lm.data.files import check_encoding, data_suffix, find_files
-from qa_lm.data.formats import SUFFIXES, Found, Record, read_records
-from qa_lm.data.hub import read_hub
 from qa_lm.data.pairs import Pair
-from qa_lm.data.problems import BadLine, Problems, Remarks
-from qa_lm.data.templates import ANSWER, QUESTION, Parts
-from qa_lm.data.unread import SeenColumns, missed_in_words
-from qa_lm.data.written_lists import with_lists, written_list
+from qa_lm.data.readers.files import check_encoding, data_suffix, find_files
+from qa_lm.data.readers.formats import SUFFIXES, Found, Record, read_records
+from qa_lm.data.readers.hub import read_hub
+from qa_lm.data.readers.problems import BadLine, Problems, Remarks
+from qa_lm.data.readers.written_lists import with_lists, written_list
+from qa_lm.data.records.columns import ColumnNames, Columns, Unanswerable, Wanted, choose_columns, pairs_from
+from qa_lm.data.records.dialogues import find_turns
+from qa_lm.data.records.unread import SeenColumns, missed_in_words
 from qa_lm.errors import UserError
+from qa_lm.templates import ANSWER, QUESTION, Parts
 
 BLOCK = 1 << 20
 LIST_AS_TEXT = "answers that are lists written as text; they are trained with their brackets"
@@ -36,11 +36,11 @@ class Reading:
     skip_bad_lines: bool = False
     """Whether bad lines are left out and counted, instead of ending the run."""
     prompt: Parts = QUESTION
-    """What a question is made of, see `qa_lm.data.templates`."""
+    """What a question is made of, see `qa_lm.templates`."""
     completion: Parts = ANSWER
     """What an answer is made of."""
     unanswerable: str | None = None
-    """What becomes of questions without an answer, see `qa_lm.data.columns.Wanted`."""
+    """What becomes of questions without an answer, see `qa_lm.data.records.columns.Wanted`."""
 
     @property
     def wanted(self) -> Wanted:

@@ -1,1 +1,1 @@
-"""What a run folder shows: the loss curve and the table of answers. Reads files, trains nothing."""
+"""What a run folder or a sweep shows: wording, tables, pages, charts. Reads files, trains nothing."""

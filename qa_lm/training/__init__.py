@@ -1,1 +1,1 @@
-"""One training run, from a typed configuration to a run folder."""
+"""One training run, from typed settings to a run folder."""

@@ -3,15 +3,15 @@
 import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
-from qa_lm.config import TrainConfig
-from qa_lm.data.batching import PackedRows
-from qa_lm.data.checks import summary
+from qa_lm.config.schema import TrainConfig
+from qa_lm.data.batches.batching import PackedRows
+from qa_lm.data.prepare import PreparedData
+from qa_lm.data.quality.checks import summary
 from qa_lm.errors import harmless
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.training.expectation import Expectation
-from qa_lm.training.loop import Loop
-from qa_lm.training.parts import Parts
-from qa_lm.training.prepare import PreparedData
+from qa_lm.training.build import Parts
+from qa_lm.training.estimate import Expectation
+from qa_lm.training.trainer import Loop
 
 WITHOUT_VALIDATION = "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
 

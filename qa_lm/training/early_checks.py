@@ -3,10 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from qa_lm.config import TrainConfig
-from qa_lm.data.files import check_files_exist
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.trainer_arguments import check_trainer_arguments
+from qa_lm.data.readers.files import check_files_exist
 from qa_lm.errors import UserError
-from qa_lm.training.trainer_arguments import check_trainer_arguments
 
 
 def check_early(config: TrainConfig) -> None:

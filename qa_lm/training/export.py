@@ -1,5 +1,5 @@
 """model/: the trained model as a folder that transformers loads, with its tokenizer and prompt template; and
-checkpoints/model/, the same without weights, for readers of a run that is not finished (`qa_lm.training.under_way`)."""
+checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`)."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from qa_lm.answering.golden import write_golden
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import TextTokenizer
+from qa_lm.inference.golden import write_golden
 
 
 def export_model(
@@ -27,7 +27,7 @@ def export_model(
         model: what was trained.
         tokenizer: its tokenizer.
         template: how it is asked.
-        questions: golden ones, see `qa_lm.answering.golden`.
+        questions: golden ones, see `qa_lm.inference.golden`.
         folder: where to.
     """
     with _appearing_whole(folder) as beside:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from qa_lm.config import OptimizerKind, TrainConfig
+from qa_lm.config.schema import OptimizerKind, TrainConfig
 from qa_lm.errors import OutOfMemory, UserError
 
 try:

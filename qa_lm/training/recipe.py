@@ -5,22 +5,12 @@ another's guesses.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from qa_lm.config.schema import ModelConfig, TrainConfig
+from qa_lm.data.sizes import Sizes
 
-from qa_lm.config import ModelConfig, TrainConfig
-from qa_lm.data.packing import fill, plan_rows
-
-FULL = 0.97
-"""Rows must be so full."""
-FEW_ROWS = 5
-"""Rows of a file that is too small to fill them: longer ones would only make its steps larger and fewer."""
-CHARACTERS_PER_ENTRY = 85
-"""Characters of the trained pairs for each entry of a BPE, before that is rounded down to a power of two."""
-FEWEST_ENTRIES, MOST_ENTRIES = 4096, 16384
-"""Of a BPE. With 32,768 an epoch of 3 million characters is shorter still, but it takes more of them."""
 HEAD_WIDTH = 64
 """Width of an attention head."""
 FEED_FORWARD = 8 / 3
@@ -62,24 +52,6 @@ PARAMETERS = 16
 19, another is with 13. Measured up to 840,000 tokens."""
 WIDEST = 1024
 """Width above which blocks are added instead."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the rules look at."""
-
-    lengths: np.ndarray
-    """Inputs of each trained pair."""
-    longest: int
-    """Inputs of the longest pair of all."""
-    answer: float
-    """Tokens of a trained answer, its EOS included, on average."""
-    row: int | None
-    """Positions of a packed row, None without packing."""
-    entries: int
-    """Of the vocabulary."""
-    wordings: float = 1.0
-    """Trained pairs of each fact, on average."""
 
 
 def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
@@ -124,35 +96,6 @@ def _with_most_epochs(trainer: dict[str, Any], schedule: int | None) -> dict[str
     if limited or "max_epochs" not in trainer:
         return trainer
     return trainer | {"max_epochs": max(MOST_EPOCHS, 2 * (schedule or 0))}
-
-
-def bpe_entries(characters: int) -> int:
-    """Entries of a BPE: a power of two that doubles with the text.
-
-    More of them make fewer tokens of the same text, and their tables hold part of what is learnt without being
-    multiplied, so that the block may be narrower; but the head grows.
-
-    Args:
-        characters: of the trained pairs.
-    """
-    wanted = max(1, characters // CHARACTERS_PER_ENTRY)
-    return min(max(1 << (wanted.bit_length() - 1), FEWEST_ENTRIES), MOST_ENTRIES)
-
-
-def row_tokens(lengths: np.ndarray) -> int:
-    """Positions of a packed row: the shortest power of two that holds every example in rows that are full or few.
-
-    Attention compares every position of a row with every other, though examples see only themselves.
-
-    Args:
-        lengths: inputs of each trained pair.
-    """
-    row = 1 << max(5, int(lengths.max() - 1).bit_length())
-    plan = plan_rows(lengths, row, 0)
-    while fill(plan, lengths) < FULL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
-        row *= 2
-        plan = plan_rows(lengths, row, 0)
-    return row
 
 
 def context(longest: int) -> int:
@@ -232,14 +175,3 @@ def epochs_to_recall(answer: float, wordings: float, tokens: int, steps: int) ->
     if steps < SMALL_FILE_STEPS:
         later += EPOCHS_IF_SMALL + EPOCHS_OF_LONG_IF_SMALL * math.sqrt(doublings(answer))
     return max(1, round(epochs(answer, wordings) + later))
-
-
-def wordings(groups: np.ndarray) -> float:
-    """How many of the trained pairs state one fact, on average.
-
-    Args:
-        groups: a key of the fact that each states, 0 for none.
-    """
-    stated = groups[groups != 0]
-    facts = len(np.unique(stated)) + len(groups) - len(stated)
-    return len(groups) / max(1, facts)

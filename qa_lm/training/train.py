@@ -10,14 +10,21 @@ from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from qa_lm.answering.evaluate import EvaluatedPair
-from qa_lm.config import TrainConfig, Weights
-from qa_lm.config_composition import resolved_yaml
-from qa_lm.config_values import check_values, nothing_held_out, without_validation
-from qa_lm.data.repeats import answerable
+from qa_lm.config.compose import resolved_yaml
+from qa_lm.config.schema import TrainConfig, Weights
+from qa_lm.config.trainer_arguments import check_trainer_arguments
+from qa_lm.config.validate import check_values, nothing_held_out, without_validation
+from qa_lm.data.prepare import PreparedData, prepare
+from qa_lm.data.quality.repeats import answerable
+from qa_lm.data.split_file import write_split
 from qa_lm.errors import UserError
+from qa_lm.evaluation.assess import assess
+from qa_lm.evaluation.evaluate import EvaluatedPair
+from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import hidden_states
-from qa_lm.training import run_folder
+from qa_lm.run import run_folder
+from qa_lm.run.environment import describe_environment
+from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import (
     announce_data,
     announce_end,
@@ -25,26 +32,19 @@ from qa_lm.training.announcement import (
     announce_limits,
     announce_model,
 )
-from qa_lm.training.assessment import assess
-from qa_lm.training.board_scalars import validation_parts
-from qa_lm.training.environment import describe_environment
-from qa_lm.training.expectation import Expectation, expect
+from qa_lm.training.build import Parts, build_parts
+from qa_lm.training.callbacks.board_scalars import validation_parts
+from qa_lm.training.checkpointing.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
+from qa_lm.training.checkpointing.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
+from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.export import export_architecture, export_model
-from qa_lm.training.hyperparameters import compared_hyperparameters, flat_hyperparameters
-from qa_lm.training.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
-from qa_lm.training.ledger_file import write_ledger
-from qa_lm.training.loop import Loop, build_loop, quiet_lightning, restore_best
+from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
+from qa_lm.training.logging.tensorboard import log_begin, log_end
 from qa_lm.training.memory import as_out_of_memory, keep_freed_memory
-from qa_lm.training.outcome import outcome
-from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
-from qa_lm.training.prepare import PreparedData, prepare
 from qa_lm.training.recipe import completed
-from qa_lm.training.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
-from qa_lm.training.run_lock import run_lock
-from qa_lm.training.split_file import write_split
-from qa_lm.training.tensorboard import log_begin, log_end
-from qa_lm.training.trainer_arguments import check_trainer_arguments
+from qa_lm.training.results import outcome
+from qa_lm.training.trainer import Loop, build_loop, quiet_lightning, restore_best
 
 GOLDEN = 4
 """Questions of each side that `model/` carries as golden ones."""

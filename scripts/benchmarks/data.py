@@ -116,10 +116,10 @@ def _measure(paths: list[str], row_tokens: int, cache: str) -> dict[str, Any]:
     """What training does before its first step, imports apart, and what it does between epochs."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import qa_lm.training.train  # noqa: F401  # all that training imports
-    from qa_lm.config import DataConfig, TokenizerConfig
-    from qa_lm.data.batching import PackedRows
-    from qa_lm.data.datamodule import PairsDataModule
-    from qa_lm.training.prepare import prepare
+    from qa_lm.config.schema import DataConfig, TokenizerConfig
+    from qa_lm.data.batches.batching import PackedRows
+    from qa_lm.data.batches.datamodule import PairsDataModule
+    from qa_lm.data.prepare import prepare
 
     before = memory("RssAnon")
     watch = _PeakMemory()

@@ -48,14 +48,14 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     import torch
     from torch import nn
 
-    from qa_lm.answering.answerer import Answerer
-    from qa_lm.answering.drafts import POSITIONS
-    from qa_lm.answering.evaluate import Asked, evaluate_pairs
-    from qa_lm.data.batching import PackedRows
+    from qa_lm.data.batches.batching import PackedRows
+    from qa_lm.data.batches.collate import Collate
+    from qa_lm.data.batches.store import EncodedPairs, write_store
     from qa_lm.data.cache import made_folder
-    from qa_lm.data.collate import Collate
     from qa_lm.data.reading import PairReader, Reading, file_sources
-    from qa_lm.data.store import EncodedPairs, write_store
+    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.inference.answerer import Answerer
+    from qa_lm.inference.drafts import POSITIONS
     from qa_lm.modeling.causal_lm import head, hidden_states
     from qa_lm.modeling.loss import batch_loss
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from qa_lm.config import (
+from qa_lm.config.schema import (
     DataConfig,
     LossWeighting,
     ModelConfig,
@@ -21,14 +21,14 @@ from qa_lm.config import (
     TokenizerConfig,
     TrainConfig,
 )
+from qa_lm.data.prepare import prepare
 from qa_lm.modeling.clipping import clip
-from qa_lm.training.expectation import autocast, expect, first_batches
-from qa_lm.training.loop import build_loop, quiet_lightning
+from qa_lm.training.build import Parts, build_parts
+from qa_lm.training.estimate import autocast, expect, first_batches
 from qa_lm.training.memory import keep_freed_memory
-from qa_lm.training.parts import Parts, build_parts
 from qa_lm.training.precision import choose_precision, device_of
-from qa_lm.training.prepare import prepare
 from qa_lm.training.recipe import completed
+from qa_lm.training.trainer import build_loop, quiet_lightning
 
 
 class TimedSteps(Callback):

@@ -52,10 +52,12 @@ def watch_parts(clock: Clock) -> None:
     """Put the clock on what a run consists of, apart from its training steps."""
     from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 
-    from qa_lm.reporting import loss_curve, run_report, table
+    from qa_lm.reporting import loss_curve
+    from qa_lm.reporting.run import report as run_report
+    from qa_lm.reporting.run import table
     from qa_lm.training import train
-    from qa_lm.training.checkpoints import DirectCheckpointIO
-    from qa_lm.training.kept_state import KeptState
+    from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
+    from qa_lm.training.checkpointing.kept_state import KeptState
 
     for owner, name, part in (
         (train, "prepare", "data and model"),

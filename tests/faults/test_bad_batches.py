@@ -10,7 +10,7 @@ import torch
 
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.bad_batches import MEMORY, BadBatches
+from qa_lm.training.callbacks.bad_batches import MEMORY, BadBatches
 from qa_lm.training.train import train
 from tests.conftest import small_config, weights_in
 

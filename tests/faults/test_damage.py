@@ -14,16 +14,17 @@ import torch
 
 import qa_lm.training.train as training
 from qa_lm.errors import UserError
-from qa_lm.training.checkpoints import BEST, LAST, PREVIOUS, DirectCheckpointIO, newest_sound
-from qa_lm.training.comparison import first_difference
-from qa_lm.training.loop import restore_best
-from qa_lm.training.manifest import MANIFEST, is_sound, read_manifest
-from qa_lm.training.resume import interrupted_run
-from qa_lm.training.run_folder import ELSEWHERE, clear_leftovers
-from qa_lm.training.run_lock import HOLDER
+from qa_lm.run.checkpoint import BEST, LAST, PREVIOUS
+from qa_lm.run.lock import HOLDER
+from qa_lm.run.manifest import MANIFEST, is_sound, read_manifest
+from qa_lm.run.run_folder import ELSEWHERE, clear_leftovers
+from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_sound
+from qa_lm.training.checkpointing.comparison import first_difference
+from qa_lm.training.checkpointing.resume import interrupted_run
 from qa_lm.training.train import train
+from qa_lm.training.trainer import restore_best
 from tests.conftest import small_config
-from tests.faults.interrupting import interrupted
+from tests.faults.resume.interrupting import interrupted
 
 FLIPS = 200
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from qa_lm.training import kept_state
-from qa_lm.training.checkpoints import BEST, LAST, read_checkpoint
-from qa_lm.training.comparison import _difference, first_difference
-from qa_lm.training.kept_state import KeptState
-from qa_lm.training.last_checkpoint import LastCheckpoint
+from qa_lm.run.checkpoint import BEST, LAST, read_checkpoint
+from qa_lm.training.checkpointing import kept_state
+from qa_lm.training.checkpointing.comparison import _difference, first_difference
+from qa_lm.training.checkpointing.kept_state import KeptState
+from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.train import train
 from tests.conftest import small_config
-from tests.faults.interrupting import broken_off
+from tests.faults.resume.interrupting import broken_off
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from qa_lm.errors import UserError
+from qa_lm.inference.in_progress import load_answerer
 from qa_lm.reporting.loss_curve import draw_loss_curve
-from qa_lm.reporting.run_report import write_report
+from qa_lm.reporting.run.report import write_report
 from qa_lm.training.train import train
-from qa_lm.training.under_way import load_answerer
 from tests.conftest import small_config
-from tests.faults.interrupting import interrupted
+from tests.faults.resume.interrupting import interrupted
 from tests.faults.test_damage import flip
 from tests.scripts_as_modules import ask, evaluate
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qa_lm.config import TrainConfig
-from qa_lm.config_resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.schema import TrainConfig
 from qa_lm.data.pairs import builtin_path
 from qa_lm.errors import UserError
-from qa_lm.training.resume import finished
-from qa_lm.training.run_lock import run_lock
+from qa_lm.run.lock import run_lock
+from qa_lm.training.checkpointing.resume import finished
 from qa_lm.training.train import train
 from tests.conftest import ROOT, small_config
-from tests.faults.interrupting import interrupted, line_of
+from tests.faults.resume.interrupting import interrupted, line_of
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_the_folder_on_the_command_line(begun, tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from qa_lm.training.run_lock import run_lock
+from qa_lm.run.lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -180,7 +180,7 @@ def test_two_processes_never_write_one_folder(tmp_path):
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path):
     """The same command at the same time, until both have been begun in the same second."""
-    script = "from qa_lm.config_composition import _new_folder as new; import sys; print(new(sys.argv[1]))"
+    script = "from qa_lm.config.compose import _new_folder as new; import sys; print(new(sys.argv[1]))"
     name = str(tmp_path / "outputs" / "12-00-00")
     begun = [
         subprocess.Popen([sys.executable, "-c", script, name], stdout=subprocess.PIPE, text=True, cwd=ROOT)

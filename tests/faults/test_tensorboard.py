@@ -14,15 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from qa_lm.config import LoggerConfig, OptimizerKind, TrainConfig
+from qa_lm.config.schema import LoggerConfig, OptimizerKind, TrainConfig
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.checkpoints import read_checkpoint
-from qa_lm.training.hyperparameters import compared_hyperparameters
-from qa_lm.training.loggers import log_values
-from qa_lm.training.tensorboard import FINAL, RESULTS, EventsLogger
+from qa_lm.run.checkpoint import read_checkpoint
+from qa_lm.training.logging.hyperparameters import compared_hyperparameters
+from qa_lm.training.logging.loggers import log_values
+from qa_lm.training.logging.tensorboard import FINAL, RESULTS, EventsLogger
 from qa_lm.training.train import train
 from tests.conftest import small_config
-from tests.faults.interrupting import broken_off, interrupted
+from tests.faults.resume.interrupting import broken_off, interrupted
 
 CLOCKS = ("perf/tokens_per_s", "learning results/seconds", "end/seconds")
 """Values that differ from run to run."""

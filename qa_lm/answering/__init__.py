@@ -1,1 +1,0 @@
-"""Questions to answers: generate, compare, load a trained model."""

@@ -1,0 +1,1 @@
+"""The settings: their schema, how they are composed, checked and explained."""

@@ -1,0 +1,84 @@
+"""The command line as Hydra reads it: its words in one place, its quotation marks, and what to say where it refuses."""
+
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from qa_lm.config.words import DATA_SUFFIXES
+from qa_lm.errors import UserError
+
+SETTING = re.compile(r"(?P<key>[~+]{0,2}[\w.@/:-]+)=(?P<value>.+)", re.DOTALL)
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """The command line in the form that Hydra takes.
+
+    Settings may stand on both sides of an option such as `-m`, and a value may hold letters beyond ASCII, as in
+    `data.path=질문.csv`: Hydra alone would refuse both.
+
+    Raises:
+        UserError: an option that Hydra does not have.
+    """
+    options, rest = get_args_parser().parse_known_args(arguments)
+    if unknown := [word for word in rest if word.startswith("-")]:
+        key, _, value = unknown[0].lstrip("-").partition("=")
+        raise UserError(f"{unknown[0]}: no such option; settings have no dashes: {key or 'seed'}={value or 'VALUE'}")
+    settings = Counter([*options.overrides, *rest])
+    first: list[str] = []
+    others: list[str] = []
+    for word in arguments:
+        (first if settings[word] else others).append(word)
+        settings[word] -= 1
+    return [*map(_with_quotes, first), *others]
+
+
+def unreadable(override: str) -> str:
+    """What to say of a word that Hydra's grammar refuses, with the way to write it."""
+    found = SETTING.fullmatch(override)
+    if found is None:
+        if Path(override).suffix in DATA_SUFFIXES:
+            return f"{override}: not a setting; did you mean data.path={override}?"
+        return f"cannot read {override!r}: write a setting as key=value, without spaces around the ="
+    quoted = _quoted(found["key"], found["value"])
+    if not _is_read(quoted):
+        return f"cannot read {override!r}: {found['key']} is not the name of a setting"
+    brackets = "Close its brackets, or quote" if found["value"][0] in "[{(" else "Quote"
+    return f"cannot read {override!r}\n{brackets} the value to take it as plain text: {shlex.quote(quoted)}"
+
+
+def several_values(override: str) -> str:
+    """What to say of `key=1,2` without `-m`."""
+    key, _, value = override.partition("=")
+    return (
+        f"{override}: several values; add -m to train with each of them\n"
+        f"As one value: {shlex.quote(f'{key}=[{value}]')} is a list, {shlex.quote(_quoted(key, value))} is text."
+    )
+
+
+def _with_quotes(word: str) -> str:
+    """The word; if letters beyond ASCII are all that Hydra's grammar minds in it, with quotation marks."""
+    found = SETTING.fullmatch(word)
+    if found is None or found["value"].isascii() or _is_read(word):
+        return word
+    plain = "".join(letter if letter.isascii() else "x" for letter in found["value"])
+    if re.search(r"""[,"']""", plain) or not _is_read(f"{found['key']}={plain}"):
+        return word  # a list, a sweep, or something else that is refused
+    return _quoted(found["key"], found["value"])
+
+
+def _quoted(key: str, value: str) -> str:
+    escaped = re.sub(r"(\\+)(?=\"|$)", r"\1\1", value).replace('"', '\\"')
+    return f'{key}="{escaped}"'
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True

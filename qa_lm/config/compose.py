@@ -1,0 +1,227 @@
+"""From composed YAML to the objects of the schema, and the schema's keys.
+
+Hydra composes the files of `conf/` onto the schema (`register_schema`, before `hydra.main` runs); `typed_config` turns
+the result into plain objects.
+"""
+
+import difflib
+import functools
+import itertools
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qa_lm.config.schema import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config.trainer_signature import trainer_parameters
+from qa_lm.config.words import setting_here
+from qa_lm.errors import UserError, first_line
+
+IMPLIED = {"data.path": "file", "data.hub": "hub"}
+"""Settings that mean nothing without a choice, which they imply."""
+
+
+def register_schema() -> None:
+    """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
+    OmegaConf.register_new_resolver("new_folder", _new_folder, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(group="data", name="data_schema", node=DataConfig)
+    store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
+    store.store(group="model", name="model_schema", node=ModelConfig)
+    store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
+    store.store(group="logger", name="logger_schema", node=LoggerConfig)
+    # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
+    store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
+
+
+@functools.cache  # Hydra resolves its settings more than once
+def _new_folder(path: str) -> str:
+    """Make a folder of this name, or with -2, -3, ... behind it, that was not there: two runs that start in the same
+    second get one each."""
+    for number in itertools.count(1):
+        folder = Path(path if number == 1 else f"{path}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return str(folder)
+    raise AssertionError
+
+
+def implied_choices(arguments: list[str], conf: Path) -> list[str]:
+    """Choices that a command line implies: `data.path=FILE` means `data=file`, and `data.hub=NAME` means `data=hub`.
+
+    An experiment from elsewhere than `conf` may choose data of its own, which stays.
+
+    Args:
+        arguments: the command line, without the program's name.
+        conf: the folder of settings.
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    experiment = given.get("experiment")
+    if "data" in given or (experiment and not (conf / "experiment" / f"{experiment}.yaml").is_file()):
+        return []
+    return next(([f"data={choice}"] for key, choice in IMPLIED.items() if key in given), [])
+
+
+def typed_config(composed: DictConfig) -> TrainConfig:
+    """The composed configuration as plain objects; `check_values` has still to look at the values.
+
+    Raises:
+        UserError: a key that the schema does not have (`+key=value` adds one behind Hydra's back), or one that is
+            missing; the message begins with the key.
+    """
+    _check_keys(composed, TrainConfig, "")
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise UserError(f"{missing[0]} has no value; give one: {missing[0]}=...", missing[0])
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
+    """Let relative paths start at the folder: with `hydra.job.chdir=true` a run works in another one."""
+
+    def absolute(path: Any) -> Any:
+        return [absolute(each) for each in path] if isinstance(path, list) else str(folder / Path(path).expanduser())
+
+    data, tokenizer = config.data, config.tokenizer
+    for name in ("path", "validation_path", "test_path"):
+        if value := getattr(data, name):
+            setattr(data, name, absolute(value))
+    if data.cache and data.cache.lower() not in ("off", "false"):
+        data.cache = absolute(data.cache)
+    if data.hub and (folder / data.hub).is_dir():
+        data.hub = absolute(data.hub)
+    if tokenizer.path and (folder / tokenizer.path).is_dir():
+        tokenizer.path = absolute(tokenizer.path)
+
+
+def schema_keys() -> list[str]:
+    """Every key of the schema, dotted: `seed`, `optimizer`, `optimizer.lr`, ..."""
+    return _dotted(TrainConfig, "")
+
+
+def _dotted(schema: type, prefix: str) -> list[str]:
+    keys = []
+    for each in fields(schema):
+        keys.append(prefix + each.name)
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            keys += _dotted(each.type, f"{prefix}{each.name}.")
+    return keys
+
+
+def nearest_key(key: str) -> str | None:
+    """The schema's key that a mistyped one most likely means: a close name at its own level, or else at another."""
+    parent, _, leaf = key.rpartition(".")
+    siblings: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for known in (*(f"trainer.{name}" for name in trainer_parameters()), *reversed(schema_keys())):
+        known_parent, _, known_leaf = known.rpartition(".")
+        (siblings if known_parent == parent else others)[known_leaf] = known
+    for candidates, cutoff in ((siblings, 0.6), (others, 0.75)):
+        if close := difflib.get_close_matches(leaf, candidates, 1, cutoff):
+            return candidates[close[0]]
+    if close := difflib.get_close_matches(key, ["hydra"], 1):
+        return close[0]
+    parents = [known for known in schema_keys() if "." not in known]
+    close = difflib.get_close_matches(parent, parents, 1) if parent not in parents else []
+    return f"{close[0]}.{leaf}" if close and f"{close[0]}.{leaf}" in schema_keys() else None
+
+
+def unknown_key(key: str) -> UserError:
+    """The error for a key that the schema does not have."""
+    if here := setting_here(key):
+        return UserError(f"{key}: no such setting; {here}", key)
+    nearest = nearest_key(key)
+    return UserError(f"{key}: no such setting" + (f"; did you mean {nearest}?" if nearest else ""), key)
+
+
+def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
+    known = {each.name: each for each in fields(schema)}
+    for name in composed:
+        if name not in known:
+            raise unknown_key(f"{prefix}{name!s}")
+    for name, each in known.items():
+        if name not in composed:
+            raise UserError(f"{prefix}{name}: must not be deleted; give it a value", f"{prefix}{name}")
+        if is_dataclass(each.type):
+            assert isinstance(each.type, type)
+            _check_keys(composed[name], each.type, f"{prefix}{name}.")
+
+
+def resolved_yaml(config: TrainConfig) -> str:
+    """The configuration as YAML text, with no interpolation left."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration of a run, from its config.yaml.
+
+    The run may be someone else's: an interpolation such as `${oc.env:NAME}` would read the reader's environment, and
+    YAML's aliases can stand for more than any memory holds. `resolved_yaml` writes neither, so both are refused.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another schema.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"line {line}: an alias, which no run writes")
+            if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+                raise ValueError(f"line {line}: an interpolation, {event.value}, left unresolved")
+        loaded = OmegaConf.create(text)
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: is no configuration of a run: {first_line(error)}") from None
+    assert isinstance(found, TrainConfig)
+    return found
+
+
+def with_quoted_templates(arguments: list[str]) -> list[str]:
+    """A command line on which templates may be typed as a shell takes them: `data.prompt="{context}\\n{question}"`.
+
+    Hydra's grammar would read the braces as a dictionary, so the value gets quotes of its own. What has some already,
+    and what could be several values of a sweep, stays as it is.
+    """
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+
+    def quoted(argument: str) -> str:
+        key, _, value = argument.partition("=")
+        several = sweep and "," in value
+        if key not in ("data.prompt", "data.completion") or "{" not in value or value[0] in "\"'" or several:
+            return argument
+        return f'{key}="{value}"' if '"' not in value else "{}='{}'".format(key, value.replace("'", "\\'"))
+
+    return [quoted(argument) for argument in arguments]
+
+
+def data_config(overrides: list[str]) -> DataConfig:
+    """The data settings that overrides such as `data.path=faq.csv` name; the others are the schema's.
+
+    Raises:
+        UserError: an override is no `data.KEY=VALUE`, or its value is of the wrong type.
+    """
+    known = {each.name for each in fields(DataConfig)}
+    overrides = with_quoted_templates(overrides)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" not in override or not key.startswith("data."):
+            raise UserError(f"{override}: give settings of the data as data.KEY=VALUE, such as data.path=faq.jsonl")
+        if key.removeprefix("data.") not in known:
+            raise unknown_key(key)
+    try:
+        given = OmegaConf.from_dotlist(overrides)
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), given.get("data", {})))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{' '.join(overrides)}: {first_line(error)}") from None
+    assert isinstance(found, DataConfig)
+    return found

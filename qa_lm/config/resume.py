@@ -1,0 +1,151 @@
+"""Settings of a run that goes on: its own, with the few changes that can take effect.
+
+What the checkpoint holds (learning rate, patience, ...) or what was trained on cannot change any more; saying so is
+better than a setting without effect.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qa_lm.config.compose import read_config, schema_keys, unknown_key
+from qa_lm.config.schema import ScheduleKind, TrainConfig
+from qa_lm.errors import UserError, first_line
+from qa_lm.run.run_folder import CONFIG
+
+AUTO = "auto"
+MAY_CHANGE = {
+    *("trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps", "trainer.enable_progress_bar"),
+    *("trainer.logger", "checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
+    *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
+    *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
+    *("export_weights", "max_skipped_steps", "logger.kind", "logger.project"),
+}
+"""Settings that take effect whenever they change. The files of pairs may have moved; whether they are the same pairs is
+checked by their content."""
+Wanted = Iterator[tuple[str, Any]]
+
+
+def resume_argument(arguments: list[str]) -> Path | None:
+    """The folder of a `resume=FOLDER` on the command line; None for none and for `resume=auto`.
+
+    Raises:
+        UserError: there is no run in it, or several are to be gone on with at once.
+    """
+    given = [argument for argument in arguments if argument.startswith("resume=")]
+    if not given:
+        return None
+    try:
+        value = OverridesParser.create().parse_override(given[-1]).value()
+    except HydraException as error:
+        raise UserError(f"{given[-1]}: {first_line(error)}", "resume") from None
+    if value is None or value == AUTO:
+        return None
+    if not isinstance(value, str) or {"-m", "--multirun"} & set(arguments):
+        raise UserError(f"{given[-1]}: takes one run folder; a sweep is gone on with by its own command", "resume")
+    folder = Path(value).expanduser()
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"resume: {value} holds no run ({CONFIG} is missing); give the folder that a run printed")
+    return folder.resolve()
+
+
+def run_folder_override(folder: Path) -> str:
+    """The override that makes Hydra run in the folder, whatever its name."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.run.dir='{quoted}'"
+
+
+def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) -> TrainConfig:
+    """The settings of the run in the folder, with the changes that are wanted.
+
+    Args:
+        folder: the run folder.
+        composed: with `resume=auto`, all settings that are wanted; those left open (null) were chosen when the run
+            began.
+        overrides: with `resume=FOLDER`, what the command line says.
+
+    Raises:
+        UserError: a change that cannot take effect; the message begins with the key.
+    """
+    found = read_config(folder / CONFIG)
+    found.data.cache = None  # a folder that someone else's run names is not written to
+    stored: DictConfig = OmegaConf.structured(found)
+    given = set()
+    for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
+        given.add(key)
+        before = OmegaConf.select(stored, key)
+        try:
+            OmegaConf.update(stored, key, value, force_add=True)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{key}={value}: {first_line(error)}", key) from None
+        after = OmegaConf.select(stored, key)
+        if before != after and key not in MAY_CHANGE:
+            raise UserError(
+                f"{key}={_text(after)}: can have no effect; {folder} was begun with {_text(before)}: start a new run",
+                key,
+            )
+    config = OmegaConf.to_object(stored)
+    assert isinstance(config, TrainConfig)
+    _warn_of_schedule(found, config)
+    if config.logger.kind == "mlflow" and "logger.kind" not in given and not _has_mlflow():
+        config.logger.kind = "tensorboard"
+        print("warning: logger=mlflow: no mlflow.db in this folder; to begin one, add logger=mlflow", flush=True)
+    config.resume = composed.resume
+    return config
+
+
+def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
+    """More epochs do not stretch a schedule that ended with the former last one: its state is in the checkpoint."""
+    most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
+    kind, own_end = now.optimizer.schedule, now.optimizer.schedule_epochs
+    if most != was and kind is not ScheduleKind.constant and own_end is None:
+        print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {was}", flush=True)
+
+
+def _has_mlflow() -> bool:
+    """Whether the user has a place for runs of mlflow: someone else's run does not make one in the current folder."""
+    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").is_file() or Path("mlruns").is_dir()
+
+
+def _given(overrides: list[str]) -> Wanted:
+    """Single settings from the command line."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key == "resume":
+            continue
+        key = "logger.kind" if key == "logger" else key  # each of its choices is named after its kind
+        leaf = key.startswith(("trainer.", "model.extra.")) or (
+            key in schema_keys() and not any(known.startswith(f"{key}.") for known in schema_keys())
+        )
+        if not leaf and key not in ("data", "tokenizer", "model", "optimizer", "trainer", "experiment"):
+            raise unknown_key(key)
+        if not leaf or override.is_delete():
+            raise UserError(f"{override.input_line}: a run that goes on takes single settings, key=value", key)
+        yield key, override.value()
+
+
+def _all_of(composed: TrainConfig) -> Wanted:
+    """Every setting that is not left open."""
+    plain = OmegaConf.to_container(OmegaConf.structured(composed), enum_to_str=True)
+    assert isinstance(plain, dict)
+    for key, value in _leaves(plain, ""):
+        if value is not None and key != "resume":
+            yield key, value
+
+
+def _leaves(node: dict[Any, Any], prefix: str) -> Wanted:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(getattr(value, "value", value))

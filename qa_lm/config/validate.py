@@ -1,0 +1,220 @@
+"""Values that no type can refuse: numbers out of range, choices that contradict each other."""
+
+import re
+from dataclasses import replace
+
+from qa_lm.config.schema import (
+    DataConfig,
+    Mode,
+    OptimizerConfig,
+    OptimizerKind,
+    ScheduleKind,
+    SplitKind,
+    TokenizerConfig,
+    TrainConfig,
+)
+from qa_lm.errors import UserError
+from qa_lm.templates import check_templates
+
+MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
+TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
+LOGGER_KINDS = ("tensorboard", "csv", "wandb", "mlflow")
+PROJECT = re.compile(r"\w[\w .-]{0,99}")
+
+
+def check_values(config: TrainConfig) -> None:
+    """Refuse a configuration that cannot be run.
+
+    Raises:
+        UserError: the message begins with the key.
+    """
+    data, model = config.data, config.model
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
+    _require(config.monitor in MONITORS, "monitor", config.monitor, f"must be one of {', '.join(MONITORS)}")
+    better = MONITORS[config.monitor]
+    _require(
+        config.monitor_mode is better,
+        "monitor_mode",
+        config.monitor_mode.value,
+        f"must be {better.value} for {config.monitor}",
+    )
+    check_sources(data, config.tokenizer)
+    for key, value in {
+        "data.batch_size": data.batch_size,
+        "model.hidden_size": model.hidden_size,
+        "model.layers": model.layers,
+        "model.heads": model.heads,
+        "early_stopping.patience": config.early_stopping.patience,
+        "optimizer.schedule_epochs": config.optimizer.schedule_epochs,
+        "evaluation.batch_size": config.evaluation.batch_size,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "max_skipped_steps": config.max_skipped_steps,
+        "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
+    }.items():
+        _require(value is None or value >= 1, key, value, "must be at least 1")
+    for key, count in {
+        "evaluation.max_pairs": config.evaluation.max_pairs,
+        "evaluation.recall_pairs": config.evaluation.recall_pairs,
+        "data.workers": data.workers,
+    }.items():
+        _require(count >= 0, key, count, "must be 0 or more")
+    seconds = config.checkpoint.every_seconds
+    _require(seconds is None or seconds >= 0, "checkpoint.every_seconds", seconds, "must be 0 or more")
+    kind, project = config.logger.kind, config.logger.project
+    _require(kind in LOGGER_KINDS, "logger.kind", kind, f"must be one of {', '.join(LOGGER_KINDS)}")
+    plain = PROJECT.fullmatch(project) is not None
+    _require(plain, "logger.project", project, "must be at most 100 letters, digits, spaces and any of . _ -")
+    _check_recall(config)
+    _require(
+        not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
+    )
+    _require(model.context is None or model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
+    _require(
+        model.hidden_size is None or model.heads is None or model.hidden_size % model.heads == 0,
+        "model.heads",
+        model.heads,
+        f"must divide model.hidden_size = {model.hidden_size}",
+    )
+    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
+    _check_optimizer(config.optimizer)
+    _require(
+        config.early_stopping.min_delta >= 0,
+        "early_stopping.min_delta",
+        config.early_stopping.min_delta,
+        "must be 0 or more",
+    )
+
+
+def nothing_held_out(data: DataConfig) -> bool:
+    """Whether all pairs are trained, so that there is no validation."""
+    held_out_otherwise = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
+
+
+def without_validation(config: TrainConfig) -> TrainConfig:
+    """The settings of a run that holds nothing out: it follows the recall of trained pairs, and stops no earlier.
+
+    Raises:
+        UserError: there is nothing to choose the best checkpoint by.
+    """
+    _require(
+        config.evaluation.recall_pairs > 0,
+        "evaluation.recall_pairs",
+        config.evaluation.recall_pairs,
+        "must be at least 1 with data.train_fraction=1.0, where no pair is held out for validation",
+    )
+    early_stopping = replace(config.early_stopping, patience=None)
+    return replace(config, monitor="train/recall", monitor_mode=Mode.max, early_stopping=early_stopping)
+
+
+def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
+    """Refuse settings of the pairs and the tokenizer that cannot be used.
+
+    Raises:
+        UserError: the message begins with the key.
+    """
+    _check_data(data)
+    _require(
+        tokenizer.kind in TOKENIZER_KINDS,
+        "tokenizer.kind",
+        tokenizer.kind,
+        f"must be one of {', '.join(TOKENIZER_KINDS)}",
+    )
+    _require(
+        tokenizer.kind not in ("folder", "hub") or tokenizer.path is not None,
+        "tokenizer.path",
+        None,
+        "give the folder that holds tokenizer.json, or the name on the hub",
+    )
+    _require(
+        tokenizer.kind in ("folder", "hub") or tokenizer.path is None,
+        "tokenizer.path",
+        tokenizer.path,
+        "has no effect here: choose tokenizer=folder or tokenizer=hub",
+    )
+    if tokenizer.kind == "bpe":
+        _require(
+            tokenizer.vocab_size is None or tokenizer.vocab_size >= 257,
+            "tokenizer.vocab_size",
+            tokenizer.vocab_size,
+            "must be at least 257: every byte and EOS",
+        )
+
+
+def _check_recall(config: TrainConfig) -> None:
+    stop = config.stop_at_recall
+    _require(stop is None or 0 < stop <= 1, "stop_at_recall", stop, "must be above 0 and at most 1")
+    needed = config.evaluation.recall_pairs > 0
+    _require(stop is None or needed, "stop_at_recall", stop, "needs evaluation.recall_pairs of at least 1")
+    followed = config.monitor == "train/recall"
+    _require(not followed or needed, "monitor", config.monitor, "needs evaluation.recall_pairs of at least 1")
+
+
+def _check_data(data: DataConfig) -> None:
+    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
+        raise UserError("data.path: name the file of pairs, such as data.path=pairs.jsonl")
+    for name in ("path", "validation_path", "test_path"):
+        value = getattr(data, name)
+        names = value if isinstance(value, list) else [value]
+        text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
+        _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
+    _require(0 < data.train_fraction <= 1, "data.train_fraction", data.train_fraction, "must be above 0 and at most 1")
+    most = data.train_pairs
+    _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
+    _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
+    _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
+    check_templates(data.prompt, data.completion)
+    _require(data.unanswerable is None or bool(data.unanswerable.strip()), "data.unanswerable", "", "must not be empty")
+    unused = "has no effect here: "
+    by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    for name, value, used, rule in (
+        ("hub_subset", data.hub_subset, data.hub is not None, "it belongs to data.hub"),
+        ("hub_split", data.hub_split, data.hub is not None or data.hub_split == "train", "it belongs to data.hub"),
+        (
+            "held_out_phrasings",
+            data.held_out_phrasings,
+            by_phrasing or data.held_out_phrasings == 1,
+            "it belongs to data.split=phrasing or phrasing_and_fact",
+        ),
+    ):
+        _require(value is None or used, f"data.{name}", value, unused + rule)
+    row = data.row_tokens
+    _require(row is None or row >= 2, "data.row_tokens", row, "must be at least 2 tokens")
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    lr = optimizer.lr
+    _require(lr is None or 0 < lr < 10, "optimizer.lr", lr, "must be above 0 and below 10")
+    _require(len(optimizer.betas) == 2, "optimizer.betas", optimizer.betas, "must be two numbers")
+    _require(
+        all(0 <= beta < 1 for beta in optimizer.betas),
+        "optimizer.betas",
+        optimizer.betas,
+        "must each be at least 0 and below 1",
+    )
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
+    _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "must be 0 or more")
+    _require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "must be 0 or more")
+    for name in ("momentum", "final_lr", "decay_share"):
+        share = getattr(optimizer, name)
+        _require(0 <= share <= 1, f"optimizer.{name}", share, "must be from 0 to 1")
+    constant = optimizer.schedule is ScheduleKind.constant
+    epochs = optimizer.schedule_epochs
+    _require(
+        epochs is None or not constant,
+        "optimizer.schedule_epochs",
+        epochs,
+        "has no effect here: optimizer.schedule is constant",
+    )
+
+    _require(
+        not optimizer.decay_vectors or optimizer.kind is OptimizerKind.adamw,
+        "optimizer.decay_vectors",
+        optimizer.decay_vectors,
+        "has no effect here: it belongs to optimizer.kind=adamw",
+    )
+
+
+def _require(holds: bool, key: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UserError(f"{key}={'null' if value is None else value}: {rule}", key)

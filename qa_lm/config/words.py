@@ -1,0 +1,61 @@
+"""The words that users of Lightning and Hydra type first, and what they are here."""
+
+from qa_lm.config.trainer_signature import trainer_parameters
+
+EARLY_STOPPING = "early stopping is early_stopping.patience= (null: none)"
+SETTINGS = {
+    "callbacks": f"{EARLY_STOPPING}, checkpoints are checkpoint.*, the progress bar is trainer.enable_progress_bar=",
+    "ckpt_path": "here it is resume=RUN_FOLDER",
+    "dataset": "here it is data.path=FILE, or data=hub data.hub=NAME",
+    "debug": "here it is trainer.fast_dev_run=true, trainer.overfit_batches=N or trainer.limit_train_batches=N",
+    "epochs": "here it is trainer.max_epochs=",
+    "extras": "here it is a single setting: trainer.enable_progress_bar=, data.cache=, export_weights=, ...",
+    "file": "here it is data.path=FILE",
+    "gpus": "here it is trainer.accelerator=gpu trainer.devices=N",
+    "hparams_search": "here it is hydra/sweeper=optuna, or sweep= with -m",
+    "learning_rate": "here it is optimizer.lr=",
+    "max_epoch": "here it is trainer.max_epochs=",
+    "name": "a run is named by its folder: hydra.run.dir=outputs/NAME",
+    "num_epochs": "here it is trainer.max_epochs=",
+    "num_train_epochs": "here it is trainer.max_epochs=",
+    "num_workers": "here it is data.workers=",
+    "optimized_metric": "here it is monitor=",
+    "output_dir": "here it is hydra.run.dir=FOLDER",
+    "path": "here it is data.path=FILE",
+    "paths": "the run folder is hydra.run.dir=FOLDER, the file of pairs is data.path=FILE",
+    "tags": "a run is named by its folder: hydra.run.dir=outputs/NAME",
+    "task_name": "a run is named by its folder: hydra.run.dir=outputs/NAME",
+    "test": "data.test_path=FILE is asked after training, and scripts/evaluate.py RUN_FOLDER asks a finished run",
+    "train": "scripts/train.py always trains; scripts/evaluate.py RUN_FOLDER asks a finished run",
+    "wandb": "here it is logger=wandb",
+}
+"""A key, or the first part of one, to what it is here."""
+DDP = "trainer.devices=N trainer.strategy=ddp"
+CHOICES = {
+    ("trainer", "cpu"): "trainer.accelerator=cpu",
+    ("trainer", "gpu"): "trainer.accelerator=gpu",
+    ("trainer", "mps"): "trainer.accelerator=mps",
+    ("trainer", "ddp"): f"trainer.accelerator=gpu {DDP}",
+    ("trainer", "ddp_sim"): f"trainer.accelerator=cpu {DDP}",
+    ("trainer", "fsdp"): "trainer.accelerator=gpu trainer.devices=N trainer.strategy=fsdp",
+    ("logger", "none"): "trainer.logger=false",
+    ("logger", "null"): "trainer.logger=false",
+    ("logger", "false"): "trainer.logger=false",
+    ("logger", "many_loggers"): "one of csv, wandb and mlflow; TensorBoard is always written beside it",
+}
+"""A group and a choice that it does not have, to what it is here."""
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".gz")
+
+
+def setting_here(key: str) -> str | None:
+    """What a key that the schema does not have is called here, in words; None if it is none of the usual ones."""
+    if known := SETTINGS.get(key) or SETTINGS.get(key.partition(".")[0]):
+        return known
+    return f"here it is trainer.{key}=" if key in trainer_parameters() else None
+
+
+def choice_here(group: str, choice: str) -> str | None:
+    """What a choice that a group does not have is called here; None if it is none of the usual ones."""
+    if group == "data" and choice.lower().endswith(DATA_SUFFIXES):
+        return f"data.path={choice}"
+    return CHOICES.get((group, choice.lower()))

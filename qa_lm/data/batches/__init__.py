@@ -1,0 +1,1 @@
+"""Encoded pairs to batches: the store, packing, sampling, collating, the LightningDataModule."""

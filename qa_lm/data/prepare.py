@@ -1,0 +1,269 @@
+"""From the configuration to encoded pairs: read, split, tokenize, encode, check. What can be kept is kept."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.batches.packing import row_tokens
+from qa_lm.data.batches.store import EncodedPairs, write_store
+from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
+from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.quality.checks import DataReport, describe
+from qa_lm.data.quality.limits import within_limit
+from qa_lm.data.reading import RULES, PairReader, Reading, Source
+from qa_lm.data.sizes import Sizes, wordings
+from qa_lm.data.sources import how_to_read, sources_of
+from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
+from qa_lm.data.table import PairTable, write_table
+from qa_lm.data.tokenizer import TextTokenizer, bpe_entries, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
+from qa_lm.errors import UserError, first_line
+
+T = TypeVar("T")
+NO_LIMIT = 2**31 - 1
+NEAR_GROUPS = "groups.npy"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Pairs ready to be trained."""
+
+    name: str
+    """What to call them."""
+    table: PairTable
+    split: Split
+    tokenizer: TextTokenizer
+    template: PromptTemplate
+    examples: EncodedPairs
+    report: DataReport
+    row_tokens: int | None
+    """Positions of a packed row, chosen if the settings leave it open."""
+    temporary: "tempfile.TemporaryDirectory[str]"
+    """Holds what is not kept; gone with this object."""
+
+    def sizes(self) -> Sizes:
+        """What the recipe looks at."""
+        train = self.split.train
+        return Sizes(
+            lengths=self.examples.lengths(train),
+            longest=self.report.lengths["example_tokens"]["p100"],
+            answer=float(self.examples.answer_lengths(train).mean()),
+            row=self.row_tokens,
+            entries=len(self.tokenizer),
+            wordings=wordings(self.table.numbers("group_key")[train]),
+        )
+
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of the pairs, of their split and of the tokenizer."""
+        sides = hashlib.sha256()
+        for side in self.split[:3]:
+            sides.update(len(side).to_bytes(8, "little") + np.ascontiguousarray(side).tobytes())
+        return {
+            "data_sha256": self.table.fingerprint,
+            "split_sha256": sides.hexdigest(),
+            "tokenizer_sha256": self.tokenizer.fingerprint,
+        }
+
+
+def prepare(
+    data: DataConfig, tokenizer: TokenizerConfig, context: int | None, check_only: bool = False
+) -> PreparedData:
+    """Pairs as the configuration wants them, from the cache where they are there.
+
+    Args:
+        data: files, split, row size.
+        tokenizer: text to ids.
+        context: the most tokens that the model sees at once; None for as many as the pairs need.
+        check_only: whether pairs that are too long are only reported.
+
+    Raises:
+        UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
+    kept = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    root = Path(temporary.name) if keeps_nothing(data) else kept
+    sides = sources_of(data)
+    template = PromptTemplate.written(data.prompt, data.completion)
+    # What the hub holds is kept by its own library, which knows when it has changed.
+    place = root if data.hub is None else Path(temporary.name)
+    table, found = _table(place, sides, how_to_read(data, template))
+    try:
+        split = _split(data, table, [len(side) for side in sides], root)
+    except UserError as error:  # a column that is not read may be why
+        hints = found["warnings"] if data.split in (SplitKind.question, SplitKind.near) else []
+        raise UserError("\n".join([str(error), *hints]), error.key) from None
+    chosen = _tokenizer(tokenizer, table, split, template, root)
+    store = _store(root, table, chosen, template)
+    row = data.row_tokens if data.packing else None
+    limit = min(context or NO_LIMIT, row or NO_LIMIT)
+    setting = "data.row_tokens" if limit == row else "model.context"
+    examples = EncodedPairs(store, NO_LIMIT if check_only else limit)
+    too_long = "report" if check_only else data.too_long.value
+    split, long = within_limit(split, examples, limit, table, too_long, setting)
+    if data.packing and row is None:
+        row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
+    report = describe(table, split, examples, chosen.eos_id, found, long)
+    if report.eos_trained < 1:
+        raise UserError(
+            f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
+            "delete the cache folder and report this"
+        )
+    return PreparedData(_name(data), table, split, chosen, template, examples, report, row, temporary)
+
+
+def keeps_nothing(data: DataConfig) -> bool:
+    """Whether prepared data is not to be kept."""
+    return data.cache is not None and data.cache.lower() in ("off", "false")  # YAML reads a bare `off` as false
+
+
+def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
+    """The items, with their count on a terminal once it takes longer than a moment."""
+    return iter(tqdm(items, doing, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
+
+
+def _name(data: DataConfig) -> str:
+    source = data.builtin or data.hub or data.path
+    return ", ".join(source) if isinstance(source, list) else str(source)
+
+
+def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
+    sources = [source for side in sides for source in side]
+    contents = [source.content_key() for source in sources]
+
+    def make(folder: Path) -> dict[str, Any]:
+        reader = PairReader(sources, reading)
+        return write_table(folder, _shown(reader.pairs(), "reading", "pair")) | reader.found()
+
+    names = [source.name for source in sources]
+    key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
+    folder = made_folder(root / "pairs", key, make)
+    table = PairTable(folder, names)
+    meta = read_meta(folder)
+    if not len(table):
+        bad = meta["bad_lines"]
+        more = f"\nbad lines left out: {bad['count']:,}; the first: {bad['listed'][0]}" if bad["count"] else ""
+        raise UserError(f"{', '.join(names)}: no pairs{more}")
+    return table, meta
+
+
+def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -> Split:
+    """The sides of the split; a side that files are given for is those files."""
+    side = np.searchsorted(np.cumsum(sources), table.numbers("source"), side="right")
+    pairs, validation, test = (np.flatnonzero(side == number).astype(np.int32) for number in range(3))
+    tiebreak = table.numbers("answer_key") ^ (table.numbers("question_key") << np.uint64(1))
+    if sources[1]:
+        split = given_split(pairs, validation, test, tiebreak, data.split_seed)
+    else:
+        split = _drawn_split(data, table, pairs, _at(tiebreak, pairs), root)
+        split = split._replace(train=pairs[split.train], validation=pairs[split.validation], test=test)
+    needed = [("data.path", split.train), *([("data.validation_path", split.validation)] if sources[1] else [])]
+    for name, side in needed:
+        if not len(side):
+            raise UserError(f"{name}: holds no pairs", name)
+    most = data.train_pairs
+    if most is None:
+        return split
+    if most > len(split.train):
+        raise UserError(
+            f"data.train_pairs={most}: only {len(split.train):,} pairs are there to train", "data.train_pairs"
+        )
+    return split._replace(train=split.train[:most])  # a side's order is random already
+
+
+def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak: np.ndarray, root: Path) -> Split:
+    kind, seed, fraction = data.split, data.split_seed, data.train_fraction
+    if len(pairs) < 2 and fraction < 1:
+        raise UserError(
+            "data.path: at least two pairs are needed, one to train and one to validate; "
+            "data.train_fraction=1.0 trains all of them",
+            "data.path",
+        )
+    if kind is SplitKind.shuffle:
+        return shuffled_split(len(pairs), fraction, seed)
+    normalised = _at(table.numbers("normalised_key"), pairs)
+    if kind in (SplitKind.question, SplitKind.near) or (kind is SplitKind.fact and fraction == 1):
+        near = kind is SplitKind.near
+        units = _near_units(table, normalised, pairs, root) if near else normalised
+        if table.dialogues:  # each pair of a dialogue holds the ones before
+            units = joined_units(units, *(_at(table.numbers(column), pairs) for column in ("source", "line")))
+        return unit_split(units, tiebreak, fraction, seed, "near-duplicate group" if near else "question")
+    return group_split(
+        _at(table.numbers("group_key"), pairs),
+        normalised,
+        tiebreak,
+        fraction,
+        seed,
+        0 if kind is SplitKind.fact else data.held_out_phrasings,
+        kind is not SplitKind.phrasing and fraction < 1,
+    )
+
+
+def _at(column: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The column at these places; if they are all, the column itself, which memory need not hold."""
+    return column if len(pairs) == len(column) else column[pairs]
+
+
+def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, root: Path) -> np.ndarray:
+    """A key per pair, equal for near ones: the smallest key of a question of their group."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second
+
+        questions = (pair.question for batch in _shown(table.batches(), "comparing", "batch") for pair in batch)
+        np.save(folder / NEAR_GROUPS, near_groups(questions, table.numbers("normalised_key")))
+        return {}
+
+    folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
+    try:
+        groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
+    except (ValueError, IndexError) as error:  # pickled objects, or too few
+        raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
+    smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, groups, normalised)
+    return smallest[groups]
+
+
+def _tokenizer(
+    config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
+) -> TextTokenizer:
+    if config.kind == "gpt2":
+        return gpt2_tokenizer()
+    if config.kind in ("folder", "hub"):
+        assert config.path is not None
+        return load_tokenizer(Path(config.path)) if config.kind == "folder" else hub_tokenizer(config.path)
+    trained = np.zeros(len(table), bool)
+    trained[split.train] = True
+    characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))
+    vocab_size = config.vocab_size or bpe_entries(characters)
+
+    def texts() -> Iterator[str]:
+        at = 0
+        for batch in table.batches():
+            for pair, wanted in zip(batch, trained[at : at + len(batch)], strict=True):
+                if wanted:
+                    yield template.prompt_text(pair.question)
+                    yield template.answer_text(pair.answer)
+            at += len(batch)
+
+    def make(folder: Path) -> dict[str, Any]:
+        train_bpe(texts(), vocab_size).write(folder)
+        return {}
+
+    train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
+    key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
+    return load_tokenizer(made_folder(root / "bpe", key, make))
+
+
+def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:
+    key = key_of(kind="encoded", pairs=table.fingerprint, tokenizer=tokenizer.fingerprint, template=asdict(template))
+    return made_folder(
+        root / "encoded",
+        key,
+        lambda folder: write_store(folder, _shown(table.batches(), "encoding", "batch"), tokenizer, template),
+    )

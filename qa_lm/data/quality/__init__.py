@@ -1,0 +1,1 @@
+"""The report on the data: repeats, contradictions, near-duplicates, limits, missing values."""

@@ -1,0 +1,74 @@
+"""Pairs with more tokens than a row or the model takes."""
+
+from typing import Any
+
+import numpy as np
+
+from qa_lm.data.batches.store import EncodedPairs
+from qa_lm.data.splits import Split
+from qa_lm.data.table import PairTable
+from qa_lm.errors import UserError
+
+LISTED = 20
+EFFECTS = {
+    "report": "training refuses them unless data.too_long is drop or truncate_question",
+    "drop": "they are left out",
+    "truncate_question": "their questions lose tokens at the front, their answers none",
+}
+
+
+def within_limit(
+    split: Split, examples: EncodedPairs, limit: int, table: PairTable, policy: str, setting: str
+) -> tuple[Split, dict[str, Any]]:
+    """The split without what cannot be trained, and what was found.
+
+    The answer and its EOS are never cut: a pair whose answer alone is too long cannot be kept by any policy but
+    `drop`.
+
+    Args:
+        split: places of pairs.
+        examples: the pairs encoded.
+        limit: most inputs of an example.
+        table: all pairs.
+        policy: "error", "drop", "truncate_question" or, to find them and do nothing, "report".
+        setting: the setting that makes the limit, for errors.
+
+    Raises:
+        UserError: by policy, or because nothing is left on a side.
+    """
+    used = np.sort(np.concatenate([split.train, split.validation, split.test]))
+    full = examples.full_lengths(used)
+    long = used[full > limit]
+    found = {
+        "count": len(long),
+        "limit": limit,
+        "policy": policy,
+        "effect": EFFECTS.get(policy, ""),
+        "listed": [table.place(index) for index in long[:LISTED].tolist()],
+    }
+    if policy == "error":
+        _refuse(long, limit, table, f"Set {setting}={int(full.max())} or more, or data.too_long=drop|truncate_question")
+    elif policy == "truncate_question":
+        too_long_answers = long[examples.answer_lengths(long) > limit]
+        _refuse(
+            too_long_answers, limit, table, "Their answers alone are too long. Set data.too_long=drop, or more room"
+        )
+    elif policy == "drop" and len(long):
+        split = _without(split, long)
+    return split, found
+
+
+def _without(split: Split, dropped: np.ndarray) -> Split:
+    train, validation, test = (side[~np.isin(side, dropped)] for side in split[:3])
+    for name, before, after in (("train", split.train, train), ("validation", split.validation, validation)):
+        if len(before) and not len(after):
+            raise UserError(f"data.too_long=drop leaves no pair to {name}", "data.too_long")
+    return Split(train, validation, test, split.held_out[~np.isin(split.validation, dropped)])
+
+
+def _refuse(long: np.ndarray, limit: int, table: PairTable, advice: str) -> None:
+    if len(long):
+        raise UserError(
+            f"{len(long):,} of {len(table):,} pairs have more than {limit:,} tokens, the first one at "
+            f"{table.place(long[0])}: {table.pairs(long[:1])[0].question[:60]!r}\n{advice}"
+        )

@@ -1,0 +1,1 @@
+"""Files to records: formats, compression, encodings, bad lines."""

@@ -1,0 +1,1 @@
+"""Records to pairs: which column is what, values as text, dialogues."""

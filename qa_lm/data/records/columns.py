@@ -1,0 +1,247 @@
+"""Which columns hold the question, the answer and the group; from a record to its pairs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.data.records.column_names import (
+    GROUP,
+    INPUT,
+    by_key,
+    is_question_name,
+    name_key,
+    recognised_pair,
+)
+from qa_lm.data.records.dialogues import Turns, pairs_in
+from qa_lm.data.records.values import answers_in, further_text, is_missing, listed, text_of
+from qa_lm.templates import ANSWER, QUESTION, Parts, filled, names_in
+
+ROLES = ("question", "answer")
+LEAVE_OUT = "skip"
+UNANSWERABLE = (
+    "the question has no answer; data.unanswerable=skip leaves such questions out, "
+    "data.unanswerable=TEXT trains TEXT as their answer"
+)
+
+
+class Unanswerable(Exception):
+    """A record without an answer that is to be left out."""
+
+
+class ColumnNames(NamedTuple):
+    """Names that the user gave; None for a name to be recognised."""
+
+    question: str | None = None
+    answer: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What pairs are made of."""
+
+    names: ColumnNames = field(default_factory=ColumnNames)
+    prompt: Parts = QUESTION
+    """What a pair's question is made of."""
+    completion: Parts = ANSWER
+    """What a pair's answer is made of."""
+    unanswerable: str | None = None
+    """What becomes of questions without an answer: None makes them an error, `LEAVE_OUT` leaves them out, any other
+    text is their answer."""
+    answers: bool = True
+    """Whether answers are read too."""
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether a pair's question and answer are nothing but these."""
+        return self.prompt == QUESTION and self.completion == ANSWER
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names as a file has them."""
+
+    question: str | None
+    """None where the templates name other columns alone; the same for `answer`."""
+    answer: str | None
+    group: str
+    """Records may lack it."""
+    more: str | None
+    """A column that continues the question where it is there and not empty: `input`."""
+    by_answer: bool
+    """Whether pairs with the same answer state the same fact."""
+    others: Mapping[str, str]
+    """Further columns of the templates, by the names that these have for them."""
+    wanted: Wanted
+    turns: Turns | None = None
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that every record must have."""
+        return tuple(name for name in (self.question, self.answer) if name is not None)
+
+    @property
+    def read(self) -> set[str]:
+        """All columns that are read."""
+        named = {self.group, "is_impossible", *self.others.values()}
+        named |= self.turns.read if self.turns else {self.question or "", self.answer or "", self.more or ""}
+        return named - {""}
+
+    def in_words(self, found: Iterable[str]) -> str:
+        """What is read as what, of the columns that are there."""
+        found = set(found)
+        if self.turns:
+            words = self.turns.in_words()
+        else:
+            more = f" + {self.more}" if self.more in found else ""
+            question = _in_words(self.wanted.prompt, "question", f"{self.question}{more}", self.others)
+            answer = _in_words(self.wanted.completion, "answer", self.answer or "", self.others)
+            words = f"question = {question}, answer = {answer}"
+        if self.by_answer:
+            return f"{words}, group = the answer's text"
+        return f"{words}, group = {self.group}" if self.group in found else words
+
+
+def _in_words(parts: Parts, role: str, column: str, others: Mapping[str, str]) -> str:
+    return " + ".join(column if name == role else others[name] for name in names_in(parts))
+
+
+def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = None) -> Columns:
+    """The columns to read.
+
+    Args:
+        found: names that the file has.
+        wanted: what pairs are made of.
+        turns: where dialogues stand, if the file holds some.
+
+    Raises:
+        ValueError: a wanted column is not there, or none is recognised; the message is for the user.
+    """
+    names = list(found)
+    if turns:
+        question: str | None = "question"
+        answer: str | None = "answer"
+        names += [name for name in ("system", "history") if name not in names]
+    else:
+        question, answer = _question_and_answer(names, wanted)
+    keys = by_key(names)
+    others = {}
+    for setting, parts, role in (("prompt", wanted.prompt, "question"), ("completion", wanted.completion, "answer")):
+        for name in names_in(parts) if wanted.answers or setting == "prompt" else ():
+            if name == role:
+                continue
+            column = question if name == "question" else name if name in names else keys.get(name_key(name))
+            if column is None:
+                raise ValueError(f"no column {name} (data.{setting}); found {listed(names)}")
+            others[name] = column
+    group = wanted.names.group
+    by_answer = group is not None and (group == answer or (group == "answer" and group not in names))
+    more = keys.get(INPUT, INPUT) if question and not turns and is_question_name(question) else None
+    if more in (answer, *others.values()):
+        more = None
+    return Columns(question, answer, group or keys.get(GROUP, GROUP), more, by_answer, others, wanted, turns)
+
+
+def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, str | None]:
+    """Their columns; None for what the templates do not name."""
+    given = wanted.names
+    for setting, name in zip(("data.question", "data.answer"), given[:2], strict=True):
+        if name is not None and name not in names and (wanted.answers or setting == "data.question"):
+            raise ValueError(f"no column {name} ({setting}); found {listed(names)}")
+    named = [*names_in(wanted.prompt), *(names_in(wanted.completion) if wanted.answers else ())]
+    found = recognised_pair(by_key(names), given.question, given.answer)
+    chosen = [column if role in named else None for role, column in zip(ROLES, found, strict=True)]
+    missing = [role for role, column in zip(ROLES, chosen, strict=True) if role in named and not column]
+    if missing:
+        advice = " ".join(f"data.{role}=..." for role in missing)
+        raise ValueError(f"no column for the {' and '.join(missing)}; found {listed(names)}. Name it: {advice}")
+    return chosen[0], chosen[1]
+
+
+def pairs_from(record: Mapping[str, object], columns: Columns) -> list[Pair]:
+    """The pairs of a record: one, or of a dialogue one for each turn that is trained.
+
+    Raises:
+        ValueError: a text is missing, empty, or no text; the message is for the user.
+        Unanswerable: there is no answer, and such records are to be left out.
+    """
+    if columns.turns is None:
+        return [_pair(record, columns)]
+    named = names_in(columns.wanted.prompt)
+    return [_pair(each, columns) for each in pairs_in(record, columns.turns, named)]
+
+
+def question_from(record: Mapping[str, object], columns: Columns) -> str:
+    """The question of a record whose answer is not read.
+
+    Raises:
+        ValueError: see `pairs_from`.
+    """
+    if columns.turns:
+        *_, record = pairs_in(record, columns.turns, names_in(columns.wanted.prompt), asked=True)
+    if columns.question is not None and columns.question not in record:
+        raise ValueError(f"no {columns.question}; found the keys {listed(record)}")
+    return _filled(columns.wanted.prompt, _texts(record, columns), "question")
+
+
+def _pair(record: Mapping[str, object], columns: Columns) -> Pair:
+    wanted = columns.wanted
+    for column in columns.needed:
+        if column not in record:
+            raise ValueError(f"no {column}; found the keys {listed(record)}")
+    if not wanted.is_plain:
+        texts = _texts(record, columns)
+        question = _filled(wanted.prompt, texts, "question")
+        answers = [""] if columns.answer is None else _answers(record, columns.answer, wanted)
+        answers = [_filled(wanted.completion, texts | {"answer": answer}, "answer") for answer in answers]
+    else:
+        question = _question(record, columns)
+        answers = _answers(record, columns.answer or "", wanted)
+    answer = answers[0]
+    # The same text twice is one answer.
+    others = tuple(dict.fromkeys(other for other in answers if other != answer)) if len(answers) > 1 else ()
+    if columns.by_answer:
+        return Pair(question, answer, others, normalised_question(answer))
+    return Pair(question, answer, others, _group(record[columns.group]) if columns.group in record else None)
+
+
+def _question(record: Mapping[str, object], columns: Columns) -> str:
+    question = text_of(record[columns.question or ""], "question")
+    if columns.more and (more := record.get(columns.more)):
+        question = f"{question}\n{text_of(more, columns.more)}"
+    return question
+
+
+def _texts(record: Mapping[str, object], columns: Columns) -> dict[str, str]:
+    texts = {name: further_text(record.get(column), column) for name, column in columns.others.items()}
+    return texts | {"question": _question(record, columns)} if columns.question in record else texts
+
+
+def _filled(parts: Parts, texts: Mapping[str, str], name: str) -> str:
+    return text_of(filled(parts, texts), name)
+
+
+def _answers(record: Mapping[str, object], column: str, wanted: Wanted) -> list[str]:
+    value = record[column]
+    if "is_impossible" in record and record["is_impossible"] is True:
+        value = []
+    if isinstance(value, str):  # nearly always
+        return [text_of(value, "answer")]
+    if found := answers_in(value):
+        return [text_of(answer, "answer") for answer in found]
+    if wanted.unanswerable is None:
+        raise ValueError(UNANSWERABLE)
+    if wanted.unanswerable == LEAVE_OUT:
+        raise Unanswerable
+    return [wanted.unanswerable]
+
+
+def _group(value: object) -> str | None:
+    """The name of a fact; whole numbers are names too, also as pandas writes them beside missing ones: 3.0 and nan."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return text_of(value, "group").strip()

@@ -1,0 +1,43 @@
+"""From the configuration to the sources of pairs and how they are read."""
+
+from qa_lm.config.schema import BadLines, DataConfig
+from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.pairs import builtin_path
+from qa_lm.data.reading import Reading, Source, file_sources
+from qa_lm.data.records.columns import ColumnNames
+from qa_lm.errors import UserError
+
+
+def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
+    """How the sources are read, for pairs that this template puts into words."""
+    return Reading(
+        ColumnNames(data.question, data.answer, data.group),
+        None if data.columns is None else tuple(data.columns),
+        data.encoding,
+        data.bad_lines is BadLines.skip,
+        template.question_parts,
+        template.answer_parts,
+        data.unanswerable,
+    )
+
+
+def main_sources(data: DataConfig) -> list[Source]:
+    """Sources that `data.builtin`, `data.hub` or `data.path` names."""
+    if data.builtin is not None:
+        return [Source(data.builtin, builtin_path(data.builtin))]
+    if data.hub is not None:
+        return [Source(data.hub, None, data.hub_subset, data.hub_split)]
+    return file_sources(data.path, "data.path")
+
+
+def sources_of(data: DataConfig) -> list[list[Source]]:
+    """Sources to train (or to split), to validate, to test."""
+    main = main_sources(data)
+    validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
+    test = file_sources(data.test_path, "data.test_path") if data.test_path else []
+    sides = [main, validation, test]
+    if data.columns is not None and not any(source.may_lack_header for side in sides for source in side):
+        raise UserError(
+            "data.columns: has no effect here: it names the columns of CSV, TSV and Excel files", "data.columns"
+        )
+    return sides

@@ -1,0 +1,60 @@
+"""The pairs that a model is evaluated on: a run's own, split as they were, or those of other files."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from qa_lm.config.compose import read_config
+from qa_lm.config.schema import DataConfig
+from qa_lm.config.validate import check_sources
+from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.pairs import Pair
+from qa_lm.data.prepare import PreparedData, keeps_nothing, prepare
+from qa_lm.data.reading import PairReader
+from qa_lm.data.sources import how_to_read, main_sources
+from qa_lm.errors import UserError, first_line
+from qa_lm.run.run_folder import CONFIG, ENVIRONMENT
+
+
+def data_of_run(run: Path) -> PreparedData:
+    """The pairs that a run was trained and validated on, split as they were.
+
+    Raises:
+        UserError: this is no run folder, or its files have changed since.
+    """
+    if not (run / CONFIG).is_file():
+        raise UserError(f"{run}: is no run folder, so the pairs must be named: data.path=FILE")
+    config = read_config(run / CONFIG)
+    check_sources(config.data, config.tokenizer)
+    # The run may come from elsewhere: no folder that it names is written.
+    data = config.data if keeps_nothing(config.data) else replace(config.data, cache=None)
+    prepared = prepare(data, config.tokenizer, config.model.context)
+    try:
+        trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{run / ENVIRONMENT}: does not say what was trained: {first_line(error)}") from None
+    if trained_on != prepared.table.fingerprint:
+        raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
+    return prepared
+
+
+def pairs_of_files(data: DataConfig, most: int, template: PromptTemplate) -> list[Pair]:
+    """The pairs of files, whatever their split.
+
+    Args:
+        data: what to read, and how.
+        most: at most so many, the first ones.
+        template: how a pair is put into words.
+
+    Raises:
+        UserError: the files cannot be read, or hold no pairs.
+    """
+    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
+        raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
+    sources = main_sources(data)
+    reader = PairReader(sources, how_to_read(data, template))
+    pairs = [pair for _, _, pair in islice(reader.pairs(), most)]
+    if not pairs:
+        raise UserError(f"{', '.join(source.name for source in sources)}: no pairs")
+    return pairs

@@ -1,0 +1,1 @@
+"""Questions to answers: load a trained model, generate, replay golden questions."""

@@ -1,0 +1,1 @@
+"""Each trained pair, epoch by epoch, and which pairs look wrong."""

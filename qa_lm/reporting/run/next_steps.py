@@ -1,0 +1,162 @@
+"""What to do after a run: where its report is, how to ask it, how to see its curves; and how to learn more."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qa_lm.reporting.run.files import RunFiles, given_command, read_run
+from qa_lm.reporting.wording import counted, decimal, finite, whole
+
+LITTLE = 0.5
+"""Recall below which a run has learnt little."""
+FEW_STEPS = 500
+"""Optimizer steps that are few for a model trained from scratch."""
+FALLING = 0.98
+"""Train loss of the last epoch, as a share of the one before, below which it was still falling."""
+LONGEST = 60
+"""Characters of a question that a command shows."""
+CHOSEN_BY_THE_RECIPE = ("data.packing", "data.row_tokens", "data.batch_size", "data.shuffle")
+SOURCES = ("data", "data.path", "data.hub", "data.builtin")
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a script was started, so that the commands it prints work when pasted there."""
+
+    here: Path
+    """The folder the user is in."""
+    scripts: Path
+    """The folder of the scripts."""
+    python: str = sys.executable
+
+    def script(self, name: str, *arguments: str) -> str:
+        """The command that runs one of the scripts."""
+        return quoted([self._python(), self.path(self.scripts / name), *arguments])
+
+    def tensorboard(self, folder: str) -> str:
+        """The command that shows curves."""
+        beside = Path(self.python).with_name("tensorboard")
+        program = [self.path(beside)] if beside.is_file() else [self._python(), "-m", "tensorboard.main"]
+        return quoted([*program, "--logdir", folder])
+
+    def path(self, path: Path) -> str:
+        """A path as short as it works here."""
+        inside = os.path.relpath(path, self.here)
+        return str(path) if inside.split(os.sep)[0] == ".." else inside
+
+    def _python(self) -> str:
+        near = self.path(Path(self.python))
+        return "python" if near == self.python == shutil.which("python") else near
+
+
+def quoted(words: list[str]) -> str:
+    """The words as one line for a shell, in double quotes where those do."""
+    return " ".join(
+        f'"{word}"' if shlex.quote(word) != word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
+        for word in words
+    )
+
+
+def next_steps(folder: Path, terminal: Terminal) -> str:
+    """Lines for the end of a run: what to do if it learnt little; its report, how to ask it, how to see its curves."""
+    run = read_run(folder)
+    lines = []
+    if reasons := why_little(run):
+        lines = textwrap.wrap(f"It learnt little: {'; '.join(reasons)}.", 120)
+        lines += [f"next:   {terminal.script('train.py', *command)}" for command in [next_arguments(run)] if command]
+        lines += [""]
+    near = terminal.path(folder)
+    lines.append(f"report: {quoted([terminal.path(folder / 'report.html')])}")
+    lines.append(f"ask:    {terminal.script('ask.py', near, *_question(run))}")
+    if any(folder.glob("events.out.tfevents.*")):
+        first = Path(near).parts[0]
+        lines.append(f"curves: {terminal.tensorboard(first if first in ('outputs', 'multirun') else near)}")
+    return "\n".join(lines)
+
+
+def why_little(run: RunFiles) -> list[str]:
+    """Why so few trained questions are answered, as far as the run's files tell; empty where they are not few."""
+    metrics = run.metrics
+    recall, steps = finite(metrics.get("recall")), finite(metrics.get("steps"))
+    if recall is None or recall >= LITTLE or not steps:
+        return []
+    reasons = [*_epoch_kept(run)]
+    losses = [loss for row in run.epochs if (loss := finite(row.get("train_loss"))) is not None]
+    if len(losses) > 1 and losses[-1] < FALLING * losses[-2]:
+        fall = f"{decimal(losses[-2])} to {decimal(losses[-1])} in the last epoch"
+        reasons.append(f"the training loss was still falling ({fall})")
+    rate = finite((run.config.get("optimizer") or {}).get("lr"))
+    if steps < FEW_STEPS or not reasons:
+        at_rate = "" if rate is None else f" at a learning rate of {rate:g}"
+        reasons.insert(0, f"{counted(steps, 'optimizer step')} in all{at_rate}")
+    return reasons
+
+
+def _epoch_kept(run: RunFiles) -> list[str]:
+    """An early stop, and weights of an epoch long before the last one."""
+    metrics, monitor = run.metrics, str(run.config.get("monitor") or "val/loss")
+    best, last = finite(metrics.get("best_epoch")), finite(metrics.get("epochs_run"))
+    if last is None:
+        return []
+    stopped = f"training stopped early, at epoch {whole(last)}" if metrics.get("stopped_early") else ""
+    if best is None or best == last or metrics.get("exported_weights") != "best":
+        return [stopped] if stopped else []
+    kept = f"model/ holds epoch {whole(best)}, the best by {monitor}"
+    why = ", which says little about facts that are held out" if monitor.startswith("val/") else ""
+    return [f"{stopped}, and {kept}{why}" if stopped else f"{kept}, of {whole(last)}{why}"]
+
+
+def next_arguments(run: RunFiles) -> list[str]:
+    """Arguments of train.py that should learn these pairs; empty where that is not known."""
+    typed = [] if {"-m", "--multirun"} & set(given_command(run.environment)) else given_command(run.environment)[1:]
+    typed = [word for word in typed if "=" in word and not word.startswith(("hydra.", "resume=", "-"))]
+    if run.config.get("stop_at_recall") is None:
+        return ["experiment=recall", *_data_arguments(run.config.get("data") or {}, typed)]
+    schedule = finite((run.config.get("optimizer") or {}).get("schedule_epochs"))
+    limit = finite((run.config.get("trainer") or {}).get("max_epochs"))
+    if schedule is None:
+        return []
+    longer = {"optimizer.schedule_epochs": f"{2 * schedule:.0f}"}
+    if limit is not None and limit < 3 * schedule:
+        longer["trainer.max_epochs"] = f"{3 * schedule:.0f}"
+    kept = [word for word in typed if _name(word) not in longer]
+    if not kept:
+        kept = ["experiment=recall", *_data_arguments(run.config.get("data") or {}, [])]
+    return [*kept, *(f"{name}={value}" for name, value in longer.items())]
+
+
+def _data_arguments(data: dict[str, Any], typed: list[str]) -> list[str]:
+    """What names and reads the pairs, as it was typed, else as the settings have it."""
+    kept = [word for word in typed if _name(word).split(".")[0] == "data" and word != "data=file"]
+    kept = [word for word in kept if _name(word) not in CHOSEN_BY_THE_RECIPE]
+    if any(_name(word) in SOURCES for word in kept):
+        return kept
+    if data.get("builtin"):
+        return [f"data={data['builtin']}", *kept]
+    if data.get("hub"):
+        return ["data=hub", f"data.hub={data['hub']}", *kept]
+    path = data.get("path")
+    if not path:
+        return kept
+    return [f"data.path={path if isinstance(path, str) else '[' + ','.join(map(str, path)) + ']'}", *kept]
+
+
+def _name(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
+
+
+def _question(run: RunFiles) -> list[str]:
+    """A question to ask, if possible one that is answered right; none where the prompt takes more than a question."""
+    prompt = str((run.config.get("data") or {}).get("prompt") or "{question}")
+    if set(re.findall(r"{(\w+)}", prompt)) != {"question"}:
+        return []
+    asked = sorted(run.answers, key=lambda answer: (not answer.get("exact_match"), answer.get("split") != "train"))
+    questions = [str(answer.get("question") or "") for answer in asked]
+    fit = [each for each in questions if each.isprintable() and 0 < len(each) <= LONGEST and each[0] not in "- "]
+    return fit[:1]

@@ -1,0 +1,108 @@
+"""results.csv, report.md and report.html of a sweep: what was turned, what came of it, and what is settled.
+
+The page needs nothing outside itself, and forbids scripts and outside addresses; what it prints is escaped (`pages`).
+"""
+
+import csv
+import io
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from qa_lm.reporting.pages import html_page, markdown_page, write_page
+from qa_lm.reporting.sweep.charts import knob_charts
+from qa_lm.reporting.sweep.curves import learning_curves
+from qa_lm.reporting.sweep.findings import Findings, find
+from qa_lm.reporting.sweep.heat import heat_maps
+from qa_lm.reporting.sweep.jobs import read_sweep
+from qa_lm.reporting.sweep.next import next_steps
+from qa_lm.reporting.sweep.tables import Table, jobs_table, knobs_table, settings_table
+from qa_lm.reporting.sweep.verdict import conclusion, follower_words, spent
+from qa_lm.reporting.wording import finite, listed
+
+RESULTS, REPORT = "results.csv", "report"
+ROWS_PRINTED = 20
+ROWS_OPEN = 24
+"""Rows of a table of the page that are seen at once; a longer one begins with `ROWS_FIRST` of them."""
+ROWS_FIRST = 12
+WIDTH = 120
+
+
+def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None = None) -> str:
+    """Write results.csv and the report into the sweep folder; returns what to print.
+
+    The report is report.html and report.md. For a metric or mode that was asked for, it has a name of its own, such as
+    report-recall.html.
+
+    Args:
+        folder: with a folder for each job.
+        metric: a name of metrics.json to compare by; None for the one that the runs followed.
+        mode: "min" or "max"; None for what the metric's name says.
+
+    Raises:
+        UserError: it is no sweep folder, or no job has this metric.
+    """
+    findings = find(read_sweep(folder), metric, mode)
+    content = _content(findings)
+    write_page(folder / RESULTS, results_csv(findings))
+    name = "-".join([REPORT, *(re.sub(r"[^\w.]+", "_", each) for each in (metric, mode) if each)])
+    write_page(folder / f"{name}.md", markdown_page("sweep.md.j2", {**content, "page": f"{name}.html"}))
+    write_page(folder / f"{name}.html", html_page("sweep.html.j2", content))
+    return "\n".join([*_printed(findings, content), "", str(folder / f"{name}.html")])
+
+
+def results_csv(findings: Findings) -> str:
+    """A line per job: its knobs, how it ended, and every number of its metrics.json."""
+    jobs, design = findings.sweep.jobs, findings.design
+    names = sorted(
+        {name for job in jobs for name, value in job.metrics.items() if finite(value) is not None} - {"seed"}
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["job", "state", "seed", *(knob.key for knob in design.knobs), *names, "error"])
+    for job in jobs:
+        place = design.places.get(job.name, ("",) * len(design.knobs))
+        values = [job.metrics.get(name) if finite(job.metrics.get(name)) is not None else "" for name in names]
+        writer.writerow([job.name, job.state, design.seeds.get(job.name, ""), *place, *values, job.error])
+    return text.getvalue()
+
+
+def _content(findings: Findings) -> dict[str, Any]:
+    """What both templates show."""
+    outcome, knobs = findings.objective.outcome, findings.design.knobs
+    compared = listed([knob.key for knob in knobs])
+    return {
+        "findings": findings,
+        "title": f"What the sweep of {compared} found" if knobs else "What the sweep found",
+        "conclusion": conclusion(findings),
+        "steps": next_steps(findings),
+        "objective": f"{outcome.title} ({outcome.name} of metrics.json, {_better(outcome.smaller_is_better)}): "
+        f"{findings.objective.why}",
+        "settings": settings_table(findings) if len(findings.groups) > 1 or findings.repeated else None,
+        "comparisons": table if findings.ranked and (table := knobs_table(findings)).rows else None,
+        "jobs": jobs_table(findings),
+        "charts": knob_charts(findings),
+        "heat_maps": heat_maps(findings),
+        "curves": learning_curves(findings),
+        "followers": follower_words(findings),
+        "spent": spent(findings.sweep.jobs),
+        "rows_open": ROWS_OPEN,
+        "rows_first": ROWS_FIRST,
+    }
+
+
+def _better(smaller: bool) -> str:
+    return "smaller is better" if smaller else "larger is better"
+
+
+def _printed(findings: Findings, content: dict[str, Any]) -> list[str]:
+    lines = [line for sentence in content["conclusion"] for line in textwrap.wrap(sentence, WIDTH)]
+    table: Table | None = content["settings"]
+    if table:
+        lines += ["", *table.lines(ROWS_PRINTED, len(findings.design.knobs or [""]) + 6)]
+        if len(table.rows) > ROWS_PRINTED:
+            lines.append(f"... and {len(table.rows) - ROWS_PRINTED} more settings")
+    for step in content["steps"]:
+        lines += ["", *textwrap.wrap(f"Next: {step.words}", WIDTH), *(f"  {command}" for command in step.commands)]
+    return lines

@@ -1,0 +1,180 @@
+"""The tables of a sweep's report, for both pages and for the terminal."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from qa_lm.reporting.columns import short, straight
+from qa_lm.reporting.markdown import table
+from qa_lm.reporting.sweep.axes import cut
+from qa_lm.reporting.sweep.findings import Findings, Group
+from qa_lm.reporting.sweep.jobs import Job
+from qa_lm.reporting.sweep.statistics import Comparison, Difference
+from qa_lm.reporting.sweep.verdict import p_words, verdict_words
+from qa_lm.reporting.wording import ABSENT, clipped, whole
+
+LETTERS = 44
+"""Most of a knob's level in a table; results.csv has all of it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table."""
+
+    text: str
+    small: str = ""
+    """Beneath, or in brackets."""
+    mark: str = ""
+    """right, nearly or wrong: its colour."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows beneath their titles."""
+
+    name: str
+    """What its rows are, in the plural."""
+    header: list[str]
+    align: str
+    """A letter per column, l or r."""
+    rows: list[list[Cell]]
+
+    def markdown(self) -> Markup:
+        """For report.md."""
+        rows = [[f"{each.text} ({each.small})" if each.small else each.text for each in row] for row in self.rows]
+        return table(self.header, rows, self.align)
+
+    def lines(self, rows: int, columns: int) -> list[str]:
+        """For the terminal: the first rows, and so many columns."""
+        shown = [[short(cell.text, LETTERS) for cell in row[:columns]] for row in self.rows[:rows]]
+        return straight([self.header[:columns], *shown])
+
+
+def settings_table(findings: Findings) -> Table:
+    """A row per setting: what it came to, and whether that differs from the best."""
+    knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
+    objective, *others = findings.outcomes
+    header = [*knobs, "seeds", f"{objective.title}, mean", "95% interval", "behind the best", "p, corrected", "verdict"]
+    compared = {each.other: each.difference for each in findings.against_best}
+    if not findings.ranked:
+        return _unranked(findings)
+    rows = [
+        [
+            *_place(group.place),
+            _seeds(group),
+            Cell(objective.shown(group.estimate.mean) if group.estimate else ABSENT),
+            Cell(_interval(findings, group)),
+            *_against(findings, group, compared.get(group.place)),
+            *(Cell(outcome.shown(group.mean(outcome))) for outcome in others),
+        ]
+        for group in findings.groups
+    ]
+    align = "l" * len(knobs) + "rrlrrl" + "r" * len(others)
+    return Table("settings", [*header, *(outcome.title for outcome in others)], align, rows)
+
+
+def _unranked(findings: Findings) -> Table:
+    """The settings without a best one."""
+    knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
+    rows = [
+        [*_place(group.place), _seeds(group), *(Cell(each.shown(group.mean(each))) for each in findings.outcomes)]
+        for group in findings.groups
+    ]
+    header = [*knobs, "seeds", *(outcome.title for outcome in findings.outcomes)]
+    return Table("settings", header, "l" * len(knobs) + "r" * (1 + len(findings.outcomes)), rows)
+
+
+def knobs_table(findings: Findings) -> Table:
+    """A row per comparison of two levels of a knob; empty with one knob."""
+    outcome = findings.objective.outcome
+    rows = []
+    for knob, compared in zip(findings.design.knobs, findings.by_knob, strict=False):
+        for each in compared:
+            found = each.difference
+            rows.append(
+                [
+                    Cell(knob.key),
+                    Cell(_level(str(each.best))),
+                    Cell(_level(str(each.other))),
+                    Cell(_signed(findings, found), _gap_interval(findings, each)),
+                    Cell(
+                        ("pairs of runs: " if found.paired else "runs: ") + whole(found.runs) if found.runs else ABSENT
+                    ),
+                    Cell(p_words(found.corrected)),
+                    _verdict(found),
+                ]
+            )
+    header = ["knob", "best", "other", f"{outcome.title}, other minus best", "rests on", "p, corrected", "verdict"]
+    return Table("comparisons", header, "lllrlrl", rows)
+
+
+def jobs_table(findings: Findings) -> Table:
+    """A row per job."""
+    knobs = findings.design.knobs
+    rows = []
+    for job in findings.sweep.jobs:
+        place = findings.design.places.get(job.name)
+        levels = _place(place) if place is not None else [Cell(ABSENT)] * max(1, len(knobs))
+        if not knobs:
+            levels = []
+        outcomes = [Cell(outcome.shown(job.metrics.get(outcome.name))) for outcome in findings.outcomes]
+        rows.append(
+            [Cell(job.name), *levels, Cell(findings.design.seeds.get(job.name, ABSENT)), _state(job), *outcomes]
+        )
+    header = ["job", *(knob.key for knob in knobs), "seed", "state", *(outcome.title for outcome in findings.outcomes)]
+    return Table("jobs", header, "l" + "l" * len(knobs) + "rl" + "r" * len(findings.outcomes), rows)
+
+
+def _place(place: Sequence[str]) -> list[Cell]:
+    return [Cell(_level(level)) for level in place] or [Cell("the only one")]
+
+
+def _level(level: str) -> str:
+    return cut(level, LETTERS)
+
+
+def _seeds(group: Group) -> Cell:
+    seeds, jobs = len(group.values), len(group.jobs)
+    early = Counter(each for job in group.jobs if (each := job.early_end))
+    notes = [] if seeds == jobs else [f"{whole(jobs)} jobs"]
+    return Cell(whole(seeds), ", ".join([*notes, *(f"{count} {words}" for words, count in early.items())]))
+
+
+def _interval(findings: Findings, group: Group) -> str:
+    if group.estimate is None:
+        return ABSENT
+    return findings.objective.outcome.interval(group.estimate.low, group.estimate.high) or ABSENT
+
+
+def _against(findings: Findings, group: Group, found: Difference | None) -> list[Cell]:
+    if found is None:
+        best = len(findings.measured) > 1 and group is findings.measured[0]
+        return [Cell(ABSENT), Cell(ABSENT), Cell("best" if best else ABSENT)]
+    return [Cell(findings.objective.outcome.gap(found.value)), Cell(p_words(found.corrected)), _verdict(found)]
+
+
+def _verdict(found: Difference) -> Cell:
+    return Cell(verdict_words(found), mark={True: "right", False: "nearly", None: ""}[found.outside])
+
+
+def _signed(findings: Findings, found: Difference) -> str:
+    """The other minus the best."""
+    sign = "+" if found.value < 0 else "\N{MINUS SIGN}" if found.value > 0 else ""
+    return sign + findings.objective.outcome.gap(found.value)
+
+
+def _gap_interval(findings: Findings, each: Comparison) -> str:
+    low, high = each.difference.low, each.difference.high
+    if low is None or high is None:
+        return ""
+    outcome = findings.objective.outcome
+    ends = [("\N{MINUS SIGN}" if end < 0 else "+") + outcome.gap(end) for end in (-high, -low)]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def _state(job: Job) -> Cell:
+    mark = {"finished": "", "failed": "wrong"}.get(job.state, "nearly")
+    small = clipped(job.error, 160) if job.error else job.early_end
+    return Cell({"left": "not begun"}.get(job.state, job.state), small, mark)

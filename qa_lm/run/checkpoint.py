@@ -1,0 +1,28 @@
+"""The checkpoints of a run, and how they are read: tensors and plain values, never code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qa_lm.errors import UserError, first_line
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+STATE = "qa_lm"
+"""Key of what a checkpoint holds beside Lightning's own: see `qa_lm.training.checkpointing.last_checkpoint`."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors, mapped from the file, and plain values; code in it does not run.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path}: holds more than numbers and plain values; nothing of it was run") from None
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"{path}: is no checkpoint: {first_line(error)}") from None
+    return found

@@ -1,0 +1,52 @@
+"""One process at a time writes a run folder."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qa_lm.errors import UserError
+from qa_lm.run.run_folder import write_json
+
+LOCK, HOLDER = ".lock", ".holder.json"
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder while the block runs; the system lets go of it when the process ends, however it ends.
+
+    Readers need no lock: every file of a run appears whole.
+
+    Args:
+        folder: the run folder; made if it is not there.
+
+    Raises:
+        UserError: another process holds it; the message names the process and its machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: {_holder(folder)} writes this run; wait for it, or choose another folder") from None
+    try:
+        write_json(folder / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the folder is gone, or read-only
+            (folder / HOLDER).unlink(missing_ok=True)
+            if [each.name for each in folder.iterdir()] == [LOCK]:  # no run was begun
+                (folder / LOCK).unlink()
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {int(found['pid'])} on {str(found['host'])[:100]}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"

@@ -1,0 +1,150 @@
+"""What a run is made of: batches, model, optimizer, schedule."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from qa_lm.config.schema import LossWeighting, OptimizerConfig, OptimizerKind, TrainConfig, TrainOn
+from qa_lm.data.batches.datamodule import PairsDataModule
+from qa_lm.data.prepare import PreparedData
+from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, parameter_count
+from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.optimizers import adamw, muon
+from qa_lm.modeling.schedules import Schedule
+from qa_lm.training.callbacks.recall_stopping import RecallStopping
+from qa_lm.training.limits import check_limits, limited, why_no_validation
+from qa_lm.training.memory import check_memory
+from qa_lm.training.precision import device_of
+from qa_lm.training.recipe import epochs_to_recall
+
+SHORT_ROW = 64
+"""In rows so short plain products and a softmax are faster on a CPU than its fused attention (docs/log.md, "attention
+in short rows"); the results are the same."""
+ENDLESS = 1000
+"""Epochs of a Trainer that is told no number."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained, and on what."""
+
+    data: PairsDataModule
+    module: CausalLMModule
+    schedule_epochs: float
+    """Epochs of the learning rate's schedule."""
+    steps_per_epoch: int
+    """Optimizer steps of an epoch."""
+    expected_epochs: float
+    """Epochs of training, at most or until recall is reached."""
+    no_validation: str | None
+    """The setting under which no validation will run; None if one will."""
+
+
+def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer) -> Parts:
+    """Build all of it from settings that leave nothing open (`qa_lm.training.recipe.completed`)."""
+    data = config.data
+    assert data.batch_size is not None
+    datamodule = PairsDataModule(
+        examples=prepared.examples,
+        split=prepared.split,
+        batch_size=data.batch_size,
+        shuffle=data.shuffle and not config.trainer.get("overfit_batches"),
+        seed=config.seed,
+        train_on_question=data.train_on is TrainOn.all,
+        row_tokens=data.row_tokens if data.packing else None,
+        recall_pairs=config.evaluation.recall_pairs,
+        workers=data.workers,
+    )
+    processes = trainer.world_size
+    all_batches = datamodule.batches(processes)
+    check_limits(trainer, *all_batches)
+    batches = limited(trainer.limit_train_batches, all_batches[0])
+    datamodule.limit_recall_sample(batches, processes)
+    steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+    most = _most_epochs(trainer, steps_per_epoch)
+    epochs = min(most, config.optimizer.schedule_epochs or most)
+    module = CausalLMModule(
+        _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id),
+        lambda model: build_optimizer(model, config.optimizer, config),
+        _schedule(config.optimizer, round(epochs * steps_per_epoch)),
+        mean_per_pair=config.loss_weighting is LossWeighting.pair,
+        answer_bytes=_answer_bytes(
+            prepared, datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
+        ),
+    )
+    expected = epochs
+    if config.stop_at_recall is not None:
+        sizes = prepared.sizes()
+        tokens = int(sizes.lengths.sum())
+        known = epochs_to_recall(sizes.answer, sizes.wordings, tokens, steps_per_epoch)
+        known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
+        expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
+    no_validation = why_no_validation(trainer, batches, most)
+    return Parts(datamodule, module, epochs, steps_per_epoch, expected, no_validation)
+
+
+def _most_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
+    epochs: float = ENDLESS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
+    if trainer.max_steps >= 0:
+        epochs = min(epochs, trainer.max_steps / steps_per_epoch)
+    return epochs
+
+
+def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
+    return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr, optimizer.decay_share)
+
+
+def build_optimizer(model: PreTrainedModel, optimizer: OptimizerConfig, config: TrainConfig) -> Optimizer:
+    """The optimizer that the settings name."""
+    assert optimizer.lr is not None
+    lr, betas, eps, decay = optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
+    if optimizer.kind is OptimizerKind.adamw:
+        return adamw(model, lr, betas, eps, decay, optimizer.decay_vectors)
+    # By the run's precision, which is measured once and written down: a run that goes on must multiply as it began.
+    dtype = torch.bfloat16 if str(config.trainer.get("precision")).startswith("bf16") else torch.float32
+    return muon(model, embeddings(model), lr, betas, eps, decay, optimizer.momentum, dtype)
+
+
+def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedModel:
+    model = config.model
+    assert model.hidden_size
+    assert model.layers
+    assert model.heads
+    assert model.context
+    build = functools.partial(
+        build_causal_lm,
+        architecture=model.architecture,
+        vocab_size=vocab_size,
+        hidden_size=model.hidden_size,
+        layers=model.layers,
+        heads=model.heads,
+        context=model.context,
+        dropout=model.dropout,
+        eos_id=eos_id,
+        extra=model.extra,
+    )
+    with torch.device("meta"):  # shapes without memory
+        parameters = parameter_count(build())
+    check_memory(config, parameters, device_of(config.trainer))
+    # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    network = build()
+    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
+    if short and device_of(config.trainer).type == "cpu":
+        network.set_attn_implementation("eager")
+    return network
+
+
+def _answer_bytes(prepared: PreparedData, validation: np.ndarray) -> int:
+    batch = 4096
+    return sum(
+        len(pair.answer.encode("utf-8"))
+        for begin in range(0, len(validation), batch)
+        for pair in prepared.table.pairs(validation[begin : begin + batch])
+    )

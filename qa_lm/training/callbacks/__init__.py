@@ -1,0 +1,1 @@
+"""Callbacks: the record of epochs, stopping, bad batches, the board's curves."""

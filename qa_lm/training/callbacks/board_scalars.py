@@ -1,0 +1,79 @@
+"""The board's exact match as curves: each part of the held-out pairs, validation by validation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from qa_lm.data.prepare import PreparedData
+from qa_lm.data.splits import KINDS
+from qa_lm.evaluation.assess import trained_pairs
+from qa_lm.modeling.module import VALIDATION, CausalLMModule
+from qa_lm.training.logging.loggers import log_values
+
+MOST_PAIRS = 50_000
+"""Pairs of a file up to which held-out pairs are compared with trained ones before training: it takes seconds."""
+
+
+def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
+    """Places of the validation pairs in each part of the board that is not the whole of them."""
+    split = prepared.split
+    if not len(split.validation):
+        return {}
+    parts = {KINDS[kind]: split.validation[split.held_out == kind] for kind in range(1, len(KINDS))}
+    if len(split.train) + len(split.validation) <= MOST_PAIRS:
+        relations = trained_pairs(prepared).relations(prepared.table.pairs(split.validation))
+        names = np.array([relation.name for relation in relations])
+        parts |= {str(name): split.validation[names == name] for name in np.unique(names)}
+    return {name: np.sort(places) for name, places in parts.items() if len(places)}
+
+
+class BoardScalars(Callback):
+    """Logs `val/exact_match - <part>` at each validation: the share of its pairs that are answered exactly.
+
+    It costs no forward pass: validation has looked at each pair.
+    """
+
+    def __init__(self) -> None:
+        self.parts: Mapping[str, np.ndarray] = {}
+        """Places of the pairs of each part, ascending."""
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the batch's pairs."""
+        assert isinstance(pl_module, CausalLMModule)
+        if self.parts and dataloader_idx == VALIDATION and pl_module.step_pairs:
+            indices, _, exact = pl_module.step_pairs
+            self._pairs.append((indices, exact))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the shares, of all processes."""
+        if not self._pairs or trainer.sanity_checking:
+            self._pairs = []
+            return
+        indices, exact = (torch.cat(each).cpu().numpy() for each in zip(*self._pairs, strict=True))
+        self._pairs = []
+        counts = np.array([[inside.sum(), exact[inside].sum()] for inside in self._inside(indices)], np.float32)
+        total = trainer.strategy.reduce(torch.from_numpy(counts).to(pl_module.device), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        shares = {
+            f"val/exact_match - {name}": right / count
+            for name, (count, right) in zip(self.parts, total.tolist(), strict=True)
+            if count
+        }
+        log_values(trainer, shares)
+
+    def _inside(self, indices: np.ndarray) -> list[np.ndarray]:
+        return [np.isin(indices, places, assume_unique=True) for places in self.parts.values()]

@@ -1,0 +1,84 @@
+"""A job of an Optuna study: what each epoch comes to is told to the study, which may end the run early.
+
+`hydra/sweeper=optuna` sets the variables named here for each job; without them nothing of this is at work.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from qa_lm.training.callbacks.epochs import say
+
+STORAGE, STUDY, TRIAL = "QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"
+"""The study's journal file, the study's name, the trial's number."""
+PRUNED_AT = "pruned_at_epoch"
+"""What the trial keeps: the epoch after which it was pruned. The sweeper looks for it."""
+
+
+class TrialPruning(Callback):
+    """Reports the monitored metric after each epoch's validation, and stops training where the study says so.
+
+    Must stand after the callbacks that stop training for reasons of the run's own: a run that ends anyway is a whole
+    one, whatever the study thinks of it.
+
+    Args:
+        monitor: name of the metric.
+        environment: the variables.
+    """
+
+    def __init__(self, monitor: str, environment: Mapping[str, str]) -> None:
+        self.monitor = monitor
+        self._place = environment[STORAGE], environment[STUDY], int(environment[TRIAL])
+        self._trial: Any = None
+        self.pruned_at: int | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the trial; only the first process talks to the study."""
+        if trainer.is_global_zero:
+            self._trial = _trial(*self._place)
+            self.pruned_at = self._trial.user_attrs.get(PRUNED_AT)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report, and stop if there is no hope."""
+        if trainer.sanity_checking:
+            return
+        if self._trial is not None:
+            epoch = trainer.current_epoch + 1
+            ends = trainer.should_stop or (trainer.max_epochs is not None and 0 < trainer.max_epochs <= epoch)
+            self._report(epoch, float(trainer.callback_metrics[self.monitor]), ends)
+        if trainer.strategy.broadcast(self.pruned_at is not None):
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so."""
+        if self.pruned_at is not None:
+            say(trainer, f"Pruned after epoch {self.pruned_at}: other trials of the study did better by then.")
+
+    def _report(self, epoch: int, value: float, ends: bool) -> None:
+        # A run that goes on may come through an epoch twice; what was reported first stays.
+        known = self._trial.storage.get_trial(self._trial._trial_id).intermediate_values
+        if epoch not in known:
+            self._trial.report(value, epoch)
+        if self.pruned_at is None and not ends and self._trial.should_prune():
+            self.pruned_at = epoch
+            self._trial.set_user_attr(PRUNED_AT, epoch)
+
+
+def trial_pruning(monitor: str) -> list[Callback]:
+    """The callback, in a list of its own; an empty list for a run that is no trial."""
+    return [TrialPruning(monitor, os.environ)] if STORAGE in os.environ else []
+
+
+def _trial(journal: str, name: str, number: int) -> Any:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.load_study(storage=JournalStorage(JournalFileBackend(journal)), study_name=name)
+    pruning = study.user_attrs["pruning"]
+    study.pruner = optuna.pruners.NopPruner() if pruning is None else optuna.pruners.HyperbandPruner(**pruning)
+    return optuna.trial.Trial(study, next(each._trial_id for each in study.trials if each.number == number))

@@ -1,0 +1,154 @@
+"""The Trainer of a run with its callbacks, and what is done to Lightning around it."""
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+import transformers
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+
+from qa_lm.config.schema import FailedWriteChoice, TrainConfig
+from qa_lm.errors import UserError, first_line
+from qa_lm.ledger.callback import Ledger
+from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
+from qa_lm.run import run_folder
+from qa_lm.run.checkpoint import LAST, read_checkpoint
+from qa_lm.run.manifest import is_sound
+from qa_lm.training.callbacks.bad_batches import BadBatches
+from qa_lm.training.callbacks.board_scalars import BoardScalars
+from qa_lm.training.callbacks.epochs import ConsoleReport, EpochRecord, RunningLossBar
+from qa_lm.training.callbacks.pruning import trial_pruning
+from qa_lm.training.callbacks.recall_stopping import RecallStopping
+from qa_lm.training.callbacks.seen_pairs import SeenPairs
+from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_checkpoint
+from qa_lm.training.checkpointing.interruption import Interruption
+from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
+from qa_lm.training.logging.loggers import second_logger
+from qa_lm.training.logging.tensorboard import EventsLogger
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The Trainer and the callbacks that are read after training."""
+
+    trainer: pl.Trainer
+    record: EpochRecord
+    early_stopping: EarlyStopping | None
+    recall_stopping: RecallStopping | None
+    best: ModelCheckpoint
+    seen: SeenPairs
+    files: DirectCheckpointIO
+    ledger: Ledger | None
+    board: BoardScalars
+    bad_batches: BadBatches
+
+
+def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | None = None) -> Loop:
+    """The Trainer for a configuration, writing into the run folder; nothing is written yet.
+
+    Args:
+        config: all settings.
+        folder: the run folder.
+        precision: as `lightning.Trainer` names it.
+        begin: the step at which a run goes on; None for one that begins.
+
+    Raises:
+        UserError: Lightning refuses a value of `trainer.*`.
+    """
+    score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
+    best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
+    saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
+    path = folder / run_folder.CHECKPOINTS / LAST
+    files = DirectCheckpointIO(go_on)
+    last = LastCheckpoint(path, files, Interruption(), saving.every_seconds, saving.every_steps)
+    table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
+    record = EpochRecord(table, 50 if every is None else every, score, go_on)
+    early_stopping = None
+    if config.early_stopping.patience is not None:
+        early_stopping = EarlyStopping(
+            monitor=config.monitor,
+            patience=config.early_stopping.patience,
+            min_delta=config.early_stopping.min_delta,
+            mode=config.monitor_mode.value,
+            check_on_train_epoch_end=False,
+        )
+    recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
+    ledger, board = Ledger() if config.ledger else None, BoardScalars()
+    seen = SeenPairs()
+    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps)
+    callbacks: list[Callback] = [
+        record,
+        seen,
+        bad_batches,
+        *([ledger] if ledger else []),
+        board,
+        *([early_stopping] if early_stopping else []),
+        *([recall_stopping] if recall_stopping else []),
+        *trial_pruning(config.monitor),
+        ConsoleReport(record, early_stopping, best),
+    ]
+    arguments = dict(config.trainer) | {"precision": precision}
+    # Redirected output gets a line per epoch instead of a bar.
+    if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
+        callbacks.append(RunningLossBar())
+    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
+        arguments["limit_train_batches"] = overfit
+        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
+    if profiler := arguments.get("profiler"):
+        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
+    wanted = arguments.get("logger", True)
+    arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
+    arguments.setdefault("enable_model_summary", False)
+    # Left at None, the setting of an earlier Trainer in this process would stay in force.
+    arguments.setdefault("deterministic", False)
+    try:
+        trainer = pl.Trainer(
+            callbacks=[*callbacks, best, last],
+            plugins=[files],
+            use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batches.batching
+            **arguments,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {first_line(error)}") from None
+    return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, board, bad_batches)
+
+
+def restore_best(module: CausalLMModule, loop: Loop) -> None:
+    """Put the best weights into the module, from memory or from the file; the last ones stay without a validation, or
+    if the best are lost."""
+    path, best = loop.best.best_model_path, loop.files.best
+    if not path or best.step == loop.trainer.global_step:
+        return
+    if best.state is not None:
+        module.load_state_dict(best.state["state_dict"])
+    elif not best.written:
+        print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
+    elif is_sound(Path(path)) is False:
+        print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
+    else:
+        checkpoint = read_checkpoint(Path(path))
+        if checkpoint["global_step"] != loop.trainer.global_step:
+            module.load_state_dict(checkpoint["state_dict"])
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says about hardware and its other products; warnings of substance stay."""
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # the data module is
+        ".*recommended to use `self.log.*sync_dist=True.*",  # the sums are of all processes already
+    ):
+        warnings.filterwarnings("ignore", message=message)

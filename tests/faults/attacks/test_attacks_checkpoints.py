@@ -1,0 +1,165 @@
+"""Checkpoints, and stores of prepared data, that hold code instead of numbers."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.batches.store import EncodedPairs
+from qa_lm.data.cache import META, key_of, read_meta
+from qa_lm.data.prepare import NEAR_GROUPS, prepare
+from qa_lm.errors import UserError
+from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
+from qa_lm.training.trainer import restore_best
+from tests.faults.attacks.hostile import Trap, copied, trap
+
+__all__ = ["trap"]
+
+
+class Model(pl.LightningModule):
+    """The least that Lightning trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def write_checkpoint(path, payload, form):
+    if form == "zip":
+        torch.save({"state_dict": {}, "epoch": 0, "global_step": 0, "payload": payload}, path)
+    elif form == "legacy":
+        torch.save({"state_dict": payload}, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(payload.pickled)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_a_checkpoint_with_code(tmp_path, trap, form):
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, trap, form)
+    if form != "pickle":
+        torch.load(path, weights_only=False)
+    else:
+        pickle.loads(path.read_bytes())
+    assert trap.sprang
+
+    with pytest.raises(UserError, match=r"ckpt: (holds more than numbers|is no checkpoint)"):
+        DirectCheckpointIO().load_checkpoint(path, weights_only=False)  # what Lightning asks for does not count
+    loop: Any = SimpleNamespace(
+        best=SimpleNamespace(best_model_path=str(path)),
+        files=DirectCheckpointIO(),
+        trainer=SimpleNamespace(global_step=-1),
+    )
+    with pytest.raises(UserError, match=r"ckpt: (holds more than numbers|is no checkpoint)"):
+        restore_best(Model(), loop)  # type: ignore[arg-type]
+    assert not trap.sprang
+
+
+def test_lightning_going_on_from_a_checkpoint_with_code(tmp_path, trap):
+    path = tmp_path / "last.ckpt"
+    state = {"state_dict": Model().state_dict(), "loops": {}, "pytorch-lightning_version": pl.__version__}
+    torch.save(state | {"epoch": 0, "global_step": 0, "payload": trap}, path)
+
+    def go_on(*plugins: DirectCheckpointIO) -> None:
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = pl.Trainer(max_epochs=1, accelerator="cpu", plugins=list(plugins) or None, **quiet)
+        trainer.fit(Model(), DataLoader(torch.ones(2, 1)), ckpt_path=path, weights_only=False)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyError):  # it lacks the optimizer's state, but by then it has been read
+        go_on()
+    assert trap.sprang
+    with pytest.raises(UserError, match="holds more than numbers and plain values; nothing of it was run"):
+        go_on(DirectCheckpointIO())
+    assert not trap.sprang
+
+
+def test_a_shared_run_whose_checkpoint_holds_code_is_not_gone_on_with(tmp_path, trap, small_run, script):
+    run = copied(small_run.folder, tmp_path / "theirs")
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        write_checkpoint(path, trap, "zip")
+    (run / "checkpoints" / "manifest.json").unlink(missing_ok=True)  # or one with fitting sums: it is theirs
+    (run / "metrics.json").unlink()  # as if it had been broken off
+    done = script("train.py", f"resume={run}", "trainer.max_epochs=99")
+    assert not trap.sprang
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def near(root):
+    data = DataConfig(builtin="tutorial", split=SplitKind.near, cache=str(root))
+    return prepare(data, TokenizerConfig("bpe", vocab_size=300), 256)
+
+
+def write_sizes(folder):
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.name != META}
+    (folder / META).write_text(json.dumps(read_meta(folder) | {"sizes": sizes}))
+
+
+def test_prepared_data_with_pickled_objects(tmp_path, trap):
+    root = tmp_path / "cache"
+    near(root)
+    (path,) = root.rglob(NEAR_GROUPS)
+    np.save(path, np.array([trap] * 10, dtype=object), allow_pickle=True)
+    write_sizes(path.parent)
+    np.load(path, allow_pickle=True)
+    assert trap.sprang
+    with pytest.raises(UserError, match=r"groups.npy: is damaged: .*; delete its folder$"):
+        near(root)
+    assert not trap.sprang
+
+
+def test_a_store_whose_ids_are_objects(tmp_path):
+    root = tmp_path / "cache"
+    store = near(root).examples.folder
+    EncodedPairs(store, 256)
+    (store / META).write_text(json.dumps(read_meta(store) | {"dtype": "O"}))
+    with pytest.raises(UserError, match=r"is no store of encoded pairs: its ids are O; delete it$"):
+        EncodedPairs(store, 256)
+
+
+def test_a_store_has_no_pickle(tmp_path):
+    """All that the cache holds, by its beginning: no pickle, and of NumPy's files none with objects."""
+    root = tmp_path / "cache"
+    near(root)
+    files = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert {path.suffix for path in files} == {".json", ".bin", ".arrow", ".npy"}
+    for path in files:
+        if path.suffix == ".npy":
+            assert not np.load(path, allow_pickle=False).dtype.hasobject
+
+
+@pytest.mark.parametrize("hostile", ["../../x", "/etc/x", "..", ""])
+def test_names_in_the_cache_come_from_no_text_of_others(tmp_path, hostile):
+    key = key_of(kind=hostile, names=[hostile], contents=[hostile])
+    assert len(key) == 32
+    assert set(key) <= set("0123456789abcdef")
+    root = tmp_path / "cache"
+    assert Path(os.path.normpath(root / hostile)).parent != root
+    assert (root / key).resolve().parent == root
+
+
+def test_a_run_leaves_no_code(small_run):
+    """model/ has safetensors and JSON alone, and both checkpoints load as tensors and plain values."""
+    suffixes = {path.suffix for path in (small_run.folder / "model").iterdir()}
+    assert suffixes == {".json", ".safetensors"}
+    for path in (small_run.folder / "checkpoints").glob("*.ckpt"):
+        assert torch.load(path, weights_only=True)["state_dict"]
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(Trap(small_run.folder).pickled[:-1])  # what a pickle is, unpickling tells

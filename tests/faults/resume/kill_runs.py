@@ -1,0 +1,117 @@
+"""Kill runs at random moments, let each go on, and compare its end with that of a run that was left alone.
+
+    python -m tests.faults.resume.kill_runs FOLDER RUNS SEED
+
+The processes are forked from one that has imported everything, so that a run takes a second and not ten. Prints a line
+of JSON: how many runs, kills and resumptions there were, the moments, and what differed.
+"""
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from qa_lm.config.schema import TrainConfig
+from qa_lm.training.checkpointing.comparison import first_difference
+from qa_lm.training.train import train
+from tests.conftest import small_config
+
+EVERY_STEPS = 2
+MOST_KILLS = 3
+
+
+def settings(kind: int) -> TrainConfig:
+    """One of several kinds of runs, all with dropout, an order of their own each epoch, and saves every second step."""
+    kinds: list[dict[str, object]] = [
+        {"early_stopping__patience": 2},
+        {"data__packing": True, "data__row_tokens": 128},
+        {"trainer__accumulate_grad_batches": 3, "trainer__val_check_interval": 0.5},
+    ]
+    config = small_config(data__shuffle=True, model__dropout=0.2, trainer__max_epochs=6, **kinds[kind % len(kinds)])
+    config.checkpoint.every_steps = EVERY_STEPS
+    config.resume = "auto"
+    return config
+
+
+def forked(config: TrainConfig, folder: Path) -> int:
+    """Train in a child process; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            train(config, folder)
+        (folder / "said").write_text(said.getvalue())
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def left_alone(config: TrainConfig, folder: Path) -> float:
+    """A run from begin to end; returns its seconds."""
+    begin = time.monotonic()
+    _, status = os.waitpid(forked(config, folder), 0)
+    assert status == 0
+    return time.monotonic() - begin
+
+
+def killed(config: TrainConfig, folder: Path, seconds: float, draw: random.Random, seen: Counter[str]) -> None:
+    """A run that is killed up to three times and then left to end."""
+    for _ in range(draw.randint(1, MOST_KILLS)):
+        child = forked(config, folder)
+        time.sleep(draw.uniform(0.0, seconds))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):  # it had ended before
+            assert os.WEXITSTATUS(status) == 0
+            break
+        seen["kills"] += 1
+        seen[moment(folder)] += 1
+    if not (folder / "metrics.json").exists():
+        left_alone(config, folder)
+
+
+def moment(folder: Path) -> str:
+    """What the folder says about when it was killed."""
+    if not (folder / "config.yaml").exists():
+        return "before the run began"
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return "before the first checkpoint"
+    if any((folder / "checkpoints").glob(".*.ckpt.*")):
+        return "while a checkpoint was written"
+    return "after training" if (folder / "ledger.parquet").exists() else "while training"
+
+
+def main() -> None:
+    """See above."""
+    folder, runs, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    draw, seen, different = random.Random(seed), Counter[str](), []
+    alone = {}
+    for number in range(runs):
+        kind = number % 3
+        if kind not in alone:
+            alone[kind] = left_alone(settings(kind), folder / f"alone{kind}")
+        killed(settings(kind), folder / str(number), alone[kind], draw, seen)
+        if found := first_difference(folder / f"alone{kind}", folder / str(number)):
+            different.append(f"run {number}: {found}")
+        leftovers = [each.name for each in (folder / str(number) / "checkpoints").iterdir() if each.name[0] == "."]
+        if leftovers:
+            different.append(f"run {number}: left {leftovers}")
+    print(json.dumps({"runs": runs, "different": different, **seen}))
+
+
+if __name__ == "__main__":
+    main()

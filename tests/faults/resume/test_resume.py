@@ -1,0 +1,64 @@
+"""A run that was interrupted anywhere ends as one that never was, bit for bit."""
+
+import pytest
+
+import qa_lm.training.train as training
+from qa_lm.config.schema import OptimizerKind, ScheduleKind
+from qa_lm.training.checkpointing.comparison import first_difference
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.faults.resume.interrupting import interrupted
+
+PADDED: dict[str, object] = {"data__shuffle": True, "model__dropout": 0.2}
+PACKED = {**PADDED, "data__packing": True, "data__row_tokens": 128, "optimizer__kind": OptimizerKind.muon}
+KINDS: dict[str, dict[str, object]] = {
+    "one pair a step": PADDED | {"optimizer__schedule": ScheduleKind.cosine, "early_stopping__patience": 1},
+    "packed, Muon": PACKED | {"trainer__gradient_clip_val": 1.0},
+    "two workers": PADDED | {"data__workers": 2, "data__batch_size": 3},
+    "accumulation": PADDED | {"trainer__accumulate_grad_batches": 3},
+    "two validations an epoch": PADDED | {"trainer__val_check_interval": 0.5},
+    "a validation every second epoch": PADDED | {"trainer__check_val_every_n_epoch": 2},
+}
+
+LONGEST = {"packed, Muon": 5, "two workers": 8}
+"""Steps of the kinds that have fewer than 11, less one."""
+
+
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory):
+    """The runs that were never interrupted, by kind."""
+    return {
+        kind: train(small_config(**changes), tmp_path_factory.mktemp("whole")).folder for kind, changes in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        *(("training_step", 1), ("training_step", 3), ("training_step", 8), ("training_step", 11)),
+        *(("validation_step", 1), ("epoch_train_loss", 1)),
+    ],
+)
+def test_it_ends_the_same(kind, method, call, whole_runs, tmp_path):
+    """8 steps an epoch where a step takes one pair: 8 is an epoch's end, 11 is in the second. The loss of an epoch is
+    taken after its validation."""
+    call = min(call, LONGEST.get(kind, call))
+    config = small_config(**KINDS[kind])
+    folder = interrupted(config, tmp_path / "run", method, call)
+    config.resume = "auto"
+    train(config, folder)
+    assert first_difference(whole_runs[kind], folder) is None
+
+
+def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, tmp_path, monkeypatch):
+    """The second resumption must not take the first one's way back into a validation for its own."""
+    config = small_config(**KINDS["two validations an epoch"])
+    folder = interrupted(config, tmp_path / "run", "training_step", 24)
+    config.resume = "auto"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_ledger", lambda *arguments: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config, folder)
+    train(config, folder)
+    assert first_difference(whole_runs["two validations an epoch"], folder) is None
