@@ -1,6 +1,5 @@
 """Why training ended before its last epoch, in words."""
 
-import math
 from collections.abc import Iterator
 
 import lightning.pytorch as pl
@@ -17,7 +16,7 @@ def why_stopped(trainer: pl.Trainer, early_stopping: EarlyStopping | None) -> It
     if early_stopping is None or early_stopping.stopped_epoch == 0:
         return
     monitor = early_stopping.monitor
-    if not math.isfinite(float(trainer.callback_metrics[monitor])):
+    if early_stopping.wait_count < early_stopping.patience:  # a resumed run has no metric
         yield f"Stopped early: {monitor} is no longer a finite number."
         return
     once_an_epoch = trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0

@@ -62,3 +62,20 @@ def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, t
             train(config, folder)
     train(config, folder)
     assert first_difference(whole_runs["two validations an epoch"], folder) is None
+
+
+def test_interrupted_after_training_stopped_early(tmp_path, monkeypatch, capsys):
+    """Nothing is validated any more then, and the end says the same."""
+    config = small_config(optimizer__lr=0.05, early_stopping__patience=2, trainer__max_epochs=20)
+    whole = train(config, tmp_path / "whole").folder
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Stopped early")]
+    config.resume = "auto"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_ledger", lambda *arguments: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config, tmp_path / "run")
+    capsys.readouterr()
+    train(config, tmp_path / "run")
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("Stopped early")] == said
+    assert len(said) == 1
+    assert first_difference(whole, tmp_path / "run") is None
