@@ -151,8 +151,13 @@ def _check_recall(config: TrainConfig) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
-    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
-        raise UserError("data.path: name the file of pairs, such as data.path=pairs.jsonl")
+    given = [f"data.{name}" for name in ("builtin", "path", "hub") if getattr(data, name) is not None]
+    if not given:
+        raise UserError(
+            "data.path: name the file of pairs, such as data.path=pairs.jsonl, or a data set of the hub: data.hub=NAME"
+        )
+    if len(given) > 1:
+        raise UserError(f"{given[-1]}: cannot be combined with {' and '.join(given[:-1])}", given[-1])
     for name in ("path", "validation_path", "test_path"):
         value = getattr(data, name)
         names = value if isinstance(value, list) else [value]

@@ -168,6 +168,7 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
         ("seed=[1", "cannot read 'seed=.1'"),
         ("data.shuffle=${sed}", "data.shuffle: Interpolation key 'sed' not found"),
         ("data=file", "data.path: name the file of pairs"),
+        ("data=hub", "data.path: name the file of pairs, such as data.path=pairs.jsonl, or a data set of the hub"),
         ("tokenizer.vocab_size=9", None),
         ("tokenizer.path=x", "tokenizer.path=x: has no effect here: choose tokenizer=folder"),
         ("data.hub_subset=x", "data.hub_subset=x: has no effect here: it belongs to data.hub"),
