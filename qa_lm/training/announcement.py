@@ -16,6 +16,13 @@ from qa_lm.training.trainer import Loop
 WITHOUT_VALIDATION = "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
 
 
+def announce(config: TrainConfig, prepared: PreparedData, parts: Parts, trainer: pl.Trainer, precision: str) -> None:
+    """Print the pairs, the model, how it will be trained, and what the Trainer's arguments rule out."""
+    announce_data(config, prepared, parts)
+    announce_model(config, parts, precision)
+    announce_limits(trainer, parts.no_validation)
+
+
 def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> None:
     """The pairs, what is wrong with them, and how they are packed."""
     counts = prepared.report.counts

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,23 +22,32 @@ def device_of(trainer_arguments: dict[str, Any]) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_precision(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
-    """`trainer.precision`, and a word on it for people; what the settings say goes unmeasured."""
+class Precision(NamedTuple):
+    """How a run multiplies."""
+
+    name: str
+    """As `lightning.Trainer` names it."""
+    reason: str
+    """For people."""
+
+
+def choose_precision(trainer_arguments: dict[str, Any]) -> Precision:
+    """What the settings say, else what the machine multiplies faster, measured."""
     given = trainer_arguments.get("precision")
     if given is not None:
-        return str(given), f"{given}, as set"
+        return Precision(str(given), f"{given}, as set")
     if trainer_arguments.get("devices", 1) not in (1, "1", "auto") or trainer_arguments.get("num_nodes", 1) > 1:
         # Each process would measure for itself, and they must agree.
         if device_of(trainer_arguments).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16-mixed", "bf16-mixed, which these GPUs have"
-        return "32-true", "32-true; with several processes trainer.precision=bf16-mixed is not tried"
+            return Precision("bf16-mixed", "bf16-mixed, which these GPUs have")
+        return Precision("32-true", "32-true; with several processes trainer.precision=bf16-mixed is not tried")
     device = device_of(trainer_arguments)
     if device.type == "mps":
-        return "32-true", "32-true"
+        return Precision("32-true", "32-true")
     times = faster_by(device)
     if times >= FASTER:
-        return "bf16-mixed", f"bf16-mixed, which multiplies {times:.2g} times as fast as float32 here"
-    return "32-true", f"32-true; bfloat16 multiplies only {times:.2g} times as fast here"
+        return Precision("bf16-mixed", f"bf16-mixed, which multiplies {times:.2g} times as fast as float32 here")
+    return Precision("32-true", f"32-true; bfloat16 multiplies only {times:.2g} times as fast here")
 
 
 def faster_by(device: torch.device) -> float:

@@ -1,73 +1,49 @@
-"""One training run: configuration in, run folder and result out."""
+"""One training run: settings in, run folder and result out.
 
-import math
+    prepare -> resolve -> build -> measure -> fit -> finish
+
+Each stage takes what the ones before returned. From `measure` on the settings are final; they are written right before
+`fit`.
+"""
+
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.config.compose import resolved_yaml
-from qa_lm.config.schema import TrainConfig, Weights
+from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values, nothing_held_out, without_validation
 from qa_lm.data.prepare import PreparedData, prepare
-from qa_lm.data.quality.repeats import answerable
 from qa_lm.data.split_file import write_split
-from qa_lm.errors import UserError
-from qa_lm.evaluation.assess import assess
-from qa_lm.evaluation.evaluate import EvaluatedPair
-from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.run import run_folder
 from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
-from qa_lm.training.announcement import (
-    announce_data,
-    announce_end,
-    announce_expectation,
-    announce_limits,
-    announce_model,
-)
+from qa_lm.training.announcement import announce, announce_expectation
 from qa_lm.training.build import Parts, build_parts
-from qa_lm.training.callbacks.board_scalars import validation_parts
 from qa_lm.training.checkpointing.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
-from qa_lm.training.checkpointing.resume import NEW, check_same_data, check_same_model, interrupted_run, reopen
+from qa_lm.training.checkpointing.resume import RunSoFar, check_same_data, check_same_model, reopen, run_so_far
 from qa_lm.training.estimate import Expectation, expect
-from qa_lm.training.export import export_architecture, export_model
+from qa_lm.training.export import export_architecture
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
-from qa_lm.training.logging.tensorboard import log_begin, log_end
+from qa_lm.training.logging.tensorboard import log_begin
 from qa_lm.training.memory import as_out_of_memory, keep_freed_memory
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.recipe import completed
-from qa_lm.training.results import outcome
-from qa_lm.training.trainer import Loop, build_loop, quiet_lightning, restore_best
-
-GOLDEN = 4
-"""Questions of each side that `model/` carries as golden ones."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run came to."""
-
-    folder: Path
-    """The run folder."""
-    metrics: dict[str, Any]
-    """The content of metrics.json."""
-    answers: list[EvaluatedPair]
-    """The content of answers.jsonl."""
-    objective: float
-    """Best value of `monitor`, which a sweep optimises; nan if there was no validation."""
+from qa_lm.training.results import Course, TrainingResult, finish
+from qa_lm.training.trainer import Loop, build_loop, quiet_lightning
 
 
 def train(config: TrainConfig, folder: Path) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
 
-    Where the folder holds a run that was interrupted, and `config.resume` says so, that run is gone on with.
+    Where the folder holds a run that was interrupted, and `config.resume` says so, that run is resumed.
 
     Args:
         config: all settings.
@@ -101,130 +77,71 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
 
 def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     started = time.perf_counter()
-    going_on = (folder / run_folder.CONFIG).exists()
-    if going_on and config.resume is None and first:
-        raise UserError(
-            f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER, or "
-            f"go on with it: resume={folder}"
-        )
-    run = interrupted_run(folder, tell=first) if going_on else NEW
-    precision, precision_words = choose_precision(config.trainer)
+    run = run_so_far(folder, config, tell=first)
+    precision = choose_precision(config.trainer)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
-    if going_on:
+    if run.begun:
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
-    config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
-    loop = build_loop(config, folder, precision, run.step)
+    config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
+    loop = build_loop(config, folder, prepared, run.step)
     parts = build_parts(config, prepared, loop.trainer)
-    loop.bad_batches.table = prepared.table
     if run.checkpoint:
         check_same_model(run.checkpoint, parts.module)
-    if loop.recall_stopping:  # contradictions cannot all be answered
-        sample = parts.data.recall_sample
-        loop.recall_stopping.threshold *= answerable(prepared.table, prepared.split.train, sample)
-        loop.recall_stopping.schedule_epochs = parts.schedule_epochs
-        loop.recall_stopping.steps_per_epoch = parts.steps_per_epoch
-    if loop.trainer.loggers:
-        loop.board.parts = validation_parts(prepared)
     if first:
-        announce_data(config, prepared, parts)
-        announce_model(config, parts, precision_words)
-        announce_limits(loop.trainer, parts.no_validation)
-        run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
-        if going_on:
-            reopen(folder)
-        else:
-            _write_beginning(folder, prepared, parts, environment)
-        # Settings come last: a folder without them holds no run.
-        run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
+        announce(config, prepared, parts, loop.trainer, precision.reason)
     measure_started = time.perf_counter()
-    expectation = None
-    if run.checkpoint is None:
-        expectation = _expectation(config, parts, loop, precision)
-        config = replace(config, compile=parts.module.hidden_states is not hidden_states)
-        if first:
-            run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
-    elif config.compile:
-        parts.module.compile_network()
+    expectation = _measure(config, parts, loop, run)
+    config = replace(config, compile=parts.module.hidden_states is not hidden_states)
     measure_seconds = time.perf_counter() - measure_started
+    if first:
+        _write_beginning(config, folder, prepared, parts, environment, run)
     log_begin(loop.trainer, compared_hyperparameters(config, folder), flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(loop, parts, run.checkpoint)
-    fit_seconds = time.perf_counter() - fit_started
+    course = Course(started, measure_seconds, time.perf_counter() - fit_started, run.step, expectation)
     if not first:
         raise SystemExit(0)
-    seconds = {
-        "resumed_at_step": run.step,
-        "measure_seconds": measure_seconds,
-        "fit_seconds": fit_seconds,
-    }
-    return _end(config, folder, prepared, parts, loop, expectation, started, seconds)
+    return finish(config, folder, prepared, parts, loop, course)
 
 
-def _end(
+def _measure(config: TrainConfig, parts: Parts, loop: Loop, run: RunSoFar) -> Expectation | None:
+    """Compile the network if it is wanted or pays; estimate time and memory from a few steps and print them.
+
+    None for a resumed run, for several processes, and without packing: other shapes differ from step to step.
+    """
+    alone = loop.trainer.world_size == 1
+    if config.compile and (run.checkpoint or not alone):
+        parts.module.compile_network()
+    if run.checkpoint or not alone or not config.data.packing or not parts.expected_epochs:
+        return None
+    device, epochs = device_of(config.trainer), parts.expected_epochs
+    every = config.checkpoint.every_seconds
+    found = expect(parts.module, parts.data, config.trainer["precision"], device, epochs, config.compile, every)
+    announce_expectation(config, found)
+    return found
+
+
+def _write_beginning(
     config: TrainConfig,
     folder: Path,
     prepared: PreparedData,
     parts: Parts,
-    loop: Loop,
-    expectation: Expectation | None,
-    started: float,
-    times: dict[str, float | int | None],
-) -> TrainingResult:
-    """What follows training: model/, answers, the board, metrics.json last."""
-    to_train = len(prepared.split.train)
-    prepared = _only_trained(prepared, loop)
-    never_trained = to_train - len(prepared.split.train)
-    announce_end(loop, to_train, never_trained, parts.no_validation)
-    loop.record.write_if_empty(loop.trainer)
-    if loop.ledger and len(prepared.split.train):
-        write_ledger(folder, prepared.table, *loop.ledger.of_trained())
-    if config.export_weights is Weights.best:
-        restore_best(parts.module, loop)
-    loop.files.best.free()
-    model = parts.module.model.eval()
-    questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
-    export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
-    assessed = assess(model, prepared, config.evaluation)
-    if assessed.calibration:
-        assessed.calibration.save(folder / run_folder.MODEL)
-    answers = assessed.answers
-    run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
-    run_folder.write_json(folder / run_folder.BOARD, assessed.board)
-    times = {"seconds": time.perf_counter() - started, **times}
-    metrics = outcome(config, prepared, parts, loop, answers, times, expectation, never_trained)
-    log_end(loop.trainer, metrics, answers, assessed.board)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
-    best = loop.best.best_model_score
-    return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
-
-
-def _only_trained(prepared: PreparedData, loop: Loop) -> PreparedData:
-    """Without the pairs that were to be trained but never were in a step."""
-    train = prepared.split.train
-    return replace(prepared, split=prepared.split._replace(train=train[loop.seen.mask.numpy()[train]]))
-
-
-def _write_beginning(folder: Path, prepared: PreparedData, parts: Parts, environment: dict[str, Any]) -> None:
-    architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
-    export_architecture(parts.module.model, prepared.tokenizer, prepared.template, architecture)
-    run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
-    run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
-    write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
-
-
-def _expectation(config: TrainConfig, parts: Parts, loop: Loop, precision: str) -> Expectation | None:
-    """What a few steps say, printed; only for packed rows in one process: other shapes differ from step to step."""
-    if loop.trainer.world_size > 1 and config.compile:
-        parts.module.compile_network()
-    if not config.data.packing or loop.trainer.world_size > 1 or not parts.expected_epochs:
-        return None
-    device, epochs = device_of(config.trainer), parts.expected_epochs
-    every = config.checkpoint.every_seconds
-    found = expect(parts.module, parts.data, precision, device, epochs, config.compile, every)
-    announce_expectation(config, found)
-    return found
+    environment: dict[str, Any],
+    run: RunSoFar,
+) -> None:
+    """The files of a run that begins, its settings last: a folder without them holds no run."""
+    run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
+    if run.begun:
+        reopen(folder)
+    else:
+        architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
+        export_architecture(parts.module.model, prepared.tokenizer, prepared.template, architecture)
+        run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
+        run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
+        write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
+    run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
 
 
 def _fit(loop: Loop, parts: Parts, checkpoint: Path | None) -> None:

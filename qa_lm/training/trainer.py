@@ -1,5 +1,6 @@
 """The Trainer of a run with its callbacks, and what is done to Lightning around it."""
 
+import functools
 import logging
 import sys
 import warnings
@@ -13,6 +14,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from qa_lm.config.schema import FailedWriteChoice, TrainConfig
+from qa_lm.data.prepare import PreparedData
+from qa_lm.data.quality.repeats import answerable
 from qa_lm.errors import UserError, first_line
 from qa_lm.ledger.callback import Ledger
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
@@ -20,7 +23,7 @@ from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import LAST, read_checkpoint
 from qa_lm.run.manifest import is_sound
 from qa_lm.training.callbacks.bad_batches import BadBatches
-from qa_lm.training.callbacks.board_scalars import BoardScalars
+from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
 from qa_lm.training.callbacks.epochs import ConsoleReport, EpochRecord, RunningLossBar
 from qa_lm.training.callbacks.pruning import trial_pruning
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
@@ -46,17 +49,16 @@ class Loop:
     seen: SeenPairs
     files: DirectCheckpointIO
     ledger: Ledger | None
-    board: BoardScalars
     bad_batches: BadBatches
 
 
-def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | None = None) -> Loop:
+def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin: int | None = None) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
 
     Args:
-        config: all settings.
+        config: all settings, with nothing left open.
         folder: the run folder.
-        precision: as `lightning.Trainer` names it.
+        prepared: the pairs.
         begin: the step at which a run goes on; None for one that begins.
 
     Raises:
@@ -79,10 +81,14 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
             mode=config.monitor_mode.value,
             check_on_train_epoch_end=False,
         )
-    recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
-    ledger, board = Ledger() if config.ledger else None, BoardScalars()
-    seen = SeenPairs()
-    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps)
+    recall_stopping = None
+    if config.stop_at_recall is not None:
+        share = functools.partial(answerable, prepared.table, prepared.split.train)
+        recall_stopping = RecallStopping(config.stop_at_recall, share)
+    ledger, seen = Ledger() if config.ledger else None, SeenPairs()
+    wanted = config.trainer.get("logger", True)
+    board = BoardScalars(validation_parts(prepared) if wanted else {})
+    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
     callbacks: list[Callback] = [
         record,
         seen,
@@ -94,7 +100,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         *trial_pruning(config.monitor),
         ConsoleReport(record, early_stopping, best),
     ]
-    arguments = dict(config.trainer) | {"precision": precision}
+    arguments = dict(config.trainer)
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())
@@ -103,7 +109,6 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
     if profiler := arguments.get("profiler"):
         arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
-    wanted = arguments.get("logger", True)
     arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
@@ -117,7 +122,7 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, board, bad_batches)
+    return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches)
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

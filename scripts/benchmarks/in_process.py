@@ -21,7 +21,7 @@ from qa_lm.config.schema import (
     TokenizerConfig,
     TrainConfig,
 )
-from qa_lm.data.prepare import prepare
+from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.modeling.clipping import clip
 from qa_lm.training.build import Parts, build_parts
 from qa_lm.training.estimate import autocast, expect, first_batches
@@ -56,6 +56,7 @@ class Built:
 
     config: TrainConfig
     parts: Parts
+    prepared: PreparedData
     precision: str
     device: torch.device
     compilation: str
@@ -71,7 +72,7 @@ class Built:
         timed = TimedSteps()
         self.config.trainer |= {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
         with tempfile.TemporaryDirectory() as folder:
-            loop = build_loop(self.config, Path(folder), self.precision)
+            loop = build_loop(self.config, Path(folder), self.prepared)
             callbacks: list[Callback] = loop.trainer.callbacks  # type: ignore[attr-defined]
             callbacks.append(timed)
             loop.trainer.fit(self.module, datamodule=self.parts.data)
@@ -104,12 +105,13 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     assert prepared.row_tokens
     config.data.batch_size = tokens // prepared.row_tokens
     config = completed(config, sizes)
-    precision, _ = choose_precision(config.trainer)
+    precision = choose_precision(config.trainer).name
+    config.trainer["precision"] = precision
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
-        parts = build_parts(config, prepared, build_loop(config, Path(folder), precision).trainer)
+        parts = build_parts(config, prepared, build_loop(config, Path(folder), prepared).trainer)
     expectation = expect(parts.module, parts.data, precision, device, 1, True)
-    return Built(config, parts, precision, device, expectation.compilation, sizes.lengths)
+    return Built(config, parts, prepared, precision, device, expectation.compilation, sizes.lengths)
 
 
 def plain_steps(built: Built, steps: int) -> tuple[list[float], float]:

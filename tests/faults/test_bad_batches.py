@@ -111,13 +111,12 @@ def test_clipping_returns_the_norm_and_takes_bad_gradients_away():
 
 
 def test_a_leap_of_the_loss_is_written_down(tmp_path):
-    guard = BadBatches(tmp_path / "bad.jsonl", 10)
     table: Any = SimpleNamespace(
         sources=["pairs"],
         numbers=lambda column: {"source": [0] * 9, "line": [7] * 9}[column],
         pairs=lambda places: [SimpleNamespace(question="q", answer="a") for _ in places],
     )
-    guard.table = table
+    guard = BadBatches(tmp_path / "bad.jsonl", 10, table)
     module = CausalLMModule.__new__(CausalLMModule)
     torch.nn.Module.__init__(module)
     trainer: Any = SimpleNamespace(

@@ -20,7 +20,7 @@ from qa_lm.run.manifest import MANIFEST, is_sound, read_manifest
 from qa_lm.run.run_folder import ELSEWHERE, clear_leftovers
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_sound
 from qa_lm.training.checkpointing.comparison import first_difference
-from qa_lm.training.checkpointing.resume import interrupted_run
+from qa_lm.training.checkpointing.resume import run_so_far
 from qa_lm.training.train import train
 from qa_lm.training.trainer import restore_best
 from tests.conftest import small_config
@@ -102,7 +102,7 @@ def test_both_damaged_is_an_error(run):
 def test_without_a_manifest_a_checkpoint_is_used_with_a_warning(run, capsys):
     (run / "checkpoints" / "manifest.json").write_text("{")
     assert read_manifest(run / "checkpoints") is None
-    assert interrupted_run(run, tell=True).step == 13
+    assert run_so_far(run, small_config(resume="auto"), tell=True).step == 13
     assert "manifest.json that can be read: last.ckpt is used unchecked" in capsys.readouterr().out
 
 

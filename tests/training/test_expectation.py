@@ -23,7 +23,7 @@ from tests.training.test_recall import open_config
 def parts_of(config, folder):
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     config = recipe.completed(config, prepared.sizes())
-    return build_parts(config, prepared, build_loop(config, folder, "32-true").trainer)
+    return build_parts(config, prepared, build_loop(config, folder, prepared).trainer)
 
 
 @pytest.mark.parametrize("wish", [None, True])

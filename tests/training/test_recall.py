@@ -135,7 +135,7 @@ def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, rec
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    parts = build_parts(completed, prepared, build_loop(completed, tmp_path, "32-true").trainer)
+    parts = build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer)
     assert parts.expected_epochs == expected
     assert parts.schedule_epochs == min(most, schedule or most)
 
@@ -155,7 +155,7 @@ def test_no_more_epochs_are_estimated_than_there_will_be(tmp_path, monkeypatch):
     config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    assert build_parts(completed, prepared, build_loop(completed, tmp_path, "32-true").trainer).expected_epochs == 4
+    assert build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer).expected_epochs == 4
 
 
 def test_the_recipe_looks_at_the_trained_pairs():
@@ -232,19 +232,19 @@ class FakeTrainer:
 
 
 def test_a_stop_needs_two_validations_in_a_row():
-    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     for recall, stops in ((0.95, False), (0.5, False), (0.91, False), (0.9, True)):
         trainer.callback_metrics["train/recall"] = recall
         stopping.on_validation_end(trainer, module)
         assert (trainer.should_stop, stopping.reached) == (stops, stops)
-    copy = RecallStopping(0.9)
+    copy = RecallStopping(0.9, lambda sample: 1.0)
     copy.load_state_dict(stopping.state_dict())
     assert copy.reached
 
 
 @pytest.mark.parametrize(("float32", "stops"), [(0.89, False), (0.9, True)])
 def test_recall_must_hold_in_the_precision_in_which_answers_are_given(monkeypatch, float32, stops):
-    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     trainer.precision = "bf16-mixed"
     monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *_: float32)
     for _ in range(RecallStopping.needed(stopping.steps_per_epoch)):
@@ -269,7 +269,7 @@ def test_float32_recall_is_that_of_the_answers(tmp_path, monkeypatch):
 
 
 def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
-    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.schedule_epochs, stopping.steps_per_epoch = 4, 50
     recalls = [0.5, 0.8, 0.7, 0.7, 0.7, 0.7, 0.85, 0.85, 0.84, 0.85]
     for epoch, recall in enumerate(recalls):
@@ -285,7 +285,7 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
 def test_patience_counts_steps_where_an_epoch_has_few():
     assert [RecallStopping.patience(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
     assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
-    stopping, trainer, module = RecallStopping(0.9), cast(Any, FakeTrainer()), cast(Any, None)
+    stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5
     for _ in range(150):

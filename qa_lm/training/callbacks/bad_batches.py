@@ -36,12 +36,11 @@ class BadBatches(Callback):
     Args:
         path: where to write.
         most_in_a_row: skipped steps in a row that end training.
+        table: the pairs, to name them.
     """
 
-    def __init__(self, path: Path, most_in_a_row: int) -> None:
-        self.path, self.most_in_a_row = path, most_in_a_row
-        self.table: PairTable | None = None
-        """The pairs, to name them."""
+    def __init__(self, path: Path, most_in_a_row: int, table: PairTable) -> None:
+        self.path, self.most_in_a_row, self.table = path, most_in_a_row, table
         self.records: list[dict[str, Any]] = []
         self.in_a_row = 0
         self._mean, self._variance, self._seen = 0.0, 0.0, 0

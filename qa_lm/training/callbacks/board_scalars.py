@@ -36,11 +36,13 @@ class BoardScalars(Callback):
     """Logs `val/exact_match - <part>` at each validation: the share of its pairs that are answered exactly.
 
     It costs no forward pass: validation has looked at each pair.
+
+    Args:
+        parts: places of the pairs of each part, ascending; see `validation_parts`.
     """
 
-    def __init__(self) -> None:
-        self.parts: Mapping[str, np.ndarray] = {}
-        """Places of the pairs of each part, ascending."""
+    def __init__(self, parts: Mapping[str, np.ndarray]) -> None:
+        self.parts = parts
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def on_validation_batch_end(

@@ -1,13 +1,16 @@
 """The end of a run that learns its pairs: once they are answered, or once they no longer will be."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.epochs import say
 
 
@@ -21,6 +24,8 @@ class RecallStopping(Callback):
 
     Args:
         threshold: the share.
+        answerable: from the places of the sample's pairs to the share of them that can be answered: contradictions
+            cannot all be.
     """
 
     VALIDATIONS, STEPS = 2, 20
@@ -31,13 +36,22 @@ class RecallStopping(Callback):
     """Validations, and optimizer steps, after the schedule's end in which recall may stay below its best before
     training ends: in a small file an epoch is a single step, and one last pair can take 120 of them."""
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold, self.in_a_row = threshold, 0
+    def __init__(self, threshold: float, answerable: Callable[[np.ndarray], float]) -> None:
+        self.threshold, self.answerable, self.in_a_row = threshold, answerable, 0
         self.schedule_epochs = float("inf")
         """Epochs after which the learning rate no longer changes."""
         self.steps_per_epoch = self.STEPS
         """Optimizer steps of an epoch."""
         self.best, self.without_gain = -1.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn how long an epoch and the schedule are, and what share can be reached."""
+        assert isinstance(pl_module, CausalLMModule)
+        assert isinstance(pl_module.schedule, Schedule)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.threshold *= self.answerable(data.recall_sample)
+        self.steps_per_epoch = max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+        self.schedule_epochs = pl_module.schedule.steps / self.steps_per_epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count, and stop."""

@@ -28,31 +28,38 @@ AT_THE_END = (
 class RunSoFar:
     """A run as it stands in its folder."""
 
-    checkpoint: Path | None
+    begun: bool
+    """Whether the folder holds a run."""
+    checkpoint: Path | None = None
     """None if nothing was saved yet."""
-    step: int | None
+    step: int | None = None
     """Optimizer steps done, by the checkpoint."""
 
 
-NEW = RunSoFar(None, None)
-
-
-def interrupted_run(folder: Path, tell: bool) -> RunSoFar:
-    """The state to go on from.
+def run_so_far(folder: Path, config: TrainConfig, tell: bool) -> RunSoFar:
+    """The state to resume from, if the folder holds a run.
 
     Args:
         folder: the run folder.
-        tell: whether to print what people should know of it.
+        config: `resume` must say so if there is a run.
+        tell: whether this process prints what people should know of it, and refuses what must not be lost.
 
     Raises:
-        UserError: every checkpoint is damaged.
+        UserError: the folder holds a run that is not to be resumed, or all its checkpoints are damaged.
     """
+    if not (folder / run_folder.CONFIG).exists():
+        return RunSoFar(begun=False)
+    if config.resume is None and tell:
+        raise UserError(
+            f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER, or "
+            f"resume it: resume={folder}"
+        )
     found = newest_sound(folder)
     step = None if found.path is None else int(read_checkpoint(found.path)["global_step"])
     where = "nothing was saved yet; the run begins anew" if step is None else f"going on after step {step:,}"
     if tell:
         print("\n".join([*found.words, f"{folder}: {where}"]), flush=True)
-    return RunSoFar(found.path, step)
+    return RunSoFar(True, found.path, step)
 
 
 class Finished(NamedTuple):
