@@ -83,7 +83,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from qa_lm.inference.external import is_foreign
     from qa_lm.inference.in_progress import is_under_way
     from qa_lm.reporting.run.table import board_lines
-    from qa_lm.run.run_folder import ANSWERS, BOARD, write_json, write_jsonl
+    from qa_lm.run.atomic import write_json, write_jsonl
+    from qa_lm.run.run_folder import ANSWERS, BOARD
 
     transformers.utils.logging.disable_progress_bar()
     foreign = not is_under_way(options.model) and is_foreign(options.model)

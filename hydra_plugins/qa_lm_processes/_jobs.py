@@ -14,10 +14,11 @@
 import fcntl
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from qa_lm.run.atomic import write_json
 
 RECORD, LOG, LOCKS = "job.json", "job.log", ".jobs"
 
@@ -84,10 +85,7 @@ class Claim:
 
     def save(self) -> None:
         """Write job.json: a reader sees the old record or the new one."""
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.folder, prefix=".job.", delete=False) as file:
-            file.write(json.dumps(asdict(self.record), indent=2, ensure_ascii=False) + "\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, self.folder / RECORD)
+        write_json(self.folder / RECORD, asdict(self.record))
 
     def release(self) -> None:
         """Let others have it; a process that inherited the lock keeps it."""

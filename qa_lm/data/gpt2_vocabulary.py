@@ -15,7 +15,6 @@ that encodes every text to [], and raises nothing.
 
 import base64
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from qa_lm.data.cache import cache_folder
 from qa_lm.errors import UserError
+from qa_lm.run.atomic import write_text
 
 EOS_TOKEN = "<|endoftext|>"
 EOS_ID = 50256
@@ -75,11 +75,8 @@ def _checked(tokenizer: Tokenizer, source: str) -> Tokenizer:
 
 
 def _store(tokenizer: Tokenizer, target: Path) -> None:
-    """Write beside the target and rename, so that a half-written file is never read."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as file:
-        file.write(tokenizer.to_str())
-    os.replace(file.name, target)
+    write_text(target, tokenizer.to_str())
 
 
 def _from_hub_cache() -> Tokenizer:

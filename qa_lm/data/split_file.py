@@ -1,6 +1,5 @@
 """split.csv: on which side each pair of a run stands, by its place in the files."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pyarrow.csv
 
 from qa_lm.data.splits import KINDS, Split
 from qa_lm.data.table import PairTable
+from qa_lm.run.atomic import replacing
 
 SIDES = ("not used", "train", "validation", "test")
 
@@ -31,6 +31,5 @@ def write_split(path: Path, table: PairTable, split: Split) -> None:
         "split": pa.DictionaryArray.from_arrays(side, list(SIDES)).cast(pa.string()),
         "held_out": pa.DictionaryArray.from_arrays(reason, list(KINDS)).cast(pa.string()),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    pa.csv.write_csv(pa.table(columns), beside)
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        pa.csv.write_csv(pa.table(columns), beside)

@@ -3,7 +3,6 @@ scripts/ledger.py."""
 
 import heapq
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +21,7 @@ from qa_lm.data.table import BATCH, PairTable
 from qa_lm.errors import UserError, first_line
 from qa_lm.ledger.histories import Histories, high, histories, suspicion
 from qa_lm.run import run_folder
+from qa_lm.run.atomic import replacing, write_json
 
 WORST = 20
 """Pairs that the summary lists."""
@@ -99,16 +99,11 @@ def write_ledger(
     """
     found = _find(table, trained, losses, exact)
     path = folder / run_folder.LEDGER
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     borders = np.searchsorted(trained, np.arange(0, len(table) + BATCH, BATCH)).tolist()
-    try:
-        with pq.ParquetWriter(beside, SCHEMA) as writer:
-            for texts, (begin, end) in zip(table.batches(), pairwise(borders), strict=True):
-                if begin < end:
-                    writer.write_batch(_record_batch(found, texts, begin, end))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, pq.ParquetWriter(beside, SCHEMA) as writer:
+        for texts, (begin, end) in zip(table.batches(), pairwise(borders), strict=True):
+            if begin < end:
+                writer.write_batch(_record_batch(found, texts, begin, end))
     summary = {
         "pairs": len(trained),
         "learnt": int((found.history.learnt_at > 0).sum()),
@@ -119,7 +114,7 @@ def write_ledger(
         "note": found.note,
         "worst": [{name: row[name] for name in LISTED} for row in read_worst(folder, WORST)],
     }
-    run_folder.write_json(folder / run_folder.LEDGER_SUMMARY, summary)
+    write_json(folder / run_folder.LEDGER_SUMMARY, summary)
 
 
 def _find(

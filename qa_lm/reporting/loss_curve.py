@@ -3,13 +3,13 @@
 import bisect
 import csv
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from qa_lm.run.atomic import replacing
 
 # Colours that differ in lightness too, for print and for colour-blind readers (Okabe and Ito).
 TRAIN, VALIDATION, SPIKE, INK = "#0072B2", "#D55E00", "#CC79A7", "#404040"
@@ -53,11 +53,8 @@ def draw_loss_curve(run_folder: Path) -> Path:
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
     axes.legend(frameon=False)
     path = run_folder / "loss_curve.png"
-    # Beside the target and renamed: never half a picture, and of a link not what it leads to is written.
-    with tempfile.NamedTemporaryFile(dir=run_folder, prefix=f".{path.name}.", delete=False) as beside:
+    with replacing(path) as beside:
         figure.savefig(beside, dpi=200, format="png")
-    os.chmod(beside.name, 0o644)
-    os.replace(beside.name, path)
     return path
 
 

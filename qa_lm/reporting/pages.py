@@ -5,8 +5,6 @@
 - A file is written beside its place and renamed: a reader never sees half of one.
 """
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,6 @@ def html_page(template: str, content: dict[str, Any]) -> str:
 def markdown_page(template: str, content: dict[str, Any]) -> str:
     """The template filled as Markdown."""
     return _render(template, markdown.escape, content)
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write beside the target and rename."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qa_lm.errors import UserError
-from qa_lm.run.run_folder import write_json
+from qa_lm.run.atomic import write_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qa_lm.run.run_folder import write_json
+from qa_lm.run.atomic import write_json
 
 MANIFEST = "manifest.json"
 KEPT = 3

@@ -14,6 +14,7 @@ from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.run import run_folder
+from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Parts
 from qa_lm.training.estimate import Expectation
@@ -77,11 +78,11 @@ def finish(
     if assessed.calibration:
         assessed.calibration.save(folder / run_folder.MODEL)
     answers = assessed.answers
-    run_folder.write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
-    run_folder.write_json(folder / run_folder.BOARD, assessed.board)
+    write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
+    write_json(folder / run_folder.BOARD, assessed.board)
     metrics = outcome(config, prepared, parts, loop, answers, course, never_trained)
     log_end(loop.trainer, metrics, answers, assessed.board)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_json(folder / run_folder.METRICS, metrics)
     best = loop.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 

@@ -23,6 +23,7 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.split_file import write_split
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.run import run_folder
+from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import announce, announce_expectation
@@ -138,10 +139,10 @@ def _write_beginning(
     else:
         architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
         export_architecture(parts.module.model, prepared.tokenizer, prepared.template, architecture)
-        run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
-        run_folder.write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
+        write_json(folder / run_folder.ENVIRONMENT, environment)
+        write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
-    run_folder.write_text(folder / run_folder.CONFIG, resolved_yaml(config))
+    write_text(folder / run_folder.CONFIG, resolved_yaml(config))
 
 
 def _fit(loop: Loop, parts: Parts, checkpoint: Path | None) -> None:

@@ -81,10 +81,7 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
             mode=config.monitor_mode.value,
             check_on_train_epoch_end=False,
         )
-    recall_stopping = None
-    if config.stop_at_recall is not None:
-        share = functools.partial(answerable, prepared.table, prepared.split.train)
-        recall_stopping = RecallStopping(config.stop_at_recall, share)
+    recall_stopping = _recall_stopping(config, prepared)
     ledger, seen = Ledger() if config.ledger else None, SeenPairs()
     wanted = config.trainer.get("logger", True)
     board = BoardScalars(validation_parts(prepared) if wanted else {})
@@ -123,6 +120,12 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
     return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches)
+
+
+def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopping | None:
+    if config.stop_at_recall is None:
+        return None
+    return RecallStopping(config.stop_at_recall, functools.partial(answerable, prepared.table, prepared.split.train))
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

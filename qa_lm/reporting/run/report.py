@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.reporting.markdown_tables import MARKS, markdown_tables
-from qa_lm.reporting.pages import html_page, markdown_page, write_page
+from qa_lm.reporting.pages import html_page, markdown_page
 from qa_lm.reporting.run.board import (
     CURVE_SHOWN,
     board_rows,
@@ -27,6 +27,7 @@ from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
 from qa_lm.reporting.run.verdict import verdict
 from qa_lm.reporting.wording import decimal, percent, whole
+from qa_lm.run.atomic import write_text
 
 EPOCHS_SHOWN = 20
 
@@ -39,9 +40,9 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     content = _content(run)
-    write_page(run_folder / "report.md", markdown_page("report.md.j2", content | markdown_tables(content)))
+    write_text(run_folder / "report.md", markdown_page("report.md.j2", content | markdown_tables(content)))
     page = run_folder / "report.html"
-    write_page(page, html_page("report.html.j2", content))
+    write_text(page, html_page("report.html.j2", content))
     return page
 
 

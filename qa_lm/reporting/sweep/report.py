@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from qa_lm.reporting.pages import html_page, markdown_page, write_page
+from qa_lm.reporting.pages import html_page, markdown_page
 from qa_lm.reporting.sweep.charts import knob_charts
 from qa_lm.reporting.sweep.curves import learning_curves
 from qa_lm.reporting.sweep.findings import Findings, find
@@ -20,6 +20,7 @@ from qa_lm.reporting.sweep.next import next_steps
 from qa_lm.reporting.sweep.tables import Table, jobs_table, knobs_table, settings_table
 from qa_lm.reporting.sweep.verdict import conclusion, follower_words, spent
 from qa_lm.reporting.wording import finite, listed
+from qa_lm.run.atomic import write_text
 
 RESULTS, REPORT = "results.csv", "report"
 ROWS_PRINTED = 20
@@ -45,10 +46,10 @@ def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None
     """
     findings = find(read_sweep(folder), metric, mode)
     content = _content(findings)
-    write_page(folder / RESULTS, results_csv(findings))
+    write_text(folder / RESULTS, results_csv(findings))
     name = "-".join([REPORT, *(re.sub(r"[^\w.]+", "_", each) for each in (metric, mode) if each)])
-    write_page(folder / f"{name}.md", markdown_page("sweep.md.j2", {**content, "page": f"{name}.html"}))
-    write_page(folder / f"{name}.html", html_page("sweep.html.j2", content))
+    write_text(folder / f"{name}.md", markdown_page("sweep.md.j2", {**content, "page": f"{name}.html"}))
+    write_text(folder / f"{name}.html", html_page("sweep.html.j2", content))
     return "\n".join([*_printed(findings, content), "", str(folder / f"{name}.html")])
 
 

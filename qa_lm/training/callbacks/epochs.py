@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
 from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
-from qa_lm.run.run_folder import write_text
+from qa_lm.run.atomic import write_text
 from qa_lm.training.callbacks.why_stopped import why_stopped
 from qa_lm.training.distributed import sum_over_processes
 from qa_lm.training.logging.loggers import log_values

@@ -22,9 +22,9 @@ from torch.serialization import get_crc32_options, set_crc32_options
 
 from qa_lm.errors import FailedWrite, UserError, first_line
 from qa_lm.run import run_folder
+from qa_lm.run.atomic import sync
 from qa_lm.run.checkpoint import BEST, LAST, PREVIOUS, STATE, read_checkpoint
 from qa_lm.run.manifest import SummedFile, announce, is_sound, written_and_summed
-from qa_lm.run.run_folder import sync
 from qa_lm.training.checkpointing.kept_state import KeptState
 
 PROBE = 1 << 20

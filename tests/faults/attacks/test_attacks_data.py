@@ -17,7 +17,7 @@ from qa_lm.data.tokenizer import hub_tokenizer
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
-from qa_lm.run.run_folder import write_json, write_jsonl
+from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from tests.conftest import read
 from tests.faults.attacks.hostile import below, copied, refused, trap
