@@ -28,6 +28,8 @@ from qa_lm.errors import UserError, first_line
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
 NEAR_GROUPS = "groups.npy"
+ANSWERS = 4096
+"""Answers that are in memory at once where their bytes are counted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class PreparedData:
             entries=len(self.tokenizer),
             wordings=wordings(self.table.numbers("group_key")[train]),
         )
+
+    def answer_bytes(self, places: np.ndarray) -> int:
+        """UTF-8 bytes of the answers of these pairs."""
+        batches = (places[begin : begin + ANSWERS] for begin in range(0, len(places), ANSWERS))
+        return sum(len(pair.answer.encode("utf-8")) for batch in batches for pair in self.table.pairs(batch))
 
     def fingerprints(self) -> dict[str, str]:
         """sha256 of the pairs, of their split and of the tokenizer."""

@@ -8,6 +8,8 @@
 """
 
 import difflib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +19,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from qa_lm.errors import UserError, first_line
 
+ATTENTION = ("eager", "sdpa")
+"""Implementations of attention that a configuration may name; others may be programs of the hub."""
+NOT_OF_THE_MODEL = ("architectures", "transformers_version", "_name_or_path", "auto_map")
+"""Entries of a transformers config that say where it comes from."""
 # What different architectures call their dropout probabilities.
 DROPOUT_NAMES = (
     "resid_pdrop",
@@ -81,6 +87,54 @@ def build_causal_lm(
     return model
 
 
+def plain_config(model: PreTrainedModel) -> dict[str, Any]:
+    """The configuration of a model as numbers, texts, lists and dicts; `causal_lm_from_config` builds it again."""
+    config = json.loads(model.config.to_json_string(use_diff=True))
+    plain = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
+    attention = model.config._attn_implementation
+    return plain | ({"attn_implementation": attention} if attention in ATTENTION else {})
+
+
+def causal_lm_from_config(config: Mapping[str, Any]) -> PreTrainedModel:
+    """A model with fresh weights from the entries of a transformers config, as config.json has them.
+
+    Nothing that it names is run: only transformers' own architectures and attention are built.
+
+    Args:
+        config: `model_type` and arguments of its config, such as `hidden_size` and `num_hidden_layers`.
+
+    Raises:
+        UserError: no such architecture or argument, one whose logits are not head(body(x)), or code of others.
+    """
+    arguments = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
+    architecture = str(arguments.pop("model_type", None))
+    attention = arguments.pop("attn_implementation", "sdpa")
+    if attention not in ATTENTION or _names_code(arguments):
+        raise UserError(f"model: its configuration asks for code of others, which is not run (attention {attention})")
+    _known_arguments(architecture, arguments, "model: ")
+    try:
+        own = AutoConfig.for_model(architecture, **arguments)
+        dtype = own.dtype or torch.float32
+        model = AutoModelForCausalLM.from_config(
+            own, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+        raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
+    if model.dtype == torch.float32:
+        _check_plain_head(model, architecture)
+    return model
+
+
+def _names_code(value: object) -> bool:
+    """Whether plain values hold, at any depth, an entry by which transformers would fetch a program."""
+    if isinstance(value, Mapping):
+        return any(
+            str(key).endswith(("_implementation", "auto_map", "quantization_config")) or _names_code(each)
+            for key, each in value.items()
+        )
+    return isinstance(value, list | tuple) and any(_names_code(each) for each in value)
+
+
 def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
     """The body's output.
 
@@ -110,8 +164,8 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _known_arguments(architecture: str, extra: dict[str, Any]) -> set[str]:
-    """The names that the architecture's config knows."""
+def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "model.extra.") -> set[str]:
+    """The names that the architecture's config knows; `place` stands before a wrong one in the error."""
     known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, 3)
@@ -126,7 +180,7 @@ def _known_arguments(architecture: str, extra: dict[str, Any]) -> set[str]:
         if name not in arguments:
             close = difflib.get_close_matches(name, arguments, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"model.extra.{name}: {architecture} has no such argument{hint}")
+            raise UserError(f"{place}{name}: {architecture} has no such argument{hint}")
     return arguments
 
 

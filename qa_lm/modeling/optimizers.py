@@ -6,11 +6,17 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from qa_lm.errors import UserError
+from qa_lm.modeling.causal_lm import embeddings
 
 POLAR_EXPRESS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 """Coefficients of three odd quintic polynomials, each the best for the interval that the one before leaves
@@ -19,6 +25,43 @@ five steps of `torch.optim.Muon`'s one polynomial: docs/log.md, "Muon's step".""
 SAFETY = 1.02
 """The matrix is scaled to a spectral norm of at most 1 / SAFETY: above 1, rounded, the polynomials diverge."""
 Polynomials = tuple[tuple[float, float, float], ...]
+KINDS = ("adamw", "muon")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """An optimizer as plain values; call it with a model to get the optimizer."""
+
+    lr: float
+    """Highest learning rate."""
+    kind: str = "adamw"
+    """`adamw`, or `muon` for the hidden matrices with AdamW for the rest."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW: decay of the running means of the gradient and of its square."""
+    eps: float = 1e-8
+    """AdamW: added to the denominator."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices per step, times the learning rate."""
+    decay_vectors: bool = False
+    """AdamW: whether norms and biases decay too."""
+    momentum: float = 0.95
+    """Muon: decay of the running mean of the gradient."""
+    dtype: str = "float32"
+    """Muon: what its matrices are multiplied in, `float32` or `bfloat16`."""
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("kind", self.kind, KINDS), ("dtype", self.dtype, tuple(DTYPES))):
+            if value not in choices:
+                raise UserError(f"optimizer: {name}={value!r} is unknown; choose {' or '.join(choices)}")
+
+    def __call__(self, model: PreTrainedModel) -> Optimizer:
+        """The optimizer of this model."""
+        beta1, beta2 = self.betas
+        lr, betas, eps, decay = self.lr, (beta1, beta2), self.eps, self.weight_decay
+        if self.kind == "adamw":
+            return adamw(model, lr, betas, eps, decay, self.decay_vectors)
+        return muon(model, embeddings(model), lr, betas, eps, decay, self.momentum, DTYPES[self.dtype])
 
 
 def adamw(

@@ -3,6 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from qa_lm.errors import UserError
+
+KINDS = ("constant", "linear", "cosine", "wsd")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -13,12 +17,16 @@ class Schedule:
     (arXiv:2404.06395)."""
     steps: int
     """Optimizer steps in all; afterwards the factor stays at `final`."""
-    warmup: int
+    warmup: int = 0
     """First steps, in which the factor rises from 1 / warmup to 1."""
-    final: float
+    final: float = 0.0
     """Factor at the end."""
-    decay: float
+    decay: float = 0.2
     """For `wsd`: share of the steps, at the end, in which the factor falls."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"schedule: kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
 
     def __call__(self, step: int) -> float:
         """The factor of a step, counted from 0."""

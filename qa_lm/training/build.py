@@ -5,17 +5,15 @@ import math
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from qa_lm.config.schema import LossWeighting, OptimizerConfig, OptimizerKind, TrainConfig, TrainOn
+from qa_lm.config.schema import LossWeighting, OptimizerConfig, TrainConfig, TrainOn
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
-from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, parameter_count
+from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.modeling.optimizers import adamw, muon
+from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.limits import check_limits, limited, why_no_validation
@@ -71,11 +69,11 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
     epochs = min(most, config.optimizer.schedule_epochs or most)
     module = CausalLMModule(
         _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id),
-        lambda model: build_optimizer(model, config.optimizer, config),
+        optimizer_settings(config.optimizer, config),
         _schedule(config.optimizer, round(epochs * steps_per_epoch)),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
-        answer_bytes=_answer_bytes(
-            prepared, datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
+        answer_bytes=prepared.answer_bytes(
+            datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
         ),
     )
     expected = epochs
@@ -100,15 +98,20 @@ def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
     return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr, optimizer.decay_share)
 
 
-def build_optimizer(model: PreTrainedModel, optimizer: OptimizerConfig, config: TrainConfig) -> Optimizer:
-    """The optimizer that the settings name."""
+def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> OptimizerSettings:
+    """The optimizer that the settings name, as plain values."""
     assert optimizer.lr is not None
-    lr, betas, eps, decay = optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay
-    if optimizer.kind is OptimizerKind.adamw:
-        return adamw(model, lr, betas, eps, decay, optimizer.decay_vectors)
-    # By the run's precision, which is measured once and written down: a run that goes on must multiply as it began.
-    dtype = torch.bfloat16 if str(config.trainer.get("precision")).startswith("bf16") else torch.float32
-    return muon(model, embeddings(model), lr, betas, eps, decay, optimizer.momentum, dtype)
+    return OptimizerSettings(
+        lr=optimizer.lr,
+        kind=optimizer.kind.value,
+        betas=(optimizer.betas[0], optimizer.betas[1]),
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        decay_vectors=optimizer.decay_vectors,
+        momentum=optimizer.momentum,
+        # By the run's precision, which is measured once and written down: a resumed run must multiply as it began.
+        dtype="bfloat16" if str(config.trainer.get("precision")).startswith("bf16") else "float32",
+    )
 
 
 def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedModel:
@@ -139,12 +142,3 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")
     return network
-
-
-def _answer_bytes(prepared: PreparedData, validation: np.ndarray) -> int:
-    batch = 4096
-    return sum(
-        len(pair.answer.encode("utf-8"))
-        for begin in range(0, len(validation), batch)
-        for pair in prepared.table.pairs(validation[begin : begin + batch])
-    )

@@ -18,7 +18,8 @@ from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.repeats import answerable
 from qa_lm.errors import UserError, first_line
 from qa_lm.ledger.callback import Ledger
-from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
+from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
+from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import LAST, read_checkpoint
 from qa_lm.run.manifest import is_sound
@@ -97,7 +98,7 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
         *trial_pruning(config.monitor),
         ConsoleReport(record, early_stopping, best),
     ]
-    arguments = dict(config.trainer)
+    arguments = {"enable_autolog_hparams": False} | config.trainer  # log_begin logs them
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         callbacks.append(RunningLossBar())

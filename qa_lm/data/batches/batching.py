@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from qa_lm.data.batches.packing import draw_rows, fill, plan_rows
 
@@ -17,11 +17,12 @@ BATCHES_ALIKE = 64
 """Padded batches are cut from so many batches' worth of shuffled pairs, sorted by length."""
 
 
-class RowSampler(Sampler[Row]):
+class RowSampler(DistributedSampler[Row]):
     """This process's rows of an epoch, each example in exactly one row of one process.
 
     The rows of all processes, batch by batch, are those of a single process with larger batches; every process has the
-    same number of batches. Rows without examples fill what is missing. Lightning calls `set_epoch` before each epoch.
+    same number of batches. Rows without examples fill what is missing. Lightning calls `set_epoch` before each epoch,
+    and leaves a `DistributedSampler`, which this is by name only, as it is: another would deal the rows out again.
 
     Args:
         indices: the examples, in their own order.

@@ -12,7 +12,8 @@ from torch import Tensor
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits import KINDS
 from qa_lm.evaluation.assess import trained_pairs
-from qa_lm.modeling.module import VALIDATION, CausalLMModule
+from qa_lm.modeling.epoch_metrics import VALIDATION
+from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.logging.loggers import log_values
 
 MOST_PAIRS = 50_000

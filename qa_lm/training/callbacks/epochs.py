@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
-from qa_lm.modeling.module import RECALL_THEN_LOSS, CausalLMModule
+from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
+from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
 from qa_lm.training.callbacks.why_stopped import why_stopped
 from qa_lm.training.distributed import sum_over_processes
@@ -54,6 +55,11 @@ class EpochRecord(Callback):
         self._validation: dict[str, float] = {}  # what the epoch's newest validation logged
         self._clock = 0.0
         self._saving = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Log in the module's place: Lightning logs an epoch only after the checkpoint at its end."""
+        assert isinstance(pl_module, CausalLMModule)
+        pl_module.log_to_loggers = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, also within an epoch."""

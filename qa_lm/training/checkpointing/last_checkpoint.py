@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.modeling.sums import Sums
 from qa_lm.run.checkpoint import STATE
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.interruption import Interrupted, Interruption
@@ -75,7 +76,7 @@ class LastCheckpoint(Checkpoint):
             return
         state, self._restored = self._restored, None
         own = state["processes"][trainer.global_rank]
-        pl_module.train_sums = own["train_sums"].to(pl_module.device, copy=True)
+        pl_module.train_sums = Sums(own["train_sums"].to(pl_module.device, copy=True))
         pl_module.step_loss = state["step_loss"].to(pl_module.device, copy=True)
         trainer.should_stop = state["should_stop"]
         for logger in trainer.loggers:
@@ -130,7 +131,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Add the rest of the state to a checkpoint, this one or the best."""
         assert isinstance(pl_module, CausalLMModule)
-        own = {"random": random_state(), "train_sums": pl_module.train_sums.cpu()}
+        own = {"random": random_state(), "train_sums": pl_module.train_sums.values.cpu()}
         events = [logger.state() for logger in trainer.loggers if isinstance(logger, EventsLogger)]
         checkpoint[STATE] = {
             "point": self._point,

@@ -164,6 +164,7 @@ def log_begin(trainer: pl.Trainer, compared: dict[str, Any], all_settings: dict[
             logger.log_start(compared)
         else:
             logger.log_hyperparams(all_settings)
+        logger.save()
 
 
 def log_end(trainer: pl.Trainer, metrics: dict[str, Any], answers: list[EvaluatedPair], board: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.utils.data import DataLoader
 
 from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
@@ -18,6 +19,7 @@ from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.cache import META, key_of, read_meta
 from qa_lm.data.prepare import NEAR_GROUPS, prepare
 from qa_lm.errors import UserError
+from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.trainer import restore_best
 from tests.faults.attacks.hostile import Trap, copied, trap
@@ -163,3 +165,54 @@ def test_a_run_leaves_no_code(small_run):
         assert torch.load(path, weights_only=True)["state_dict"]
     with pytest.raises(pickle.UnpicklingError):
         pickle.loads(Trap(small_run.folder).pickled[:-1])  # what a pickle is, unpickling tells
+
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+
+
+def checkpoint_of(folder: Path, weights: dict[str, Any], hyperparameters: dict[str, Any]) -> Path:
+    """A checkpoint as Lightning writes it."""
+    path = folder / "best.ckpt"
+    versions = {"pytorch-lightning_version": pl.__version__}
+    torch.save(versions | {"state_dict": weights, "hyper_parameters": hyperparameters}, path)
+    return path
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "quantization_config"])
+def test_hyperparameters_that_name_a_program_of_the_hub(tmp_path, trap, monkeypatch, key, nested):
+    """transformers fetches and runs attention from the hub without asking for trust."""
+
+    def fetch(implementation, *arguments, **options):
+        trap.marker.touch()
+        raise ImportError("no network")
+
+    monkeypatch.setattr(transformers.modeling_utils, "lazy_import_flash_attention", fetch)
+    monkeypatch.setattr(transformers.modeling_utils, "is_kernels_available", lambda: True)
+    with pytest.raises(ImportError):
+        transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model("gpt2", attn_implementation="kernels-community/evil")
+        )
+    assert trap.sprang
+    hostile = {key: "kernels-community/evil"}
+    model = GPT2 | ({"task_specific_params": [{"text": hostile}]} if nested else hostile)
+    path = checkpoint_of(tmp_path, {}, {"model": model})
+    with pytest.raises(UserError, match="asks for code of others, which is not run"):
+        CausalLMModule.load_from_checkpoint(path)
+    assert not trap.sprang
+
+
+def test_hyperparameters_with_a_model_of_their_own(tmp_path, trap):
+    """`auto_map` is not read, an architecture that transformers lacks is refused, and what is pickled does not run."""
+    own = {"auto_map": {"AutoModelForCausalLM": "evil.Evil"}, "_name_or_path": str(tmp_path)}
+    (tmp_path / "evil.py").write_text(trap.code)
+    path = checkpoint_of(tmp_path, {}, {"model": {"model_type": "evil"} | own})
+    with pytest.raises(UserError, match="transformers has no causal LM of this type"):
+        CausalLMModule.load_from_checkpoint(path)
+    weights = CausalLMModule(GPT2).state_dict()
+    checkpoint_of(tmp_path, weights, {"model": GPT2 | own})
+    CausalLMModule.load_from_checkpoint(path)
+    checkpoint_of(tmp_path, weights, {"model": GPT2, "optimizer": trap})
+    with pytest.raises(pickle.UnpicklingError):
+        CausalLMModule.load_from_checkpoint(path)
+    assert not trap.sprang

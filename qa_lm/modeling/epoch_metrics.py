@@ -1,0 +1,105 @@
+"""The part of the LightningModule that measures: means that are exact over a whole epoch, and each pair's scores.
+
+Sums of an epoch are kept in one tensor and logged at its end: a `self.log` per step costs as much as a small step.
+"""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from qa_lm.batch import Batch
+from qa_lm.modeling.sums import PairScores, Sums, pair_scores
+
+VALIDATION, RECALL = 0, 1
+"""The sides of a validation: held-out pairs, and the sample of trained ones."""
+
+RECALL_THEN_LOSS = "train/recall_then_loss"
+"""A score that orders first by the recall of the trained sample, which moves in steps of one pair, then by its loss."""
+
+
+class EpochMetrics(pl.LightningModule):
+    """Validation, test and prediction of a module whose `forward` gives the `LossSums` of a batch.
+
+    Logged at the end of each epoch: `train/loss` (nats). At each validation: `val/loss`, `val/exact_match` (share of
+    the pairs), `val/bits_per_answer_byte` (comparable across tokenizers) and, of the sample of trained pairs,
+    `train/recall` and `train/recall_then_loss`. At each test: `test/loss` and `test/exact_match`.
+
+    Args:
+        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if none is held out, None if unknown.
+    """
+
+    def __init__(self, answer_bytes: int | None) -> None:
+        super().__init__()
+        self.answer_bytes = answer_bytes
+        self.log_to_loggers = True
+        """Whether the Trainer's loggers get what is logged here; False where a callback logs it itself."""
+        self.train_sums = self.test_sums = Sums.zeros(self.device)
+        self.validation_sums = [self.train_sums, self.train_sums]
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Sums of loss and exact matches."""
+        side = RECALL if self.answer_bytes == 0 else dataloader_idx
+        self.validation_sums[side] += Sums.of_batch(self(batch), batch.pairs)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sums of loss and exact matches."""
+        self.test_sums += Sums.of_batch(self(batch), batch.pairs)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> PairScores:
+        """Loss, exactness and log-probability of each pair's answer."""
+        return pair_scores(batch, self(batch))
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums."""
+        self.train_sums = Sums.zeros(self.device)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch's steps."""
+        self._log({"train/loss": self._total(self.train_sums).mean_loss})
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the validation's sums."""
+        self.validation_sums = [Sums.zeros(self.device), Sums.zeros(self.device)]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all pairs, of all processes."""
+        validation, recall = (self._total(sums) for sums in self.validation_sums)
+        metrics = {}
+        if validation.pairs:
+            metrics = {"val/loss": validation.mean_loss, "val/exact_match": validation.exact_match}
+            if self.answer_bytes:
+                bits = validation.answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
+                metrics["val/bits_per_answer_byte"] = bits
+        if recall.pairs:
+            mean = recall.mean_loss
+            score = (recall.exact - mean / (1 + mean)) / recall.pairs
+            metrics |= {"train/recall": recall.exact_match, RECALL_THEN_LOSS: score}
+        self._log(metrics)
+
+    def on_test_epoch_start(self) -> None:
+        """Start the test's sums."""
+        self.test_sums = Sums.zeros(self.device)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all pairs, of all processes."""
+        total = self._total(self.test_sums)
+        self._log({"test/loss": total.mean_loss, "test/exact_match": total.exact_match})
+
+    def epoch_train_loss(self) -> float:
+        """Mean train loss of the epoch's steps so far, of all processes; nan before the first. Call it on each."""
+        return float(self._total(self.train_sums).mean_loss)
+
+    def running_train_loss(self) -> float:
+        """The same of this process alone."""
+        return float(self.train_sums.mean_loss)
+
+    def _log(self, metrics: dict[str, Tensor]) -> None:
+        self.log_dict(metrics, logger=self.log_to_loggers and bool(self.trainer.loggers))
+
+    def _total(self, sums: Sums) -> Sums:
+        return Sums(self._over_processes(sums.values))
+
+    def _over_processes(self, sums: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return sums
+        return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
