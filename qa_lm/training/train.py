@@ -3,11 +3,14 @@
 import math
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.config.compose import resolved_yaml
@@ -40,11 +43,11 @@ from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.export import export_architecture, export_model
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.tensorboard import log_begin, log_end
-from qa_lm.training.memory import as_out_of_memory, keep_freed_memory
+from qa_lm.training.memory import as_out_of_memory
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import outcome
-from qa_lm.training.trainer import Loop, build_loop, quiet_lightning, restore_best
+from qa_lm.training.trainer import Loop, build_loop, restore_best
 
 GOLDEN = 4
 """Questions of each side that `model/` carries as golden ones."""
@@ -64,7 +67,18 @@ class TrainingResult:
     """Best value of `monitor`, which a sweep optimises; nan if there was no validation."""
 
 
-def train(config: TrainConfig, folder: Path) -> TrainingResult:
+class OtherProcess(SystemExit):
+    """Training is over in a process that is not the first of several: the first writes what follows."""
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    handle_signals: bool = False,
+) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
 
     Where the folder holds a run that was interrupted, and `config.resume` says so, that run is gone on with.
@@ -72,34 +86,44 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     Args:
         config: all settings.
         folder: the run folder; made if it is not there.
+        callbacks: further callbacks of the Trainer.
+        loggers: further loggers of the Trainer.
+        handle_signals: whether Ctrl-C and SIGTERM finish the step that runs and save it, as in a script that ends
+            then. If not, the process's own handlers stay.
 
     Raises:
         UserError: the settings or the data are wrong, or another process writes the folder; nothing has been written.
-        SystemExit: after training, in all processes but the first, which does the rest.
-        Interrupted: on SIGTERM; a `SystemExit` with code 143.
-        KeyboardInterrupt: Ctrl-C. After both, `checkpoints/last.ckpt` holds what was trained so far.
+        OtherProcess: after training, in all processes except the first; a `SystemExit` with code 0.
+        Interrupted: with `handle_signals`, on SIGTERM; a `SystemExit` with code 143.
+        KeyboardInterrupt: Ctrl-C. After both, with `handle_signals`, `checkpoints/last.ckpt` holds what was trained.
         FailedWrite: a checkpoint cannot be written; those before are as they were.
         OutOfMemory: memory is used up.
     """
-    quiet_lightning()
     check_values(config)
     check_trainer_arguments(config.trainer)
-    keep_freed_memory()
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first writes
     if nothing_held_out(config.data) and config.monitor.startswith("val/"):
         config = without_validation(config)
         if first:
             print("no validation: the best checkpoint is chosen by train/recall, and nothing stops training early")
-    with leaving_at_once(), run_lock(folder) if first else nullcontext():
+    signals = leaving_at_once() if handle_signals else nullcontext()
+    with signals, run_lock(folder) if first else nullcontext():
         try:
-            return _train(config, folder, first)
+            return _train(config, folder, first, callbacks, loggers, handle_signals)
         except (MemoryError, RuntimeError, OSError) as error:
             if words := as_out_of_memory(error, config):
                 raise words from None
             raise
 
 
-def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    first: bool,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    handle_signals: bool,
+) -> TrainingResult:
     started = time.perf_counter()
     going_on = (folder / run_folder.CONFIG).exists()
     if going_on and config.resume is None and first:
@@ -115,7 +139,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision})
-    loop = build_loop(config, folder, precision, run.step)
+    loop = build_loop(config, folder, precision, run.step, callbacks, loggers, handle_signals)
     parts = build_parts(config, prepared, loop.trainer)
     loop.bad_batches.table = prepared.table
     if run.checkpoint:
@@ -153,7 +177,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     _fit(loop, parts, run.checkpoint)
     fit_seconds = time.perf_counter() - fit_started
     if not first:
-        raise SystemExit(0)
+        raise OtherProcess(0)
     seconds = {
         "resumed_at_step": run.step,
         "measure_seconds": measure_seconds,

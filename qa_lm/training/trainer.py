@@ -3,13 +3,16 @@
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from qa_lm.config.schema import FailedWriteChoice, TrainConfig
@@ -50,7 +53,15 @@ class Loop:
     bad_batches: BadBatches
 
 
-def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | None = None) -> Loop:
+def build_loop(
+    config: TrainConfig,
+    folder: Path,
+    precision: str,
+    begin: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    handle_signals: bool = False,
+) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
 
     Args:
@@ -58,6 +69,9 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
         folder: the run folder.
         precision: as `lightning.Trainer` names it.
         begin: the step at which a run goes on; None for one that begins.
+        callbacks: further callbacks, called after those of the run and before its checkpoints.
+        loggers: further loggers, next to those of the configuration.
+        handle_signals: see `Interruption`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
@@ -65,25 +79,17 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
-    path = folder / run_folder.CHECKPOINTS / LAST
+    path, signals = folder / run_folder.CHECKPOINTS / LAST, Interruption(handle_signals)
     files = DirectCheckpointIO(go_on)
-    last = LastCheckpoint(path, files, Interruption(), saving.every_seconds, saving.every_steps)
+    last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
-    early_stopping = None
-    if config.early_stopping.patience is not None:
-        early_stopping = EarlyStopping(
-            monitor=config.monitor,
-            patience=config.early_stopping.patience,
-            min_delta=config.early_stopping.min_delta,
-            mode=config.monitor_mode.value,
-            check_on_train_epoch_end=False,
-        )
+    early_stopping = _early_stopping(config)
     recall_stopping = None if config.stop_at_recall is None else RecallStopping(config.stop_at_recall)
     ledger, board = Ledger() if config.ledger else None, BoardScalars()
     seen = SeenPairs()
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps)
-    callbacks: list[Callback] = [
+    own: list[Callback] = [
         record,
         seen,
         bad_batches,
@@ -97,20 +103,17 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     arguments = dict(config.trainer) | {"precision": precision}
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
-        callbacks.append(RunningLossBar())
-    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
-        arguments["limit_train_batches"] = overfit
-        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
-    if profiler := arguments.get("profiler"):
-        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
-    wanted = arguments.get("logger", True)
-    arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
+        own.append(RunningLossBar())
+    _replace_names(arguments, folder)
+    configured = arguments.get("logger", True)
+    own_loggers = [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)] if configured else []
+    arguments["logger"] = [*own_loggers, *loggers] or False
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)
     try:
         trainer = pl.Trainer(
-            callbacks=[*callbacks, best, last],
+            callbacks=[*own, *callbacks, best, last],
             plugins=[files],
             use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batches.batching
             **arguments,
@@ -118,6 +121,27 @@ def build_loop(config: TrainConfig, folder: Path, precision: str, begin: int | N
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
     return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, board, bad_batches)
+
+
+def _replace_names(arguments: dict[str, Any], folder: Path) -> None:
+    """Put a profiler in place of its name, and two limits in place of `overfit_batches`."""
+    if profiler := arguments.get("profiler"):
+        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
+    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
+        arguments["limit_train_batches"] = overfit
+        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
+
+
+def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
+    if config.early_stopping.patience is None:
+        return None
+    return EarlyStopping(
+        monitor=config.monitor,
+        patience=config.early_stopping.patience,
+        min_delta=config.early_stopping.min_delta,
+        mode=config.monitor_mode.value,
+        check_on_train_epoch_end=False,
+    )
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:
