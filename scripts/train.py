@@ -131,10 +131,15 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table
     from qa_lm.training.checkpointing.interruption import next_signal_ends
+    from qa_lm.training.memory import keep_freed_memory
     from qa_lm.training.train import train
+    from qa_lm.training.trainer import quiet_lightning
 
+    # This process trains and does nothing else, so its allocator, warnings and signals are ours to set.
+    quiet_lightning()
+    keep_freed_memory()
     try:
-        result = train(config, folder)
+        result = train(config, folder, handle_signals=True)
     except (KeyboardInterrupt, SystemExit):
         next_signal_ends()  # while this script, and Hydra, come to their end
         raise

@@ -27,7 +27,8 @@ IMPLIED = {"data.path": "file", "data.hub": "hub"}
 
 def register_schema() -> None:
     """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
-    OmegaConf.register_new_resolver("new_folder", _new_folder, replace=True)
+    # Hydra resolves its settings more than once, and means the same folder each time.
+    OmegaConf.register_new_resolver("new_folder", functools.cache(new_folder), replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="data", name="data_schema", node=DataConfig)
@@ -39,8 +40,7 @@ def register_schema() -> None:
     store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
 
 
-@functools.cache  # Hydra resolves its settings more than once
-def _new_folder(path: str) -> str:
+def new_folder(path: str) -> str:
     """Make a folder of this name, or with -2, -3, ... behind it, that was not there: two runs that start in the same
     second get one each."""
     for number in itertools.count(1):

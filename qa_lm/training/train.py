@@ -8,11 +8,14 @@ Each stage takes what the ones before returned. From `measure` on the settings a
 
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.config.compose import resolved_yaml
@@ -34,14 +37,25 @@ from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.export import export_architecture
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.tensorboard import log_begin
-from qa_lm.training.memory import as_out_of_memory, keep_freed_memory
+from qa_lm.training.memory import as_out_of_memory
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import Course, TrainingResult, finish
-from qa_lm.training.trainer import Loop, build_loop, quiet_lightning
+from qa_lm.training.trainer import Loop, build_loop
 
 
-def train(config: TrainConfig, folder: Path) -> TrainingResult:
+class OtherProcess(SystemExit):
+    """Training is over in a process that is not the first of several: the first writes what follows."""
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    handle_signals: bool = False,
+) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
 
     Where the folder holds a run that was interrupted, and `config.resume` says so, that run is resumed.
@@ -49,34 +63,44 @@ def train(config: TrainConfig, folder: Path) -> TrainingResult:
     Args:
         config: all settings.
         folder: the run folder; made if it is not there.
+        callbacks: further callbacks of the Trainer.
+        loggers: further loggers of the Trainer.
+        handle_signals: whether Ctrl-C and SIGTERM finish the step that runs and save it, as in a script that ends
+            then. If not, the process's own handlers stay.
 
     Raises:
         UserError: the settings or the data are wrong, or another process writes the folder; nothing has been written.
-        SystemExit: after training, in all processes but the first, which does the rest.
-        Interrupted: on SIGTERM; a `SystemExit` with code 143.
-        KeyboardInterrupt: Ctrl-C. After both, `checkpoints/last.ckpt` holds what was trained so far.
+        OtherProcess: after training, in all processes except the first; a `SystemExit` with code 0.
+        Interrupted: with `handle_signals`, on SIGTERM; a `SystemExit` with code 143.
+        KeyboardInterrupt: Ctrl-C. After both, with `handle_signals`, `checkpoints/last.ckpt` holds what was trained.
         FailedWrite: a checkpoint cannot be written; those before are as they were.
         OutOfMemory: memory is used up.
     """
-    quiet_lightning()
     check_values(config)
     check_trainer_arguments(config.trainer)
-    keep_freed_memory()
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first writes
     if nothing_held_out(config.data) and config.monitor.startswith("val/"):
         config = without_validation(config)
         if first:
             print("no validation: the best checkpoint is chosen by train/recall, and nothing stops training early")
-    with leaving_at_once(), run_lock(folder) if first else nullcontext():
+    signals = leaving_at_once() if handle_signals else nullcontext()
+    with signals, run_lock(folder) if first else nullcontext():
         try:
-            return _train(config, folder, first)
+            return _train(config, folder, first, callbacks, loggers, handle_signals)
         except (MemoryError, RuntimeError, OSError) as error:
             if words := as_out_of_memory(error, config):
                 raise words from None
             raise
 
 
-def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    first: bool,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    handle_signals: bool,
+) -> TrainingResult:
     started = time.perf_counter()
     run = run_so_far(folder, config, tell=first)
     precision = choose_precision(config.trainer)
@@ -86,7 +110,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
-    loop = build_loop(config, folder, prepared, run.step)
+    loop = build_loop(config, folder, prepared, run.step, callbacks, loggers, handle_signals)
     parts = build_parts(config, prepared, loop.trainer)
     if run.checkpoint:
         check_same_model(run.checkpoint, parts.module)
@@ -103,7 +127,7 @@ def _train(config: TrainConfig, folder: Path, first: bool) -> TrainingResult:
     _fit(loop, parts, run.checkpoint)
     course = Course(started, measure_seconds, time.perf_counter() - fit_started, run.step, expectation)
     if not first:
-        raise SystemExit(0)
+        raise OtherProcess(0)
     return finish(config, folder, prepared, parts, loop, course)
 
 

@@ -4,13 +4,16 @@ import functools
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from qa_lm.config.schema import FailedWriteChoice, TrainConfig
@@ -53,7 +56,15 @@ class Loop:
     bad_batches: BadBatches
 
 
-def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin: int | None = None) -> Loop:
+def build_loop(
+    config: TrainConfig,
+    folder: Path,
+    prepared: PreparedData,
+    begin: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    handle_signals: bool = False,
+) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
 
     Args:
@@ -61,6 +72,9 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
         folder: the run folder.
         prepared: the pairs.
         begin: the step at which a run goes on; None for one that begins.
+        callbacks: further callbacks, called after those of the run and before its checkpoints.
+        loggers: further loggers, next to those of the configuration.
+        handle_signals: see `Interruption`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
@@ -68,26 +82,17 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
-    path = folder / run_folder.CHECKPOINTS / LAST
+    path, signals = folder / run_folder.CHECKPOINTS / LAST, Interruption(handle_signals)
     files = DirectCheckpointIO(go_on)
-    last = LastCheckpoint(path, files, Interruption(), saving.every_seconds, saving.every_steps)
+    last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
-    early_stopping = None
-    if config.early_stopping.patience is not None:
-        early_stopping = EarlyStopping(
-            monitor=config.monitor,
-            patience=config.early_stopping.patience,
-            min_delta=config.early_stopping.min_delta,
-            mode=config.monitor_mode.value,
-            check_on_train_epoch_end=False,
-        )
-    recall_stopping = _recall_stopping(config, prepared)
+    early_stopping, recall_stopping = _early_stopping(config), _recall_stopping(config, prepared)
     ledger, seen = Ledger() if config.ledger else None, SeenPairs()
-    wanted = config.trainer.get("logger", True)
-    board = BoardScalars(validation_parts(prepared) if wanted else {})
+    configured = config.trainer.get("logger", True)
+    board = BoardScalars(validation_parts(prepared) if configured or loggers else {})
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
-    callbacks: list[Callback] = [
+    own: list[Callback] = [
         record,
         seen,
         bad_batches,
@@ -101,19 +106,16 @@ def build_loop(config: TrainConfig, folder: Path, prepared: PreparedData, begin:
     arguments = {"enable_autolog_hparams": False} | config.trainer  # log_begin logs them
     # Redirected output gets a line per epoch instead of a bar.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
-        callbacks.append(RunningLossBar())
-    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
-        arguments["limit_train_batches"] = overfit
-        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
-    if profiler := arguments.get("profiler"):
-        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
-    arguments["logger"] = wanted and [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)]
+        own.append(RunningLossBar())
+    _replace_names(arguments, folder)
+    own_loggers = [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)] if configured else []
+    arguments["logger"] = [*own_loggers, *loggers] or False
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)
     try:
         trainer = pl.Trainer(
-            callbacks=[*callbacks, best, last],
+            callbacks=[*own, *callbacks, best, last],
             plugins=[files],
             use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batches.batching
             **arguments,
@@ -127,6 +129,27 @@ def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopp
     if config.stop_at_recall is None:
         return None
     return RecallStopping(config.stop_at_recall, functools.partial(answerable, prepared.table, prepared.split.train))
+
+
+def _replace_names(arguments: dict[str, Any], folder: Path) -> None:
+    """Put a profiler in place of its name, and two limits in place of `overfit_batches`."""
+    if profiler := arguments.get("profiler"):
+        arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
+    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
+        arguments["limit_train_batches"] = overfit
+        arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
+
+
+def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
+    if config.early_stopping.patience is None:
+        return None
+    return EarlyStopping(
+        monitor=config.monitor,
+        patience=config.early_stopping.patience,
+        min_delta=config.early_stopping.min_delta,
+        mode=config.monitor_mode.value,
+        check_on_train_epoch_end=False,
+    )
 
 
 def restore_best(module: CausalLMModule, loop: Loop) -> None:

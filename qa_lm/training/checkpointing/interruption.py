@@ -38,9 +38,14 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Takes notes of signals while a run trains."""
+    """Takes notes of signals while a run trains.
 
-    def __init__(self) -> None:
+    Args:
+        listens: whether it replaces the process's signal handlers while the run trains; if not, nothing is ever noted.
+    """
+
+    def __init__(self, listens: bool = True) -> None:
+        self.listens = listens
         self.requested: int | None = None
         """The signal that asks for an end."""
 
@@ -50,7 +55,7 @@ class Interruption:
         Lightning's own handlers, which would save for SLURM in the middle of a step, and submitit's, which would queue
         the job again without saving, are replaced too.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not self.listens or threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM, *(TIME_IS_SHORT if in_slurm() or in_local_submitit() else ())):
             signal.signal(number, self._note)

@@ -168,12 +168,23 @@ def log_begin(trainer: pl.Trainer, compared: dict[str, Any], all_settings: dict[
 
 
 def log_end(trainer: pl.Trainer, metrics: dict[str, Any], answers: list[EvaluatedPair], board: dict[str, Any]) -> None:
-    """Log the final values, the board and sample answers, and end the events files and the other logger."""
-    logger = trainer.logger
-    if not isinstance(logger, EventsLogger):
-        return
+    """Log the final values, the board and sample answers, and end the events files and the other loggers."""
     values = {f"{END}{name}": float(metrics[name]) for name in FINAL if metrics[name] is not None}
     step = trainer.global_step
+    for logger in trainer.loggers:
+        if isinstance(logger, EventsLogger):
+            _log_texts(logger, answers, board, step)
+            logger.log_metrics(values, step)
+            logger.close()
+        elif isinstance(logger, SecondLogger):
+            logger.end(values, step)
+        else:
+            logger.log_metrics(values, step)
+            logger.save()
+
+
+def _log_texts(logger: EventsLogger, answers: list[EvaluatedPair], board: dict[str, Any], step: int) -> None:
+    """Log the board and sample answers as tables."""
     lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
     table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
     lines = [
@@ -186,12 +197,7 @@ def log_end(trainer: pl.Trainer, metrics: dict[str, Any], answers: list[Evaluate
     heading = f"| {' | '.join(columns)} |"
     shown = "\n".join([heading, "|---|" + "---:|" * 6, *lines])
 
-    logger.log_metrics(values, step)
     logger.log_text({"answers": table, "board": shown}, step)
-    logger.close()
-    for other in trainer.loggers[1:]:
-        assert isinstance(other, SecondLogger)
-        other.end(values, step)
 
 
 def _after_earlier_files(folder: Path) -> None:

@@ -27,7 +27,7 @@ def interrupted(config: TrainConfig, folder: Path, method: str, call: int, numbe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CausalLMModule, method, interrupting)
         with pytest.raises((Interrupted, KeyboardInterrupt)):
-            train(config, folder)
+            train(config, folder, handle_signals=True)
     assert not (folder / "metrics.json").exists()
     return folder
 

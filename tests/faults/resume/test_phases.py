@@ -16,7 +16,7 @@ def test_while_data_is_prepared_nothing_is_left(tmp_path, monkeypatch, number):
     monkeypatch.setattr(training, "prepare", lambda *arguments: signal.raise_signal(number))
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises((Interrupted, KeyboardInterrupt)):
-        train(small_config(), tmp_path / "run")
+        train(small_config(), tmp_path / "run", handle_signals=True)
     assert list((tmp_path / "run").iterdir()) == []
     # A notebook goes on, and a later Ctrl-C must not end it.
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
@@ -28,7 +28,7 @@ def test_after_training_it_goes_on_to_the_same_end(tmp_path, monkeypatch, small_
     with monkeypatch.context() as patch:
         patch.setattr(training, phase, lambda *arguments: signal.raise_signal(number))
         with pytest.raises((Interrupted, KeyboardInterrupt)):
-            train(small_config(), tmp_path / "run")
+            train(small_config(), tmp_path / "run", handle_signals=True)
     assert not (tmp_path / "run" / "metrics.json").exists()
     train(small_config(resume="auto"), tmp_path / "run")
     assert first_difference(small_three, tmp_path / "run") is None

@@ -76,7 +76,7 @@ import train
 import qa_lm.training.train
 from qa_lm.training.checkpointing.interruption import leaving_at_once
 
-def trained(*arguments):
+def trained(*arguments, **more):
     with leaving_at_once():
         Path("listening").touch()
         time.sleep(60)

@@ -1,0 +1,112 @@
+"""A run folder as an object: ask the model, read what was measured."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_lm.data.questions import question_of
+from qa_lm.errors import UserError, first_line
+from qa_lm.run import run_folder
+from qa_lm.templates import names_in
+
+if TYPE_CHECKING:
+    from qa_lm.evaluation.evaluate import EvaluatedPair
+    from qa_lm.inference.answerer import Answerer
+
+
+@dataclass(frozen=True, init=False)
+class Run:
+    """A run in its folder.
+
+        run = qa_lm.Run("outputs/faq")
+        run.ask("What is the capital of France?")
+        run.metrics["recall"], run.report
+
+    Args:
+        folder: the run folder; of a run that still trains, only `ask` works, with the best weights so far.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+
+    folder: Path
+
+    def __init__(self, folder: str | Path) -> None:
+        object.__setattr__(self, "folder", Path(folder).expanduser())
+        if not (self.folder / run_folder.CONFIG).is_file():
+            raise UserError(f"{folder}: holds no run ({run_folder.CONFIG} is missing); give the folder of a run")
+
+    def ask(self, question: str, max_new_tokens: int = 64, **columns: str) -> str:
+        """The model's most likely answer to a question.
+
+        Args:
+            question: the question.
+            max_new_tokens: the longest answer, in tokens.
+            columns: texts of the further columns of the prompt, such as `context`.
+
+        Raises:
+            UserError: there are no weights yet, they are damaged, or the question is empty or too long.
+        """
+        template, texts = self.answerer.template, {**columns, "question": question}
+        needed = names_in(template.question_parts)
+        if not {*needed} <= {*texts} <= {*needed, "question"}:
+            call = ", ".join(["question", *(f"{name}=..." for name in needed if name != "question")])
+            raise UserError(f"{self.folder}: this model is asked with {', '.join(needed)}: ask({call})")
+        filled = question_of(template, texts)
+        (answer,) = self.answerer.answer([filled], max_new_tokens)
+        return answer.answer
+
+    @functools.cached_property
+    def answerer(self) -> "Answerer":
+        """The model with its tokenizer and prompt template, for several questions at once, probabilities and sampling.
+
+        It is loaded once.
+        """
+        from qa_lm.inference.in_progress import load_answerer  # imported late: torch takes seconds
+
+        return load_answerer(self.folder)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json: recall, losses, seconds, ..."""
+        found = json.loads(self._text(run_folder.METRICS))
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def board(self) -> dict[str, Any]:
+        """The content of board.json: exact match and F1 by kind of question, with intervals and baselines."""
+        found = json.loads(self._text(run_folder.BOARD))
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def answers(self) -> "list[EvaluatedPair]":
+        """The pairs that were asked at the end, each with the model's answer: the lines of answers.jsonl."""
+        from qa_lm.evaluation.evaluate import EvaluatedPair
+
+        records = [json.loads(line) for line in self._text(run_folder.ANSWERS).splitlines()]
+        for record in records:
+            if record["eos_log_probability"] is None:  # JSON has no nan
+                record["eos_log_probability"] = float("nan")
+        return [EvaluatedPair(**record) for record in records]
+
+    @property
+    def report(self) -> Path:
+        """The path of report.html."""
+        return self._finished(run_folder.REPORT_HTML)
+
+    def _text(self, name: str) -> str:
+        path = self._finished(name)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
+
+    def _finished(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise UserError(f"{self.folder}: has no {name}, which is written when training ends")
+        return path

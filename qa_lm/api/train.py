@@ -1,0 +1,74 @@
+"""`qa_lm.train`: a run from Python, which leaves the process as it was."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from qa_lm.api.run import Run
+from qa_lm.config.compose import new_folder, read_config
+from qa_lm.config.overrides import checked_copy
+from qa_lm.config.resume import AUTO, resumed_config
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.validate import check_values
+from qa_lm.errors import UserError
+from qa_lm.reporting.loss_curve import draw_loss_curve
+from qa_lm.reporting.run.report import write_report
+from qa_lm.run import run_folder
+from qa_lm.training import train as training
+from qa_lm.training.checkpointing.resume import finished
+from qa_lm.training.early_checks import check_early
+
+
+def train(
+    config: TrainConfig,
+    folder: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Run:
+    """Train, evaluate, and write the run folder with its report.
+
+    Signal handlers, warning filters, the memory allocator and the process itself are left alone: Ctrl-C is a
+    KeyboardInterrupt as ever. The random seeds of Python, NumPy and torch are set to `config.seed`.
+
+    Args:
+        config: all settings, from `qa_lm.compose`. It is not changed.
+        folder: the run folder, made if it is not there; None for a new one, `outputs/DATE/TIME`. With `resume=auto` in
+            the settings, a run that it holds is resumed.
+        callbacks: further callbacks for Lightning's Trainer.
+        loggers: further loggers for Lightning's Trainer.
+
+    Returns:
+        The run. Of several processes (`trainer.devices`) the first still writes its files when the others get here.
+
+    Raises:
+        UserError: the settings or the data are wrong, or the folder cannot be used; nothing was trained.
+        OutOfMemory: memory is used up.
+        FailedWrite: a checkpoint cannot be written; those before are as they were.
+        KeyboardInterrupt: Ctrl-C. What was saved before is in the folder's checkpoints.
+    """
+    config = checked_copy(config)
+    check_early(config)
+    given = None if folder is None else Path(folder).expanduser()
+    if given and (given / run_folder.CONFIG).is_file() and config.resume is not None:
+        before = read_config(given / run_folder.CONFIG)
+        config = resumed_config(given, replace(config, resume=AUTO), [])
+        check_values(config)
+        if over := finished(given, before, config):
+            print(over.words, flush=True)
+            return Run(given)
+    path = given or Path(new_folder(time.strftime("outputs/%Y-%m-%d/%H-%M-%S")))
+    try:
+        training.train(config, path, callbacks=callbacks, loggers=loggers)
+    except training.OtherProcess:
+        return Run(path)
+    except UserError:
+        if given is None and not any(path.iterdir()):
+            path.rmdir()
+        raise
+    draw_loss_curve(path)
+    write_report(path)
+    return Run(path)
