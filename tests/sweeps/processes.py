@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-STAND_IN = [sys.executable, str(ROOT / "tests" / "sweep_job.py")]
+STAND_IN = [sys.executable, str(ROOT / "tests" / "sweeps" / "sweep_job.py")]
 LAUNCHER = ["hydra/launcher=processes"]
 SWEEP = [*STAND_IN, "-m", *LAUNCHER, "hydra.sweep.dir=sweep"]
 
