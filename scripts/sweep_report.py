@@ -1,46 +1,8 @@
-"""What a sweep found: `python scripts/sweep_report.py SWEEP_FOLDER [--metric NAME] [--mode min|max]`.
+"""What a sweep found: `python scripts/sweep_report.py SWEEP_FOLDER`; see `qa_lm.commands.sweep_report`."""
 
-Writes results.csv, report.md and report.html into the sweep folder (with --metric recall: report-recall.md and
-report-recall.html), and prints the conclusion.
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from qa_lm.errors import UserError
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Read, write, print, return the exit code."""
-    options = _parser().parse_args(arguments)
-    # Imported late: a wrong option is answered at once.
-    from qa_lm.reporting.sweep.report import write_sweep_report
-
-    try:
-        print(write_sweep_report(options.sweep, options.metric, options.mode), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-    except OSError as error:
-        print(f"error: {error.filename or options.sweep}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Compare the jobs of a sweep, and say what is settled.")
-    parser.add_argument("sweep", type=Path, metavar="SWEEP_FOLDER", help="a folder with a run folder for each job")
-    parser.add_argument(
-        "--metric", metavar="NAME", help="compare by this name of metrics.json (default: by the monitor)"
-    )
-    parser.add_argument("--mode", choices=("min", "max"), help="whether a smaller or a larger value is better")
-    return parser
-
+from qa_lm.commands.sweep_report import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,14 +33,20 @@ class Points:
         context: of the sweep, which holds Hydra's config loader.
         config: the sweep's own configuration.
         sweep: the sweep folder.
-        identity: see `ProcessLauncher`.
+        identity, program: see `ProcessLauncher`.
     """
 
     def __init__(
-        self, context: HydraContext, config: DictConfig, sweep: Path, identity: Callable[[DictConfig], str] | None
+        self,
+        context: HydraContext,
+        config: DictConfig,
+        sweep: Path,
+        identity: Callable[[DictConfig], str] | None,
+        program: list[str] | None = None,
     ) -> None:
         self.context, self.config, self.sweep = context, config, sweep
         self.identity = identity or _resolved_yaml
+        self.program = program or _started_program()
         self._swept = _swept_keys(config)
 
     def job(self, overrides: Sequence[str], number: int) -> Job:
@@ -87,12 +93,15 @@ class Points:
             folder: its folder.
             resume: an override that tells the script to go on with what is in the folder.
         """
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
         of_hydra = [str(each) for each in self.config.hydra.overrides.hydra if not str(each).startswith(OF_THE_SWEEP)]
         given = [*of_hydra, *job.overrides, *([resume] if resume else []), f"hydra.run.dir={quoted(str(folder))}"]
-        return [sys.executable, *program, *_hydra_flags(), *given]
+        return [sys.executable, *self.program, *_hydra_flags(), *given]
+
+
+def _started_program() -> list[str]:
+    """What follows `python` to start this script, or module, again."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
 
 
 def go_on_command(sweep: Path) -> str:

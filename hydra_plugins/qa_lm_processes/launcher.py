@@ -44,7 +44,8 @@ class ProcessLauncher(Launcher):
 
     The script may have a function `job_identity`. It is given each job's composed configuration before any job starts,
     raises if that cannot be run, and returns a text that is equal for equal jobs. Without it the resolved configuration
-    is that text. A function `sweep_ended` of the script is given the sweep folder once all jobs are over.
+    is that text. A function `sweep_ended` of the script is given the sweep folder once all jobs are over. A list
+    `program` is what follows `python` to start a job; without it that is what was started itself.
 
     Args:
         jobs, resume: see `ProcessLauncherConf`.
@@ -60,7 +61,9 @@ class ProcessLauncher(Launcher):
             raise HydraException(f"hydra.launcher.jobs={self.jobs}: must be at least 1")
         self.context, self.config = hydra_context, config
         script = sys.modules[task_function.__module__]
-        self.identity, self.ended = (getattr(script, name, None) for name in ("job_identity", "sweep_ended"))
+        self.identity, self.ended, self.program = (
+            getattr(script, name, None) for name in ("job_identity", "sweep_ended", "program")
+        )
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         # Hydra calls this when the sweeper has had its last job; an exception from a job would end the sweep.
         hydra_context.callbacks.callbacks.append(self)
@@ -147,7 +150,7 @@ class ProcessLauncher(Launcher):
     def _points(self) -> "Points":
         from hydra_plugins.qa_lm_processes._points import Points
 
-        return Points(self.context, self.config, self.sweep, self.identity)
+        return Points(self.context, self.config, self.sweep, self.identity, self.program)
 
     def _run(
         self,

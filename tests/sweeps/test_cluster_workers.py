@@ -1,6 +1,6 @@
 """A job in the worker of a cluster's launcher: what went wrong is raised, to be told where the sweep was started.
 
-Here, too, `__main__` is not scripts/train.py.
+Here, too, `main` was not called.
 """
 
 import errno
@@ -29,8 +29,7 @@ def job(tmp_path, monkeypatch):
         composed.hydra.runtime.output_dir = str(tmp_path)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     HydraConfig.instance().set_config(composed)
-    monkeypatch.setattr(train, "refused", [])
-    monkeypatch.setattr(train, "failed", [])
+    monkeypatch.setattr(train, "ended", [])
     return composed
 
 
@@ -74,13 +73,15 @@ def test_a_run_that_diverged_is_a_failed_job(job, monkeypatch):
 @pytest.mark.parametrize("error", [UserError("no"), OutOfMemory("no")])
 def test_where_the_script_itself_runs_nothing_is_raised(job, monkeypatch, error):
     monkeypatch.setattr(train, "_train", _raising(error))
-    monkeypatch.setitem(sys.modules, "__main__", train)
+    monkeypatch.setattr(train, "_is_main", True)
     assert train.run(job) != train.run(job), "nan"
-    assert len(train.refused) + len(train.failed) == 2
+    assert len(train.ended) == 2
 
 
 def test_a_failed_job_is_a_line_and_exit_code_1(monkeypatch, capsys):
-    monkeypatch.setattr(train, "run", _raising(JobFailed("diverged")))
+    monkeypatch.setattr(train.hydra, "main", lambda **how: lambda run: _raising(JobFailed("diverged")))
+    monkeypatch.setattr(train, "_is_main", False)  # which main sets, and monkeypatch puts back
+    monkeypatch.setattr(train, "program", None)
     monkeypatch.setattr(sys, "argv", ["train.py", "model=tiny"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets
     assert train.main() == 1

@@ -2,7 +2,7 @@
 
 import shlex
 
-from qa_lm.reporting.run.files import RunFiles, given_command
+from qa_lm.reporting.run.files import COMMAND, RunFiles, given_command, training_program
 from qa_lm.reporting.wording import ABSENT, counted, decimal, duration, finite, listed, size, whole
 
 Fact = tuple[str, str]
@@ -65,8 +65,8 @@ def again(run: RunFiles) -> tuple[str, list[str]]:
         notes.append("It is the command of a whole sweep, of which this run is one.")
     if (run.environment.get("git") or {}).get("changed"):
         notes.append("The code had changes that are in no commit; the commit alone may give another result.")
-    if kept[0] == "train.py":
-        kept = ["python", "scripts/train.py", *kept[1:]]
+    if kept[0] in ("train.py", COMMAND):
+        kept = [*training_program(run), *kept[1:]]
     return shlex.join(kept), notes
 
 

@@ -11,6 +11,8 @@ import yaml
 from qa_lm.errors import UserError
 from qa_lm.reporting.wording import finite
 
+COMMAND = "qa-lm train"
+"""The first word of a run's command where the installed command started it."""
 WORKERS = ("_submit.py", "default_worker.py")
 """The programs that submitit and Ray run a job in; their command lines do not say which job."""
 
@@ -65,6 +67,11 @@ def given_command(environment: dict[str, Any]) -> list[str]:
     command = environment.get("command")
     parts = [str(part) for part in command] if isinstance(command, list) else []
     return [] if parts and parts[0] in WORKERS else parts
+
+
+def training_program(run: RunFiles) -> list[str]:
+    """What starts a training, as this run was started."""
+    return COMMAND.split() if given_command(run.environment)[:1] == [COMMAND] else ["python", "scripts/train.py"]
 
 
 def read_epochs(path: Path) -> list[dict[str, float | None]]:

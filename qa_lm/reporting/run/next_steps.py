@@ -31,12 +31,14 @@ class Terminal:
 
     here: Path
     """The folder the user is in."""
-    scripts: Path
-    """The folder of the scripts."""
+    scripts: Path | None
+    """The folder of the scripts; None where the command `qa-lm` was started."""
     python: str = sys.executable
 
     def script(self, name: str, *arguments: str) -> str:
         """The command that runs one of the scripts."""
+        if self.scripts is None:
+            return quoted(["qa-lm", Path(name).stem, *arguments])
         return quoted([self._python(), self.path(self.scripts / name), *arguments])
 
     def tensorboard(self, folder: str) -> str:

@@ -22,7 +22,7 @@ from qa_lm.reporting.run.board import (
 )
 from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
 from qa_lm.reporting.run.facts import again, environment_facts, run_facts, source_names
-from qa_lm.reporting.run.files import RunFiles, read_run
+from qa_lm.reporting.run.files import RunFiles, read_run, training_program
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
 from qa_lm.reporting.run.verdict import verdict
@@ -55,7 +55,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "marks": MARKS,
         "title": f"What the model learnt from {source_names(run)}",
         "verdict": verdict(run),
-        "next": quoted(["python", "scripts/train.py", *next_arguments(run)]) if why_little(run) else "",
+        "next": quoted([*training_program(run), *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),
         "charts": [chart for chart in charts if chart],
         "epochs": _epoch_rows(run),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts_started import ROOT, StartedScript
+from tests.scripts_started import StartedScript
 from tests.sweeps.processes import wait_until
 
 TRAIN = [
@@ -68,11 +68,10 @@ with leaving_at_once():
         Path("noted").touch()
         time.sleep(60)
 """
-ENDS = f"""
-import sys, time
+ENDS = """
+import time
 from pathlib import Path
-sys.path.insert(0, "{ROOT / "scripts"}")
-import train
+from qa_lm.commands import train
 import qa_lm.training.train
 from qa_lm.training.checkpointing.interruption import leaving_at_once
 

@@ -1,0 +1,1 @@
+"""What the scripts and the command `qa-lm` run: a module with a function `main` for each."""

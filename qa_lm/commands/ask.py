@@ -1,0 +1,255 @@
+"""Ask a trained model: `python scripts/ask.py RUN_FOLDER "What is 2 + 2?"`; without a question, a prompt to talk to.
+
+Only the run's model/ folder is read, or its best checkpoint while it trains. The answer alone goes to standard output.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_lm.errors import UserError, as_options, harmless
+from qa_lm.threads import spin_briefly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qa_lm.evaluation.explanation import Explanation
+    from qa_lm.evaluation.overlap import TrainedPairs
+    from qa_lm.inference.answerer import Answer, Answerer
+    from qa_lm.inference.sampling import Sampling
+
+UNKNOWN = "I don't know"
+OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
+"""Settings that messages name, and the options that stand for them here."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answer, print, return the exit code."""
+    spin_briefly()
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        _check(options)
+        questions = _questions(options)
+        _ask(options, questions)
+    except UserError as error:
+        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Ask a trained model.", epilog="Without a question: a prompt; Ctrl-D leaves it."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last, or its model/ folder")
+    parser.add_argument("question", nargs="*", help="what to ask; words are joined by spaces")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="QUESTIONS",
+        help="a text file with a question per line, or a table (.csv, .tsv, .jsonl, .json, .parquet, also .gz) with a "
+        "column of questions; each answer is printed on its own, in the file's order",
+    )
+    parser.add_argument("--column", metavar="NAME", help="the column of questions in --file (default: recognised)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of --file (default utf-8)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="text of a further column of the prompt, such as context=...; may be repeated",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object per answer and line: question, answer, stopped, tokens, log_probability, probability",
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0 is greedy (default); 1 draws from the model's distribution",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="draw from the K most likely tokens; 0 for all (default)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest tokens that sum to P (default 1)"
+    )
+    parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
+    parser.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
+    )
+    parser.add_argument("--explain", action="store_true", help="show how sure it is, and the nearest trained questions")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    rules = {
+        "--max-new-tokens must be at least 1": options.max_new_tokens >= 1,
+        "--temperature must be 0 or more, and finite": 0 <= options.temperature < float("inf"),
+        "--top-k must be 0 or more": options.top_k >= 0,
+        "--top-p must be above 0 and at most 1": 0 < options.top_p <= 1,
+        "--seed must be 0 or more": options.seed >= 0,
+        "--top-k and --top-p need --temperature above 0": options.temperature > 0
+        or (options.top_k == 0 and options.top_p == 1),
+        "give a question or --file, not both": not (options.question and options.file),
+        "--abstain-below must be from 0 to 1": options.abstain_below is None or 0 <= options.abstain_below <= 1,
+        "--precision must be from 0 to 1": options.precision is None or 0 <= options.precision <= 1,
+        "give --abstain-below or --precision, not both": None in (options.abstain_below, options.precision),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise UserError(rule)
+
+
+def _questions(options: argparse.Namespace) -> list[str]:
+    """The questions that were given, as the model's prompt needs them; none means: talk."""
+    from qa_lm.data.questions import question_of, questions_in, template_of
+    from qa_lm.templates import names_in
+
+    template, texts = template_of(options.run), _texts(options)
+    if options.file is not None:
+        return questions_in(options.file, template, texts, options.column, options.encoding)
+    if options.question:
+        return [question_of(template, texts | {"question": " ".join(options.question)})]
+    if set(names_in(template.question_parts)) <= set(texts):
+        return [question_of(template, texts)]
+    question_of(template, {"question": "", **texts})  # what is missing is said before the first question
+    return []
+
+
+def _texts(options: argparse.Namespace) -> dict[str, str]:
+    """What --set gives."""
+    for each in options.set:
+        if "=" not in each:
+            raise UserError(f"--set {each}: write NAME=TEXT")
+    return dict(each.split("=", 1) for each in options.set)
+
+
+def _ask(options: argparse.Namespace, questions: list[str]) -> None:
+    # Imported late: a wrong option is answered at once.
+    import transformers
+
+    from qa_lm.inference.in_progress import load_answerer
+    from qa_lm.inference.sampling import Sampling
+
+    transformers.utils.logging.disable_progress_bar()
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+    answerer = load_answerer(options.run)
+    show = _shower(options, answerer)
+    if questions:
+        for answer in answerer.answer(questions, options.max_new_tokens, sampling):
+            show(answer)
+    else:
+        _talk(answerer, options, sampling, show)
+
+
+def _talk(
+    answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling", show: "Callable[[Answer], None]"
+) -> None:
+    from qa_lm.data.questions import question_of
+
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  # its import gives input() editing and a history
+
+        print("Ask; Ctrl-D leaves.", file=sys.stderr)
+    while True:
+        try:
+            question = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            if sys.stdin.isatty():
+                print(file=sys.stderr)
+            return
+        if not question.strip():
+            continue
+        try:
+            filled = question_of(answerer.template, _texts(options) | {"question": question})
+            (answer,) = answerer.answer([filled], options.max_new_tokens, sampling)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            continue
+        show(answer)
+
+
+def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Answer], None]":
+    """What prints an answer as the options want it.
+
+    Raises:
+        UserError: they want what the model's folder does not have.
+    """
+    threshold, trained = _threshold(options, answerer), _trained(options)
+
+    def show(answer: "Answer") -> None:
+        abstained = threshold is not None and answer.probability is not None and answer.probability < threshold
+        explanation = _explained(answer.question, trained) if trained else None
+        if options.json:
+            record = asdict(answer) | ({} if threshold is None else {"abstained": abstained})
+            record |= asdict(explanation) if explanation else {}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+            return
+        said = UNKNOWN if abstained else answer.answer
+        # A file gets the answer as it is; a terminal would be steered by some.
+        print(harmless(said) if sys.stdout.isatty() else said, flush=True)
+        if explanation:
+            print(harmless("\n".join(_in_words(answer, explanation))), flush=True)
+
+    return show
+
+
+def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | None:
+    if options.abstain_below is None and options.precision is None:
+        return None
+    if answerer.calibration is None:
+        raise UserError(
+            f"{options.run}: has no calibration, so it cannot say how sure it is: that needs held-out pairs, and at "
+            "least 20 right and 20 wrong answers when training ends"
+        )
+    calibration = answerer.calibration
+    if options.precision is None:
+        print(f"note: probabilities are calibrated on {calibration.source}", file=sys.stderr)
+        return float(options.abstain_below)
+    threshold = calibration.threshold_for(options.precision)
+    print(f"note: {calibration.expected(threshold)}", file=sys.stderr)
+    return threshold
+
+
+def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
+    if not options.explain:
+        return None
+    from qa_lm.evaluation.explanation import TRAINED_FILE, read_trained_pairs
+
+    trained = read_trained_pairs(options.run)
+    if trained is None:
+        raise UserError(
+            f"--explain: {options.run}: holds no {TRAINED_FILE}; give the folder of a finished run with ledger=true"
+        )
+    return trained
+
+
+def _explained(question: str, trained: "TrainedPairs") -> "Explanation":
+    from qa_lm.evaluation.explanation import explain  # scikit-learn takes a second
+
+    return explain(question, trained)
+
+
+def _in_words(answer: "Answer", explanation: "Explanation") -> list[str]:
+    sure = "" if answer.probability is None else f"right with probability {answer.probability:.1%}; "
+    return [
+        f"  {sure}mean log-probability of a token {answer.log_probability:.3f}",
+        f"  this question: {explanation.question_is}; the nearest trained ones:",
+        *(f"  {each.similarity:.2f}  {each.question}  ->  {each.answer}" for each in explanation.nearest),
+    ]

@@ -1,0 +1,135 @@
+"""Check files of pairs without training: `python scripts/check_data.py FILE... [--strict] [--output report.json]`.
+
+Prints what the files hold and what is wrong with them; of files with bad lines also what the sound ones hold. Exit code
+0 if they can be trained, 2 if not; with --strict warnings count as errors.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qa_lm.config.schema import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.data.readers.problems import Problems
+from qa_lm.errors import UserError, as_options, harmless
+
+if TYPE_CHECKING:
+    from qa_lm.data.quality.checks import DataReport
+
+COLUMNS = {
+    "question": "column of the question (default: recognised)",
+    "answer": "column of the answer (default: recognised)",
+    "group": "column of the fact that pairs state (default: recognised); 'answer' for the answer itself",
+}
+OPTIONS = {
+    **{
+        f"data.{name}": f"--{name}"
+        for name in (*COLUMNS, "columns", "encoding", "prompt", "completion", "split", "cache")
+    },
+    **{"data.unanswerable": "--unanswerable", "data.split_seed": "--seed", "data.path": ""},
+    **{"data.validation_path": "--validation", "data.test_path": "--test"},
+}
+"""Settings that messages name, and the options that stand for them here."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check, print, return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = _report(options)
+        _show(report)
+        if options.output:
+            _write(options.output, report)
+        if count := report.bad_lines["count"]:
+            raise Problems(count, report.bad_lines["listed"]).error()
+        if options.strict and report.warnings:
+            raise UserError(f"--strict: warnings above: {len(report.warnings)}")
+    except UserError as error:
+        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Check files of question-answer pairs.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files or globs, as data.path takes them")
+    parser.add_argument("--validation", nargs="+", metavar="FILE", help="files held out, to look for leaks")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="files asked at the end, to look for leaks")
+    for column, meaning in COLUMNS.items():
+        parser.add_argument(f"--{column}", metavar="COLUMN", help=meaning)
+    parser.add_argument("--prompt", metavar="TEMPLATE", help='as data.prompt: "{context}\\n{question}"')
+    parser.add_argument("--completion", metavar="TEMPLATE", help="as data.completion")
+    parser.add_argument(
+        "--unanswerable", metavar="TEXT", help="the answer to questions that have none; skip leaves them out"
+    )
+    parser.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns of a CSV or TSV without a header line")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default utf-8)")
+    parser.add_argument("--split", choices=[kind.value for kind in SplitKind], default="question")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the split (default 42)")
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="folder of a tokenizer (default: GPT-2's)")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="most tokens of a pair (default 256)")
+    parser.add_argument("--cache", metavar="FOLDER", help="folder for prepared data, or off (default: the user's)")
+    parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a file for the whole report, as JSON")
+    return parser
+
+
+def _report(options: argparse.Namespace) -> "DataReport":
+    # Imported late: a wrong option is answered at once.
+    from qa_lm.data.prepare import prepare
+
+    if options.max_tokens < 2:
+        raise UserError("--max-tokens must be at least 2")
+    if options.unanswerable is not None and not options.unanswerable.strip():
+        raise UserError("--unanswerable must not be empty")
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed must be from 0 to 4294967295")
+    data = DataConfig(
+        path=options.files,
+        validation_path=options.validation,
+        test_path=options.test,
+        question=options.question,
+        answer=options.answer,
+        group=options.group,
+        columns=options.columns,
+        encoding=options.encoding,
+        unanswerable=options.unanswerable,
+        bad_lines=BadLines.skip,  # what is sound is reported too; then they are the error
+        split=SplitKind(options.split),
+        split_seed=options.seed,
+        cache=options.cache,
+    )
+    if options.prompt is not None:
+        data.prompt = options.prompt
+    if options.completion is not None:
+        data.completion = options.completion
+    tokenizer = TokenizerConfig("folder", options.tokenizer) if options.tokenizer else TokenizerConfig("gpt2")
+    return prepare(data, tokenizer, options.max_tokens, check_only=True).report
+
+
+def _show(report: "DataReport") -> None:
+    from qa_lm.data.quality.checks import summary
+
+    for name, columns in report.sources.items():
+        print(harmless(f"{name}: {columns}"))
+    print("   ".join(f"{name} {count:,}" for name, count in report.counts.items()))
+    shown = ("p0", "p50", "p95", "p100")
+    print(f"{'':<22}{'least':>8}{'median':>8}{'95%':>8}{'most':>8}")
+    for name, found in report.lengths.items():
+        print(f"{name.replace('_', ' '):<22}" + "".join(f"{found[each]:>8,}" for each in shown))
+    best = report.contradictions
+    print(
+        f"best possible: recall {best['best_recall']:.2%}, loss {best['best_loss']:.4f} nats per token "
+        f"({best['best_answer_loss']:.4f} on answers alone)"
+    )
+    print(as_options(harmless("\n".join(summary(report))), OPTIONS))
+
+
+def _write(path: Path, report: "DataReport") -> None:
+    try:
+        path.write_text(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None

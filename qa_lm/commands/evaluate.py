@@ -1,0 +1,221 @@
+"""Evaluate a model: `python scripts/evaluate.py RUN [data.path=FILE]`; for any other model's folder add --template.
+
+Without data.* the run's own pairs are asked, split as they were. Writes answers.jsonl and board.json into a folder, and
+prints the board.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qa_lm.errors import UserError
+from qa_lm.names import pairs_by_split
+from qa_lm.threads import spin_briefly
+
+if TYPE_CHECKING:
+    from qa_lm.evaluation.evaluate import EvaluatedPair
+    from qa_lm.inference.calibration import Calibration
+
+SPLITS = ("train", "validation", "test")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate, write, print, return the exit code."""
+    spin_briefly()
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        _check(options)
+        _evaluate(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Evaluate a model on pairs.")
+    parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a run folder, or any transformers folder")
+    parser.add_argument("data", nargs="*", metavar="data.KEY=VALUE", help="the pairs, as train.py takes them")
+    parser.add_argument("--split", choices=[*SPLITS, "all"], help="of the run's own pairs (default all)")
+    parser.add_argument(
+        "--template", metavar="TEXT", help="how another model is asked: text with {question} (or any column), or chat"
+    )
+    parser.add_argument("--max-pairs", type=int, default=100_000, metavar="N", help="of each split (default 100000)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="answers decoded at once (default 64)")
+    parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
+    parser.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default evaluation/MODEL in this folder)")
+    parser.add_argument("--json", action="store_true", help="print board.json instead of the table")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("max_pairs", "max_new_tokens", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    for name in ("abstain_below", "precision"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} must be from 0 to 1")
+    if options.abstain_below is not None and options.precision is not None:
+        raise UserError("give --abstain-below or --precision, not both")
+    if options.data and options.split:
+        raise UserError("--split is of the run's own pairs: leave out data.*")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    # Imported late: a wrong option is answered at once.
+    import transformers
+
+    from qa_lm.evaluation.board import board
+    from qa_lm.evaluation.calibrate import on_pairs
+    from qa_lm.inference.external import is_foreign
+    from qa_lm.inference.in_progress import is_under_way
+    from qa_lm.reporting.run.table import board_lines
+    from qa_lm.run.atomic import write_json, write_jsonl
+    from qa_lm.run.run_folder import ANSWERS, BOARD
+
+    transformers.utils.logging.disable_progress_bar()
+    foreign = not is_under_way(options.model) and is_foreign(options.model)
+    if foreign and options.template is None:
+        raise UserError(
+            f"{options.model}: was not written by qa_lm; say how it is asked: --template chat, or "
+            "--template 'Q: {question}\\nA:'"
+        )
+    if options.template is not None and not foreign:
+        raise UserError("--template is for other models: this one brings how it was trained to be asked")
+    answers, calibration = _foreign(options) if foreign else _ours(options)
+    if calibration:
+        answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
+    threshold = _threshold(options, calibration)
+    found = board(answers, on_pairs(calibration, answers, threshold))
+    records = [asdict(each) for each in answers]
+    if threshold is not None:
+        records = [record | {"abstained": record["probability"] < threshold} for record in records]
+    folder: Path = options.out or Path("evaluation") / options.model.resolve().name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / ANSWERS, records)
+        write_json(folder / BOARD, found)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join([*board_lines(found), *_abstaining(found), "", str(folder)]))
+
+
+def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
+    from qa_lm.config.compose import data_config
+    from qa_lm.data.encoding import encode_pairs
+    from qa_lm.evaluation.asked_pairs import data_of_run, pairs_of_files
+    from qa_lm.evaluation.assess import asked_pairs, trained_pairs
+    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.evaluation.explanation import read_trained_pairs
+    from qa_lm.inference.in_progress import load_answerer
+
+    answerer = load_answerer(options.model)
+    if options.data:
+        data = data_config(options.data)
+        for name, own in (("prompt", answerer.template.prompt), ("completion", answerer.template.answer)):
+            given = getattr(data, name).replace("\\n", "\n")
+            if any(each.startswith(f"data.{name}=") for each in options.data) and given != own:
+                raise UserError(f"data.{name}: this model brings how it was trained to be asked: {own!r}; leave it out")
+        pairs = pairs_of_files(data, options.max_pairs, answerer.template)
+        everything = [Asked("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]
+        trained = read_trained_pairs(options.model)
+    else:
+        prepared = data_of_run(options.model)
+        splits = SPLITS if options.split in (None, "all") else (options.split,)
+        everything = [asked for asked in asked_pairs(prepared, splits, options.max_pairs) if asked.pairs]
+        if not everything:
+            raise UserError(f"--split {options.split}: this run has no such pairs")
+        trained = trained_pairs(prepared)
+    answers = []
+    for asked in everything:
+        relations = trained.relations(asked.pairs) if trained and asked.split != "train" else None
+        kept = _fitting(asked, answerer.model.config.max_position_embeddings)
+        answers += evaluate_pairs(
+            answerer.model,
+            answerer.tokenizer,
+            answerer.template,
+            kept,
+            relations,
+            options.batch_size,
+            options.max_new_tokens,
+        )
+    return answers, answerer.calibration
+
+
+def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
+    from qa_lm.config.compose import data_config
+    from qa_lm.evaluation.asked_pairs import pairs_of_files
+    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.inference.external import ForeignModel
+
+    if not options.data:
+        raise UserError("name the pairs: data.path=FILE")
+    data = data_config(options.data)
+    model = ForeignModel.load(options.model, options.template, data.prompt)
+    pairs = pairs_of_files(data, options.max_pairs, model.answerer.template)
+    asked = _fitting(Asked("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings)
+    answers = evaluate_pairs(
+        model.answerer.model,
+        model.answerer.tokenizer,
+        model.answerer.template,
+        asked,
+        None,
+        options.batch_size,
+        options.max_new_tokens,
+        model.drafts_hold,
+        by_text=True,
+    )
+    return answers, None
+
+
+def _fitting(asked: Any, context: int) -> Any:
+    """The pairs, if the model can see each of them whole.
+
+    Raises:
+        UserError: one is too long.
+    """
+    for number, example in enumerate(asked.examples, start=1):
+        if len(example.ids) > context:
+            raise UserError(
+                f"pair {number} ({asked.pairs[number - 1].question[:60]!r}) has {len(example.ids)} tokens; this model "
+                f"sees {context}"
+            )
+    return asked
+
+
+def _threshold(options: argparse.Namespace, calibration: "Calibration | None") -> float | None:
+    if options.abstain_below is None and options.precision is None:
+        return None
+    if calibration is None:
+        raise UserError(f"{options.model}: has no calibration, so it cannot say how sure it is")
+    return options.abstain_below if options.precision is None else calibration.threshold_for(options.precision)
+
+
+def _abstaining(found: dict[str, Any]) -> list[str]:
+    abstaining = (found["confidence"] or {}).get("abstaining")
+    if not abstaining:
+        return []
+    asked = abstaining["asked"]
+    answered = round(abstaining["coverage"] * sum(asked.values()))
+    right = "" if abstaining["precision"] is None else f", and {abstaining['precision']:.1%} of these answers are right"
+    return [
+        f'Saying "I don\'t know" below a probability of {abstaining["threshold"]:.3f}, it answers {answered:,} of '
+        f"{pairs_by_split(asked)} ({abstaining['coverage']:.1%}){right}.",
+        f"Its probabilities are calibrated on {pairs_by_split(found['confidence']['fitted_on'])}.",
+    ]

@@ -1,0 +1,93 @@
+"""The trained pairs worth checking: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
+
+The history of each trained pair is in the run's ledger.parquet. Pairs are listed that contradict others, were never
+learnt, or whose answer is unlike the answers to similar questions.
+"""
+
+import argparse
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from qa_lm.errors import UserError, harmless
+from qa_lm.reporting.columns import cells, short, straight
+
+QUESTION, ANSWER, PLACE = 40, 30, 28
+"""Columns of the terminal that a text takes at most."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read, print, return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(_shown(options), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Show the trained pairs that may be wrong, and why.")
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last")
+    parser.add_argument("--worst", type=int, default=20, metavar="N", help="how many pairs (default 20)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--never", action="store_true", help="pairs that were never learnt")
+    which.add_argument("--all", action="store_true", help="pairs without a reason to check them, too")
+    parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all that is known of it")
+    return parser
+
+
+def _shown(options: argparse.Namespace) -> str:
+    if options.worst < 1:
+        raise UserError("--worst must be at least 1")
+    # Imported late: a wrong option is answered at once.
+    from qa_lm.ledger.file import Which, read_summary, read_worst
+
+    which = Which.never_learnt if options.never else Which.every if options.all else Which.suspicious
+    rows = read_worst(options.run, options.worst, which)
+    if options.json:
+        return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return "\n".join([*_table(rows), _in_words(read_summary(options.run))])
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return ["No pair to check.", ""]
+    heading = ("place", "question", "answer", "learnt at", "forgotten", "last loss", "why")
+    return [*straight([heading, *map(_line, rows)]), ""]
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        _end(harmless(row["place"]), PLACE),
+        short(row["question"], QUESTION),
+        short(row["answer"], ANSWER),
+        "never" if row["learnt_at"] is None else str(row["learnt_at"]),
+        str(row["forgotten"]),
+        "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
+        harmless(row["why"]),
+    )
+
+
+def _end(place: str, width: int) -> str:
+    """The end of a place, which names the line."""
+    kept = place
+    while cells(kept) > width - 3 and cells(place) > width:
+        kept = kept[1:]
+    return place if kept == place else f"...{kept}"
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    counts = (
+        f"{summary['learnt']:,} of {summary['pairs']:,} trained pairs were learnt in {summary['epochs']} epochs; "
+        f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
+    )
+    note = summary.get("note")
+    return "\n".join([counts, *textwrap.wrap(harmless(note), 120)]) if isinstance(note, str) and note else counts

@@ -1,0 +1,219 @@
+"""Train: `python scripts/train.py [group=choice] [key=value] [-m]`; docs/configuration.md has the settings."""
+
+import logging
+import math
+import os
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, flag_override
+
+from qa_lm.config.arguments import hydra_arguments
+from qa_lm.config.compose import (
+    implied_choices,
+    make_paths_absolute,
+    read_config,
+    register_schema,
+    typed_config,
+    with_quoted_templates,
+)
+from qa_lm.config.explain import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.folder import conf_folder
+from qa_lm.config.hydra_settings import refuse_code
+from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.validate import check_values
+from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.sweeps.identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
+from qa_lm.threads import spin_briefly
+from qa_lm.training.early_checks import check_early
+
+CONF = conf_folder()
+
+# The user's own wish, as Hydra spells it, read before `main` sets the variable for its own ends.
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+class How(Enum):
+    """Why a job ended without a result."""
+
+    refused = "the user's settings made it impossible"
+    failed = "something could not be written, memory was used up, or training diverged"
+
+
+ended: list[How] = []
+"""Jobs without a result: at most one for a single run, any number in a sweep, which continues."""
+program: list[str] | None = None
+"""What starts a job of a sweep, after `python`; None for the script that was started. The launcher looks for it."""
+_is_main = False  # `main` was called in this process
+
+
+def run(composed: DictConfig) -> float:
+    """One job: train, draw, print. Returns the value a sweeper optimises."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        return _train(composed, folder)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, KeyboardInterrupt) or end.code:
+            print(_interrupted(end, folder), file=sys.stderr)
+            _remove_if_empty(folder)
+        raise
+    except (OSError, OutOfMemory) as error:
+        if WANTS_TRACEBACK:
+            raise
+        return _ended(How.failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
+    except Exception as error:
+        # Hydra would print a line of its own about an exception that it sees.
+        if WANTS_TRACEBACK or not is_configuration_error(error):
+            if _in_worker() and not isinstance(error, JobFailed):
+                traceback.print_exc()  # which is not sent back with the error
+            raise
+        _remove_if_empty(folder)
+        return _ended(How.refused, explain(error, CONF, list(HydraConfig.get().overrides.task)))
+
+
+def main(started_by: list[str] | None = None) -> int:
+    """Run Hydra; turn what the user can fix into one or two lines. Returns the exit code.
+
+    Args:
+        started_by: see `program`.
+    """
+    global program, _is_main
+    program, _is_main = started_by, True
+    spin_briefly()
+    register_schema()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
+    sys.argv[1:] = with_quoted_templates(sys.argv[1:])
+    try:
+        sys.argv[1:] = hydra_arguments(sys.argv[1:])
+        folder = resume_argument(sys.argv[1:])
+        sys.argv += [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)
+        settings = refuse_code(CONF, sys.argv[1:])
+        if settings is not None and settings.resume is None:  # most mistakes; Hydra composes twice more before `run`
+            with flag_override(settings, ["struct", "readonly"], False):
+                hydras = settings.pop("hydra")
+            check_early(_checked(settings, hydras))
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
+    except JobFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if WANTS_TRACEBACK or not is_configuration_error(error):
+            raise
+        print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 2 if How.refused in ended else 1 if How.failed in ended else 0
+
+
+def sweep_ended(folder: Path) -> None:
+    """Conclude a sweep; the launcher calls it once all jobs are over."""
+    from qa_lm.reporting.sweep.report import write_sweep_report
+
+    try:
+        print(f"\n{write_sweep_report(folder)}", flush=True)
+    except UserError as error:
+        print(f"warning: no report on the sweep: {error}", file=sys.stderr)
+
+
+def _train(composed: DictConfig, folder: Path) -> float:
+    config = _checked(composed, HydraConfig.get())
+    sweep = HydraConfig.get().runtime.choices.get("sweep")
+    if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
+        raise UserError(f"sweep={sweep}: is a sweep; add -m")
+    if config.resume is not None and (folder / "config.yaml").is_file():
+        before = read_config(folder / "config.yaml")
+        config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
+        check_values(config)
+        from qa_lm.training.checkpointing.resume import finished
+
+        if over := finished(folder, before, config):
+            if over.diverged:
+                return _ended(How.failed, over.words)
+            print(over.words, flush=True)
+            return math.nan
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import ever would say that it lists fonts
+    check_early(config)
+    # Imported late: a mistake in the configuration is answered in a second.
+    from qa_lm.reporting.loss_curve import draw_loss_curve
+    from qa_lm.reporting.run.next_steps import Terminal, next_steps
+    from qa_lm.reporting.run.report import write_report
+    from qa_lm.reporting.run.table import answers_table
+    from qa_lm.training.checkpointing.interruption import next_signal_ends
+    from qa_lm.training.memory import keep_freed_memory
+    from qa_lm.training.train import train
+    from qa_lm.training.trainer import quiet_lightning
+
+    # This process trains and does nothing else, so its allocator, warnings and signals are ours to set.
+    quiet_lightning()
+    keep_freed_memory()
+    try:
+        result = train(config, folder, handle_signals=True)
+    except (KeyboardInterrupt, SystemExit):
+        next_signal_ends()  # while this script, and Hydra, come to their end
+        raise
+    draw_loss_curve(folder)
+    write_report(folder)
+    terminal = Terminal(Path(HydraConfig.get().runtime.cwd), None if program else CONF.parent / "scripts")
+    print(f"\n{answers_table(folder)}\n\n{next_steps(folder, terminal)}\n\n{folder}", flush=True)
+    if result.metrics["diverged"]:
+        words = f"training diverged: too many updates in a row were not finite (see above); {folder}"
+        return _ended(How.failed, words)
+    return result.objective
+
+
+def _checked(composed: DictConfig, hydra: HydraConf) -> TrainConfig:
+    """The settings as plain objects, with values that go together."""
+    check_defaults_lists(CONF, hydra.runtime.choices)
+    config = typed_config(composed)
+    if hydra.job.chdir:
+        make_paths_absolute(config, Path(hydra.runtime.cwd))
+    check_values(config)
+    return config
+
+
+def _ended(how: How, words: str) -> float:
+    """Note and say how a job ended. From a worker of a cluster it is raised, too: Hydra raises it again where the sweep
+    was started, when all jobs are over."""
+    ended.append(how)
+    print(f"error: {words}", file=sys.stderr)
+    if _in_worker():
+        raise UserError(words) if how is How.refused else JobFailed(words)
+    return math.nan
+
+
+def _in_worker() -> bool:
+    """Whether this is a worker of submitit's or Ray's, which was sent `run` alone."""
+    return not _is_main
+
+
+def _interrupted(end: BaseException, folder: Path) -> str:
+    how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        return f"{how}; nothing was trained yet"
+    return f"{how}; what was trained so far is in {folder}/checkpoints; to go on: resume={folder}"
+
+
+def _cannot_write(error: OSError, folder: Path) -> str:
+    what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
+    kept = (folder / "checkpoints" / "last.ckpt").is_file()
+    return what + (f"; {folder}/checkpoints holds what was saved before" if kept else "")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take back the empty folders that Hydra made, below the current one, for a run that never began."""
+    here = Path(HydraConfig.get().runtime.cwd)
+    for path in (folder, *folder.parents):
+        if here not in path.parents:
+            return
+        try:
+            path.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,86 @@
+"""Prove on your own settings that an interrupted run ends as one that was left alone, bit for bit.
+
+    python scripts/verify_resume.py [--times N] [group=choice] [key=value]
+
+Trains once without interruption, and once with N of them (signals and kills in turn, at random moments), each time
+going on with `resume=`. Exit code 0 if both ended the same, 1 if they differ, and that of the training if it failed.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from qa_lm.config.compose import read_config
+
+TRAIN = [sys.executable, "-m", "qa_lm.cli", "train"]
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
+
+
+def main() -> int:
+    """Parse, train, compare. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Train with and without interruptions, and compare.", epilog="Other arguments are train.py's."
+    )
+    parser.add_argument("--times", type=int, default=3, help="interruptions (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of their moments")
+    given, overrides = parser.parse_known_args()
+    if any(word.startswith(("resume=", "hydra.run.dir=", "-m", "--multirun")) for word in overrides):
+        parser.error("takes settings of a run, without resume, hydra.run.dir and sweeps")
+    folder = Path(tempfile.mkdtemp(prefix="verify_resume."))
+    try:
+        return _verify(folder, overrides, given.times, random.Random(given.seed))
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random) -> int:
+    whole, broken = folder / "whole", folder / "broken"
+    begin = time.monotonic()
+    _train([*overrides, f"hydra.run.dir={whole}"])
+    seconds = time.monotonic() - begin
+    print(f"without interruption: {seconds:.0f} s", flush=True)
+    # What is measured at a start can come out otherwise at the next.
+    config = read_config(whole / "config.yaml")
+    same = [f"++trainer.precision={config.trainer['precision']}", f"compile={str(config.compile).lower()}"]
+    often = (
+        [] if any("checkpoint.every_" in word for word in overrides) else [f"checkpoint.every_seconds={seconds / 20}"]
+    )
+    command = [*overrides, *same, *often, f"hydra.run.dir={broken}", "resume=auto"]
+    for number in range(times):
+        how = SIGNALS[number % len(SIGNALS)]
+        process = subprocess.Popen([*TRAIN, *command], stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=draw.uniform(0.1, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(how)
+        process.wait()
+        print(f"interruption {number + 1} ({how.name}): {_state(broken)}", flush=True)
+    _train(command)
+    from qa_lm.training.checkpointing.comparison import first_difference
+
+    found = first_difference(whole, broken)
+    print(f"different: {found}" if found else "the same, bit for bit: weights, optimizer, metrics.csv, answers")
+    return 1 if found else 0
+
+
+def _train(arguments: list[str]) -> None:
+    subprocess.run([*TRAIN, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _state(folder: Path) -> str:
+    if (folder / "metrics.json").exists():
+        return "the run had ended before"
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return "nothing was saved yet"
+    from qa_lm.run.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    return f"saved at step {checkpoint['global_step']} of epoch {checkpoint['epoch'] + 1}"
