@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
-from qa_lm.config.arguments import hydra_arguments
+from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
     implied_choices,
     make_paths_absolute,
@@ -23,7 +23,7 @@ from qa_lm.config.compose import (
     typed_config,
     with_quoted_templates,
 )
-from qa_lm.config.explain import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
 from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
@@ -75,7 +75,7 @@ def run(composed: DictConfig) -> float:
                 traceback.print_exc()  # which is not sent back with the error
             raise
         _remove_if_empty(folder)
-        return _ended(How.refused, explain(error, CONF, list(HydraConfig.get().overrides.task)))
+        return _ended(How.refused, explain(error, _folders(HydraConfig.get()), list(HydraConfig.get().overrides.task)))
 
 
 def main(started_by: list[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def main(started_by: list[str] | None = None) -> int:
     except Exception as error:
         if WANTS_TRACEBACK or not is_configuration_error(error):
             raise
-        print(f"error: {explain(error, CONF, sys.argv[1:])}", file=sys.stderr)
+        print(f"error: {explain(error, Folders(CONF, config_dir(sys.argv[1:])), sys.argv[1:])}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -169,9 +169,15 @@ def _train(composed: DictConfig, folder: Path) -> float:
     return result.objective
 
 
+def _folders(hydra: HydraConf) -> Folders:
+    """Where the settings of a job are from."""
+    sources = [each.path for each in hydra.runtime.config_sources if each.provider == "command-line"]
+    return Folders(CONF, Path(sources[0]) if sources else None)
+
+
 def _checked(composed: DictConfig, hydra: HydraConf) -> TrainConfig:
     """The settings as plain objects, with values that go together."""
-    check_defaults_lists(CONF, hydra.runtime.choices)
+    check_defaults_lists(_folders(hydra), hydra.runtime.choices)
     config = typed_config(composed)
     if hydra.job.chdir:
         make_paths_absolute(config, Path(hydra.runtime.cwd))

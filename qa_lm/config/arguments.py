@@ -37,6 +37,12 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     return [*map(_with_quotes, first), *others]
 
 
+def config_dir(arguments: list[str]) -> Path | None:
+    """The folder of `--config-dir`, as an absolute path; None if it is not given."""
+    given = get_args_parser().parse_known_args(arguments)[0].config_dir
+    return None if given is None else Path(given).absolute()
+
+
 def unreadable(override: str) -> str:
     """What to say of a word that Hydra's grammar refuses, with the way to write it."""
     found = SETTING.fullmatch(override)

@@ -77,6 +77,8 @@ def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
         return None
     search_path = create_config_search_path(str(conf))
     if options.config_dir is not None:
+        if not Path(options.config_dir).is_dir():
+            raise UserError(f"--config-dir={options.config_dir}: no such folder")
         folder = f"file://{os.path.abspath(options.config_dir)}"
         search_path.prepend("command-line", folder, SearchPathQuery("schema", None))  # the schema must be the last
     loader = ConfigLoaderImpl(search_path)

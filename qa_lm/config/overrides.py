@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.arguments import hydra_arguments
 from qa_lm.config.compose import implied_choices, register_schema, typed_config, with_quoted_templates
-from qa_lm.config.explain import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
 from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.schema import TrainConfig
@@ -42,15 +42,15 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> TrainConfi
         _check_override(override)
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"config_dir={config_dir}: no such folder")
-    conf = conf_folder()
+    folders = Folders(conf_folder(), None if config_dir is None else Path(config_dir).absolute())
     words = with_quoted_templates(list(overrides))
     try:
         with _ONE_AT_A_TIME:
-            return _composed(words, conf, config_dir)
+            return _composed(words, folders)
     except Exception as error:
         if not is_configuration_error(error):
             raise
-        raise UserError(explain(error, conf, words)) from None
+        raise UserError(explain(error, folders, words)) from None
 
 
 def checked_copy(config: TrainConfig) -> TrainConfig:
@@ -66,7 +66,7 @@ def checked_copy(config: TrainConfig) -> TrainConfig:
             raise UserError(f"{missing[0]} has no value; {hint}", missing[0])
         copy = typed_config(structured)
     except OmegaConfBaseException as error:
-        raise UserError(explain(error, conf_folder(), [])) from None
+        raise UserError(explain(error, Folders(conf_folder()), [])) from None
     check_values(copy)
     check_trainer_arguments(copy.trainer)
     return copy
@@ -84,11 +84,11 @@ def _check_override(override: str) -> None:
         raise UserError(f"{override}: to resume a run, compose with resume=auto and give train its folder")
 
 
-def _composed(words: list[str], conf: Path, config_dir: str | Path | None) -> TrainConfig:
+def _composed(words: list[str], folders: Folders) -> TrainConfig:
     register_schema()
     words = hydra_arguments(words)
-    words += implied_choices(words, conf)
-    settings = refuse_code(conf, [*([] if config_dir is None else ["--config-dir", str(config_dir)]), *words])
+    words += implied_choices(words, folders.conf)
+    settings = refuse_code(folders.conf, [*(["--config-dir", str(folders.own)] if folders.own else []), *words])
     if settings is None:
         swept = [each for each in OverridesParser.create().parse_overrides(words) if each.is_sweep_override()]
         if swept:
@@ -98,7 +98,7 @@ def _composed(words: list[str], conf: Path, config_dir: str | Path | None) -> Tr
         raise UserError(f"{' '.join(words)}: is a sweep; run it by the command train, with -m")
     with flag_override(settings, ["struct", "readonly"], False):
         hydras = settings.pop("hydra")
-    check_defaults_lists(conf, hydras.runtime.choices)
+    check_defaults_lists(folders, hydras.runtime.choices)
     config = typed_config(settings)
     check_values(config)
     check_trainer_arguments(config.trainer)

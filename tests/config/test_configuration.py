@@ -12,7 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from qa_lm.config.compose import register_schema, schema_keys, typed_config
-from qa_lm.config.explain import check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values
@@ -39,7 +39,7 @@ def load(overrides: list[str], conf: Path = CONF) -> TrainConfig:
     """The way of scripts/train.py from a command line to a configuration, and the Trainer's check."""
     with initialize_config_dir(str(conf), version_base="1.3"):
         composed = compose("train", overrides, return_hydra_config=True)
-    check_defaults_lists(conf, composed.hydra.runtime.choices)
+    check_defaults_lists(Folders(conf), composed.hydra.runtime.choices)
     del composed._content["hydra"]  # type: ignore[union-attr]
     config = typed_config(composed)
     check_values(config)
@@ -56,7 +56,7 @@ def message_for(overrides: list[str], conf: Path = CONF) -> str:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         load(overrides, conf)
     assert is_configuration_error(caught.value), caught.value
-    return explain(caught.value, conf, overrides)
+    return explain(caught.value, Folders(conf), overrides)
 
 
 @pytest.mark.parametrize("file", FILES)
