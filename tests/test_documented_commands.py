@@ -75,3 +75,12 @@ def test_every_documented_command_runs(small_run, script, tmp_path, command):
     arguments = made_small(command, small_run.folder, tmp_path)
     done = script(Path(shlex.split(command)[1]).name, *arguments, stdin="How are you?\n")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "pairs.jsonl").write_text((ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text())
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert capsys.readouterr().out.splitlines()[-1].endswith(". 1.0")
+    assert (tmp_path / "outputs" / "pairs" / "metrics.json").is_file()
