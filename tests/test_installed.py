@@ -26,7 +26,7 @@ def test_every_package_is_installed():
         for top in ("qa_lm", "hydra_plugins")
         for file in (ROOT / top).rglob("__init__.py")
     }
-    assert {*PROJECT["tool"]["setuptools"]["packages"]} == {*found, "qa_lm.conf"}
+    assert {*PROJECT["tool"]["setuptools"]["packages"]} == {*found, "qa_lm.conf", "hydra_plugins"}
 
 
 def test_the_settings_are_found_in_a_checkout():

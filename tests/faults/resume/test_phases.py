@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+import qa_lm.training.results as results
 import qa_lm.training.train as training
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.checkpointing.interruption import Interrupted
@@ -26,7 +27,7 @@ def test_while_data_is_prepared_nothing_is_left(tmp_path, monkeypatch, number):
 @pytest.mark.parametrize("phase", ["write_ledger", "export_model", "assess", "log_end"])
 def test_after_training_it_goes_on_to_the_same_end(tmp_path, monkeypatch, small_three, phase, number):
     with monkeypatch.context() as patch:
-        patch.setattr(training, phase, lambda *arguments: signal.raise_signal(number))
+        patch.setattr(results, phase, lambda *arguments: signal.raise_signal(number))
         with pytest.raises((Interrupted, KeyboardInterrupt)):
             train(small_config(), tmp_path / "run", handle_signals=True)
     assert not (tmp_path / "run" / "metrics.json").exists()

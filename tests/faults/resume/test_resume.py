@@ -2,7 +2,7 @@
 
 import pytest
 
-import qa_lm.training.train as training
+import qa_lm.training.results as results
 from qa_lm.config.schema import OptimizerKind, ScheduleKind
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.train import train
@@ -57,7 +57,7 @@ def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, t
     folder = interrupted(config, tmp_path / "run", "training_step", 24)
     config.resume = "auto"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write_ledger", lambda *arguments: 1 // 0)
+        patch.setattr(results, "write_ledger", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             train(config, folder)
     train(config, folder)
@@ -71,7 +71,7 @@ def test_interrupted_after_training_stopped_early(tmp_path, monkeypatch, capsys)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Stopped early")]
     config.resume = "auto"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write_ledger", lambda *arguments: 1 // 0)
+        patch.setattr(results, "write_ledger", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
     capsys.readouterr()
