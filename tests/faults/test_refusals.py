@@ -180,7 +180,7 @@ def test_two_processes_never_write_one_folder(tmp_path):
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path):
     """The same command at the same time, until both have been begun in the same second."""
-    script = "from qa_lm.config.compose import _new_folder as new; import sys; print(new(sys.argv[1]))"
+    script = "from qa_lm.config.compose import new_folder as new; import sys; print(new(sys.argv[1]))"
     name = str(tmp_path / "outputs" / "12-00-00")
     begun = [
         subprocess.Popen([sys.executable, "-c", script, name], stdout=subprocess.PIPE, text=True, cwd=ROOT)
