@@ -22,7 +22,7 @@ from qa_lm.data.cache import cache_folder, made_folder
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
 from qa_lm.data.pairs import Pair, builtin_path
-from qa_lm.data.reading import PairReader, Reading, Source, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, Source, file_sources
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train

@@ -184,7 +184,7 @@ class ProcessLauncher(Launcher):
             print(f"  {job.label or job.key}: {how}", file=sys.stderr)
         if len(left) > MOST_SHOWN:
             print(f"  and {len(left) - MOST_SHOWN} more", file=sys.stderr)
-        print(f"to go on: {go_on_command(self.sweep)}", file=sys.stderr, flush=True)
+        print(f"to resume: {go_on_command(self.sweep)}", file=sys.stderr, flush=True)
 
     def _objective(self, held: "Claim") -> float:
         """What the job's result file says; nan for none."""

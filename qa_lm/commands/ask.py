@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.errors import UserError, as_options, harmless
+from qa_lm.commands.exit_codes import exit_code
+from qa_lm.errors import UserError, harmless
 from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -30,18 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Answer, print, return the exit code."""
     spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
-    try:
+
+    def work() -> None:
         _check(options)
-        questions = _questions(options)
-        _ask(options, questions)
-    except UserError as error:
-        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-    return 0
+        _ask(options, _questions(options))
+
+    return exit_code(work, OPTIONS)
 
 
 def _parser() -> argparse.ArgumentParser:

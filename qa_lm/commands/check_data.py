@@ -6,10 +6,10 @@ Prints what the files hold and what is wrong with them; of files with bad lines 
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qa_lm.commands.exit_codes import exit_code
 from qa_lm.config.schema import BadLines, DataConfig, SplitKind, TokenizerConfig
 from qa_lm.data.readers.problems import Problems
 from qa_lm.errors import UserError, as_options, harmless
@@ -36,21 +36,18 @@ OPTIONS = {
 def main(arguments: list[str] | None = None) -> int:
     """Check, print, return the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        report = _report(options)
-        _show(report)
-        if options.output:
-            _write(options.output, report)
-        if count := report.bad_lines["count"]:
-            raise Problems(count, report.bad_lines["listed"]).error()
-        if options.strict and report.warnings:
-            raise UserError(f"--strict: warnings above: {len(report.warnings)}")
-    except UserError as error:
-        print(f"error: {as_options(str(error), OPTIONS)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: _check(options), OPTIONS)
+
+
+def _check(options: argparse.Namespace) -> None:
+    report = _report(options)
+    _show(report)
+    if options.output:
+        _write(options.output, report)
+    if count := report.bad_lines["count"]:
+        raise Problems(count, report.bad_lines["listed"]).error()
+    if options.strict and report.warnings:
+        raise UserError(f"--strict: warnings above: {len(report.warnings)}")
 
 
 def _parser() -> argparse.ArgumentParser:

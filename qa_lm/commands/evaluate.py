@@ -6,11 +6,11 @@ prints the board.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_lm.commands.exit_codes import exit_code
 from qa_lm.errors import UserError
 from qa_lm.names import pairs_by_split
 from qa_lm.threads import spin_briefly
@@ -26,15 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluate, write, print, return the exit code."""
     spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
-    try:
+
+    def work() -> None:
         _check(options)
         _evaluate(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,11 +6,11 @@ learnt, or whose answer is unlike the answers to similar questions.
 
 import argparse
 import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+from qa_lm.commands.exit_codes import exit_code
 from qa_lm.errors import UserError, harmless
 from qa_lm.reporting.columns import cells, short, straight
 
@@ -21,16 +21,7 @@ QUESTION, ANSWER, PLACE = 40, 30, 28
 def main(arguments: list[str] | None = None) -> int:
     """Read, print, return the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        print(_shown(options), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-    return 0
+    return exit_code(lambda: print(_shown(options), flush=True))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,10 +5,9 @@ report-recall.html), and prints the conclusion.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from qa_lm.errors import UserError
+from qa_lm.commands.exit_codes import exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,19 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported late: a wrong option is answered at once.
     from qa_lm.reporting.sweep.report import write_sweep_report
 
-    try:
-        print(write_sweep_report(options.sweep, options.metric, options.mode), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-    except OSError as error:
-        print(f"error: {error.filename or options.sweep}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: print(write_sweep_report(options.sweep, options.metric, options.mode), flush=True))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,22 +12,20 @@ import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig
 
 from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
     implied_choices,
-    make_paths_absolute,
     read_config,
     register_schema,
-    typed_config,
     with_quoted_templates,
 )
-from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
+from qa_lm.config.explain import Folders, explain, is_configuration_error
 from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
+from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
-from qa_lm.config.schema import TrainConfig
 from qa_lm.config.validate import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
 from qa_lm.sweeps.identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
@@ -96,9 +94,8 @@ def main(started_by: list[str] | None = None) -> int:
         sys.argv += [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)
         settings = refuse_code(CONF, sys.argv[1:])
         if settings is not None and settings.resume is None:  # most mistakes; Hydra composes twice more before `run`
-            with flag_override(settings, ["struct", "readonly"], False):
-                hydras = settings.pop("hydra")
-            check_early(_checked(settings, hydras))
+            settings, hydras = without_hydra(settings)
+            check_early(checked(settings, hydras, _folders(hydras)))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
     except JobFailed as error:
         print(f"error: {error}", file=sys.stderr)
@@ -124,7 +121,7 @@ def sweep_ended(folder: Path) -> None:
 
 
 def _train(composed: DictConfig, folder: Path) -> float:
-    config = _checked(composed, HydraConfig.get())
+    config = checked(composed, HydraConfig.get(), _folders(HydraConfig.get()))
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
         raise UserError(f"sweep={sweep}: is a sweep; add -m")
@@ -175,16 +172,6 @@ def _folders(hydra: HydraConf) -> Folders:
     return Folders(CONF, Path(sources[0]) if sources else None)
 
 
-def _checked(composed: DictConfig, hydra: HydraConf) -> TrainConfig:
-    """The settings as plain objects, with values that go together."""
-    check_defaults_lists(_folders(hydra), hydra.runtime.choices)
-    config = typed_config(composed)
-    if hydra.job.chdir:
-        make_paths_absolute(config, Path(hydra.runtime.cwd))
-    check_values(config)
-    return config
-
-
 def _ended(how: How, words: str) -> float:
     """Note and say how a job ended. From a worker of a cluster it is raised, too: Hydra raises it again where the sweep
     was started, when all jobs are over."""
@@ -204,7 +191,7 @@ def _interrupted(end: BaseException, folder: Path) -> str:
     how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         return f"{how}; nothing was trained yet"
-    return f"{how}; what was trained so far is in {folder}/checkpoints; to go on: resume={folder}"
+    return f"{how}; what was trained so far is in {folder}/checkpoints; to resume: resume={folder}"
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:

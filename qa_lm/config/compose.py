@@ -181,7 +181,7 @@ def read_config(path: Path) -> TrainConfig:
         loaded = OmegaConf.create(text)
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: is no configuration of a run: {first_line(error)}") from None
+        raise UserError(f"{path}: is not a valid configuration of a run: {first_line(error)}") from None
     assert isinstance(found, TrainConfig)
     return found
 

@@ -3,12 +3,19 @@
 import threading
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.arguments import hydra_arguments
-from qa_lm.config.compose import implied_choices, register_schema, typed_config, with_quoted_templates
+from qa_lm.config.compose import (
+    implied_choices,
+    make_paths_absolute,
+    register_schema,
+    typed_config,
+    with_quoted_templates,
+)
 from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
 from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
@@ -51,6 +58,31 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> TrainConfi
         if not is_configuration_error(error):
             raise
         raise UserError(explain(error, folders, words)) from None
+
+
+def without_hydra(settings: DictConfig) -> tuple[DictConfig, HydraConf]:
+    """Composed settings, and Hydra's own, which are taken out of them."""
+    with flag_override(settings, ["struct", "readonly"], False):
+        return settings, settings.pop("hydra")
+
+
+def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainConfig:
+    """Composed settings as plain objects, with values that go together.
+
+    Args:
+        settings: without Hydra's own.
+        hydra: Hydra's own.
+        folders: where they are from, for messages.
+
+    Raises:
+        UserError: a defaults list, a key or a value is wrong.
+    """
+    check_defaults_lists(folders, hydra.runtime.choices)
+    config = typed_config(settings)
+    if hydra.job.chdir:
+        make_paths_absolute(config, Path(hydra.runtime.cwd))
+    check_values(config)
+    return config
 
 
 def checked_copy(config: TrainConfig) -> TrainConfig:
@@ -96,10 +128,6 @@ def _composed(words: list[str], folders: Folders) -> TrainConfig:
                 f"{swept[0].input_line}: several values; compose makes one configuration, so call it for each value"
             )
         raise UserError(f"{' '.join(words)}: is a sweep; run it by the command train, with -m")
-    with flag_override(settings, ["struct", "readonly"], False):
-        hydras = settings.pop("hydra")
-    check_defaults_lists(folders, hydras.runtime.choices)
-    config = typed_config(settings)
-    check_values(config)
+    config = checked(*without_hydra(settings), folders)
     check_trainer_arguments(config.trainer)
     return config

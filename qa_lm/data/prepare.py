@@ -17,7 +17,7 @@ from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
-from qa_lm.data.reading import RULES, PairReader, Reading, Source
+from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
 from qa_lm.data.sizes import Sizes, wordings
 from qa_lm.data.sources import how_to_read, sources_of
 from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split

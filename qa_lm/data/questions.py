@@ -7,7 +7,7 @@ from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
 from qa_lm.data.readers.files import check_encoding, data_suffix, opened
 from qa_lm.data.readers.formats import SUFFIXES
 from qa_lm.data.readers.problems import BadLine, Problems
-from qa_lm.data.reading import Reading, Source
+from qa_lm.data.readers.reading import Reading, Source
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
 from qa_lm.templates import filled, names_in

@@ -3,7 +3,7 @@
 from qa_lm.config.schema import BadLines, DataConfig
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import builtin_path
-from qa_lm.data.reading import Reading, Source, file_sources
+from qa_lm.data.readers.reading import Reading, Source, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.errors import UserError
 

@@ -11,7 +11,7 @@ from qa_lm.config.validate import check_sources
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import PreparedData, keeps_nothing, prepare
-from qa_lm.data.reading import PairReader
+from qa_lm.data.readers.reading import PairReader
 from qa_lm.data.sources import how_to_read, main_sources
 from qa_lm.errors import UserError, first_line
 from qa_lm.run.run_folder import CONFIG, ENVIRONMENT
@@ -21,10 +21,10 @@ def data_of_run(run: Path) -> PreparedData:
     """The pairs that a run was trained and validated on, split as they were.
 
     Raises:
-        UserError: this is no run folder, or its files have changed since.
+        UserError: this is not a run folder, or its files have changed since.
     """
     if not (run / CONFIG).is_file():
-        raise UserError(f"{run}: is no run folder, so the pairs must be named: data.path=FILE")
+        raise UserError(f"{run}: is not a run folder, so name the pairs: data.path=FILE")
     config = read_config(run / CONFIG)
     check_sources(config.data, config.tokenizer)
     # The run may come from elsewhere: no folder that it names is written.

@@ -101,7 +101,7 @@ class Calibration:
             found = cls(**json.loads(path.read_text(encoding="utf-8")))
             found._check()
         except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise UserError(f"{path}: is no calibration: {first_line(error)}") from None
+            raise UserError(f"{path}: is not a valid calibration: {first_line(error)}") from None
         return found
 
     def _check(self) -> None:

@@ -47,7 +47,7 @@ def _best_so_far(folder: Path) -> Answerer:
         weights = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items()}
         step, epochs = int(checkpoint["global_step"]), int(checkpoint["epoch"]) + 1
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{whole}: is no checkpoint of a run") from None
+        raise UserError(f"{whole}: is not a valid checkpoint of a run") from None
     architecture = checkpoints / run_folder.MODEL
     tokenizer, template = load_tokenizer(architecture), PromptTemplate.load(architecture)
     model = causal_lm_with(architecture, weights)

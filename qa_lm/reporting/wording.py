@@ -13,7 +13,7 @@ DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 
 
 def finite(value: object) -> float | None:
-    """The number; None for null, nan, infinity and what is no number."""
+    """The number; None for null, nan, infinity and what is not a number."""
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None

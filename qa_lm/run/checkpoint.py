@@ -22,7 +22,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise UserError(f"{path}: holds more than numbers and plain values; nothing of it was run") from None
+        raise UserError(f"{path}: refused: it holds pickled objects") from None
     except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is no checkpoint: {first_line(error)}") from None
+        raise UserError(f"{path}: is not a valid checkpoint: {first_line(error)}") from None
     return found

@@ -12,7 +12,7 @@ from qa_lm.config.schema import DataConfig, LoggerConfig
 from qa_lm.config.validate import check_values
 
 if TYPE_CHECKING:
-    from qa_lm.data.reading import Source
+    from qa_lm.data.readers.reading import Source
 
 KNOWN_TO_LIGHTNING = {"max_epochs", "num_sanity_val_steps", "precision", "accelerator", "devices", "strategy"}
 """Arguments of the Trainer for whose sake nobody waits four seconds until Lightning is imported."""
@@ -37,8 +37,8 @@ def job_identity(composed: DictConfig) -> str:
 
 
 def _data_keys(data: DataConfig) -> list[str | None]:
-    from qa_lm.data.pairs import builtin_path  # imported late: a run that is no sweep does not need them yet
-    from qa_lm.data.reading import Source, file_sources
+    from qa_lm.data.pairs import builtin_path  # imported late: a single run does not need them yet
+    from qa_lm.data.readers.reading import Source, file_sources
 
     sources: list[Source] = []
     if data.builtin is not None:

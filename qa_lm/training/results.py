@@ -11,6 +11,7 @@ from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits import KINDS
 from qa_lm.evaluation.assess import assess
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
+from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.run import run_folder
@@ -18,7 +19,6 @@ from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Parts
 from qa_lm.training.estimate import Expectation
-from qa_lm.training.export import export_model
 from qa_lm.training.logging.tensorboard import log_end
 from qa_lm.training.memory import peak_memory
 from qa_lm.training.precision import device_of

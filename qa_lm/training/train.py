@@ -24,6 +24,7 @@ from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values, nothing_held_out, without_validation
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.split_file import write_split
+from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_text
@@ -34,7 +35,6 @@ from qa_lm.training.build import Parts, build_parts
 from qa_lm.training.checkpointing.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
 from qa_lm.training.checkpointing.resume import RunSoFar, check_same_data, check_same_model, reopen, run_so_far
 from qa_lm.training.estimate import Expectation, expect
-from qa_lm.training.export import export_architecture
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.tensorboard import log_begin
 from qa_lm.training.memory import as_out_of_memory

@@ -57,7 +57,7 @@ def gpt2_folder(work: Path) -> Path:
 
 def pairs_file(path: str, count: int | None, work: Path) -> Path:
     """The first pairs of a file, as JSONL of question and answer alone; each side reads the same."""
-    from qa_lm.data.reading import PairReader, Reading, file_sources
+    from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 
     target = work / f"{Path(path).name.split('.')[0]}-{count or 'all'}.jsonl"
     if not target.exists():

@@ -52,7 +52,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     from qa_lm.data.batches.collate import Collate
     from qa_lm.data.batches.store import EncodedPairs, write_store
     from qa_lm.data.cache import made_folder
-    from qa_lm.data.reading import PairReader, Reading, file_sources
+    from qa_lm.data.readers.reading import PairReader, Reading, file_sources
     from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.drafts import POSITIONS

@@ -156,5 +156,5 @@ def test_the_file_is_read_back_and_damage_is_told(tmp_path):
     calibration.save(tmp_path)
     assert Calibration.load(tmp_path) == calibration
     (tmp_path / "confidence.json").write_text('{"method": "platt"}')
-    with pytest.raises(UserError, match=r"confidence.json: is no calibration"):
+    with pytest.raises(UserError, match=r"confidence.json: is not a valid calibration"):
         Calibration.load(tmp_path)

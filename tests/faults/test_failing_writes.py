@@ -16,13 +16,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from qa_lm.config.schema import FailedWriteChoice, TrainConfig, Weights
 from qa_lm.errors import FailedWrite
 from qa_lm.inference.answerer import Answerer
+from qa_lm.inference.export import export_model
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.manifest import is_sound
 from qa_lm.training.checkpointing import kept_state
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
-from qa_lm.training.export import export_model
 from qa_lm.training.train import train
 from tests.conftest import small_config
 

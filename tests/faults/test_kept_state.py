@@ -104,7 +104,7 @@ def test_best_is_always_the_best_that_last_knows_of(tmp_path, monkeypatch, step,
     assert best_score(checkpoints / BEST) == best_score(checkpoints / LAST)
     best = read_checkpoint(checkpoints / BEST)
     config.trainer["max_epochs"] = best["global_step"] // 8
-    then = read_checkpoint(train(config, tmp_path / "then").folder / "checkpoints" / LAST)  # the run of so many epochs
+    then = read_checkpoint(train(config, tmp_path / "then").folder / "checkpoints" / LAST)
     for key in ("global_step", "state_dict", "optimizer_states"):
         assert _difference(best[key], then[key], key) is None
     config.trainer["max_epochs"] = 3

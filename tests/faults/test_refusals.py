@@ -126,7 +126,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(small_run):
 def test_an_early_stopped_run_says_so(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"epochs_run": 3, "stopped_early": True}))
     longer = small_config(trainer__max_epochs=26)
-    wanted = "this run stopped early after 3 epochs; there is nothing to go on with"
+    wanted = "this run stopped early after 3 epochs; there is nothing to resume"
     found = finished(tmp_path, small_config(), longer)
     assert found
     assert wanted in found.words

@@ -1,6 +1,6 @@
 """The charts of a sweep's report."""
 
-from qa_lm.reporting.sweep.axes import named_ticks, number_axis, value_axis
+from qa_lm.reporting.axes import named_ticks, number_axis, value_axis
 from qa_lm.reporting.sweep.charts import knob_charts
 from qa_lm.reporting.sweep.curves import learning_curves
 from qa_lm.reporting.sweep.findings import find

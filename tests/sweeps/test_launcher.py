@@ -83,7 +83,7 @@ def test_a_sweep_interrupted_at_half_goes_on_and_comes_to_what_the_jobs_come_to_
     assert lines[0] == f"stopped: done {finished}, running 0, failed 0, left {5 - finished} of 5"
     assert re.fullmatch(r"  seed=\d: interrupted after \d+ s", lines[1])
     assert lines[-2] == "  seed=5: not begun"
-    assert lines[-1].startswith("to go on: ")
+    assert lines[-1].startswith("to resume: ")
 
     done = sweeps.run(*arguments)
     assert done.returncode == 0, done.stderr

@@ -97,7 +97,7 @@ def describe(
         split: which are trained and which held out; pairs that were dropped are in none.
         examples: the pairs encoded.
         eos_id: the id that must end every example.
-        found: what the reader found beside the pairs, see `qa_lm.data.reading.PairReader.found`.
+        found: what the reader found beside the pairs, see `qa_lm.data.readers.reading.PairReader.found`.
         too_long: what `length_limit` found.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))

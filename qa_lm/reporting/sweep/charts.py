@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from qa_lm.reporting.axes import Axis, named_ticks, number_axis, value_axis
 from qa_lm.reporting.run.charts import Dot, Tick
-from qa_lm.reporting.sweep.axes import Axis, named_ticks, number_axis, value_axis
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.knobs import Knob
 from qa_lm.reporting.sweep.outcomes import Outcome

@@ -2,9 +2,9 @@
 
 import statistics
 
+from qa_lm.reporting.axes import Axis, value_axis
 from qa_lm.reporting.run.board import thinned
 from qa_lm.reporting.run.charts import Dot, Tick
-from qa_lm.reporting.sweep.axes import Axis, value_axis
 from qa_lm.reporting.sweep.charts import BOTTOM, LEFT, RIGHT, STYLES, TOP, Drawn, Panel, limits, path_of
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.outcomes import CURVES, Outcome

@@ -4,8 +4,8 @@ import itertools
 import statistics
 from dataclasses import dataclass
 
+from qa_lm.reporting.axes import LETTER, named_ticks, value_axis
 from qa_lm.reporting.run.charts import Tick
-from qa_lm.reporting.sweep.axes import LETTER, named_ticks, value_axis
 from qa_lm.reporting.sweep.charts import RIGHT, WIDTH, titled
 from qa_lm.reporting.sweep.findings import Findings
 from qa_lm.reporting.sweep.outcomes import Outcome

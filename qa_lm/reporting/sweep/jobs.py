@@ -38,7 +38,7 @@ class Job:
     overrides: list[str] | None
     """What was given for this job, such as "optimizer.lr=0.003"; None where it is not known."""
     metrics: dict[str, Any]
-    """metrics.json; null and what is no number are left to the reader."""
+    """metrics.json; null and what is not a number are left to the reader."""
     epochs: list[dict[str, float | None]]
     """The lines of metrics.csv."""
     seconds: float | None

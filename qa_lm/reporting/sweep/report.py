@@ -42,7 +42,7 @@ def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None
         mode: "min" or "max"; None for what the metric's name says.
 
     Raises:
-        UserError: it is no sweep folder, or no job has this metric.
+        UserError: it is not a sweep folder, or no job has this metric.
     """
     findings = find(read_sweep(folder), metric, mode)
     content = _content(findings)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from qa_lm.reporting.axes import cut
 from qa_lm.reporting.columns import short, straight
 from qa_lm.reporting.markdown import table
-from qa_lm.reporting.sweep.axes import cut
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.statistics import Comparison, Difference

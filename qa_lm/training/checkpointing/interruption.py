@@ -21,7 +21,7 @@ TIME_IS_SHORT = (signal.SIGUSR1, signal.SIGUSR2)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(TIME_IS_SHORT, 143)
 """Exit codes, as shells have them."""
 SUBMITIT_STARTS_AGAIN = 144
-"""The exit code after which submitit's launcher for this machine starts a job again; it is no name that it exports."""
+"""The exit code after which submitit's launcher for this machine starts a job again; it does not export the name."""
 
 
 class Interrupted(SystemExit):

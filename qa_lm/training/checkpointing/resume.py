@@ -85,7 +85,7 @@ def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> Finished | 
     if metrics.get("stopped_early"):
         diverged = metrics.get("diverged") is True
         how = "diverged" if diverged else "stopped early"
-        return Finished(f"{folder}: this run {how} after {epochs} epochs; there is nothing to go on with", diverged)
+        return Finished(f"{folder}: this run {how} after {epochs} epochs; there is nothing to resume", diverged)
     most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
     if most != was and (most is None or most < 0 or most > epochs):
         return None

@@ -1,4 +1,4 @@
-"""Lines that are no pair, and what is no file of pairs: named by place, counted."""
+"""Lines that are not pairs and files that are not files of pairs: named by place, counted."""
 
 import gzip
 
@@ -6,7 +6,7 @@ import pytest
 
 from qa_lm.data.pairs import builtin_path
 from qa_lm.data.readers.problems import LISTED
-from qa_lm.data.reading import file_sources
+from qa_lm.data.readers.reading import file_sources
 from qa_lm.errors import UserError
 from tests.conftest import read
 from tests.data.readers.test_reading import GOOD, write

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qa_lm.data.pairs import Pair, normalised_question, text_key
 from qa_lm.data.readers.formats import SUFFIXES
-from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from tests.conftest import SHARED_DATA, builtin, read, table_of
 

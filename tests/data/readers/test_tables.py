@@ -6,7 +6,7 @@ import io
 import pytest
 
 from qa_lm.data.pairs import Pair
-from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from tests.conftest import SHARED_DATA, read
 from tests.data.readers.test_reading import write

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from qa_lm.data.pairs import Pair
-from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.errors import UserError
 from qa_lm.templates import parsed

@@ -9,7 +9,7 @@ import pytest
 
 from qa_lm.config.schema import SplitKind, TokenizerConfig
 from qa_lm.data.pairs import Pair
-from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.data.splits import joined_units
 from qa_lm.errors import UserError

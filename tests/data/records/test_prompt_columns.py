@@ -13,7 +13,7 @@ from qa_lm.config.compose import data_config, with_quoted_templates
 from qa_lm.config.schema import SplitKind, TokenizerConfig, Weights
 from qa_lm.data.encoding import PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
-from qa_lm.data.reading import PairReader, Reading, file_sources
+from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
 from qa_lm.templates import parsed

@@ -39,7 +39,7 @@ def test_tags_of_yaml_that_run_code(run, trap, capsys, tmp_path):
     path = changed(run, "monitor: val/loss", f"monitor: {tag}")
     yaml.unsafe_load(path.read_text())
     assert trap.sprang
-    assert "is no configuration of a run" in refused(evaluate.main, [str(run)], capsys)
+    assert "is not a valid configuration of a run" in refused(evaluate.main, [str(run)], capsys)
     assert not trap.sprang
 
 
@@ -56,7 +56,7 @@ def test_a_runs_configuration_with_a_target(run, trap, capsys, place, key, tmp_p
     hydra.utils.instantiate({"_target_": trap.target["_target_"], "self": node["self"]})
     assert trap.sprang
     if place in ("top", "data"):
-        assert "is no configuration of a run" in refused(evaluate.main, [str(run)], capsys)
+        assert "is not a valid configuration of a run" in refused(evaluate.main, [str(run)], capsys)
     else:  # an open mapping; nothing in it is called
         assert evaluate.main([str(run), "--out", str(tmp_path / "out")]) == 0
     assert not trap.sprang
@@ -81,7 +81,7 @@ def test_a_runs_configuration_does_not_read_the_environment(run, capsys, monkeyp
     if "hydra" not in new:
         assert SECRET in OmegaConf.to_yaml(OmegaConf.load(path), resolve=True)
     said = refused(evaluate.main, [str(run)], capsys)
-    assert re.search(r"config.yaml: is no configuration of a run: line \d+: an interpolation, ", said)
+    assert re.search(r"config.yaml: is not a valid configuration of a run: line \d+: an interpolation, ", said)
     assert SECRET not in said
     with pytest.raises(UserError, match="interpolation"):
         read_config(path)
@@ -99,7 +99,7 @@ def test_aliases_that_stand_for_more_than_memory_holds(run, capsys):
 @pytest.mark.parametrize("text", ["", "[1]", "x", "{", "[" * 2000, "\0", "\x9f\xff", "data: 5", "data: [1]", "seed: x"])
 def test_a_configuration_that_makes_no_sense(run, capsys, text):
     (run / "config.yaml").write_bytes(text.encode("latin-1"))
-    assert "config.yaml: is no configuration of a run: " in refused(evaluate.main, [str(run)], capsys)
+    assert "config.yaml: is not a valid configuration of a run: " in refused(evaluate.main, [str(run)], capsys)
 
 
 @pytest.mark.parametrize(

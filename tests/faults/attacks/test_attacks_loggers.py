@@ -119,7 +119,7 @@ def test_a_record_of_someone_else(tmp_path):
     [
         ("kind: csv", "kind: os.system", "logger.kind=os.system: must be one of tensorboard, csv, wandb, mlflow"),
         ("project: qa_lm", "project: ../../x", "logger.project=../../x: must be at most 100 letters"),
-        ("project: qa_lm", "project: qa_lm\n  tracking_uri: http://theirs", "is no configuration of a run"),
+        ("project: qa_lm", "project: qa_lm\n  tracking_uri: http://theirs", "is not a valid configuration of a run"),
     ],
 )
 def test_settings_of_someone_elses_run(old, new, message, tmp_path, script):

@@ -207,7 +207,7 @@ def test_a_calibration_that_makes_no_sense(model, capsys, change):
     sound(model, capsys)
     (model / "confidence.json").write_text(json.dumps(CALIBRATION | change))
     arguments = [str(model), QUESTION, "--precision", "0.5"]
-    assert "confidence.json: is no calibration" in refused(ask.main, arguments, capsys)
+    assert "confidence.json: is not a valid calibration" in refused(ask.main, arguments, capsys)
 
 
 def gaps(content):
