@@ -106,7 +106,7 @@ def test_too_few_right_held_out_answers_are_refused(run, program, capsys):
         (["{run}", "--precision", "1.5"], "error: --precision must be from 0 to 1"),
         (["{run}", "--precision", "0.5", "--abstain-below", "0.5"], "error: give --abstain-below or --precision"),
         (["{run}", "--template", "{question}"], "error: --template is for other models"),
-        (["{run}/model"], "so the pairs must be named: data.path=FILE"),
+        (["{run}/model"], "so name the pairs: data.path=FILE"),
         (["{run}", "data.path=long.jsonl"], "tokens; this model sees 256"),
         (["{run}", "--max-pairs", "0"], "error: --max-pairs must be at least 1"),
     ],

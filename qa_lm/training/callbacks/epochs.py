@@ -64,6 +64,8 @@ class EpochRecord(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, also within an epoch."""
         self._clock = time.perf_counter()
+        if not trainer.is_global_zero:  # a checkpoint is loaded by all processes, and holds the tokens of all
+            self._epoch_tokens = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch."""
@@ -83,9 +85,15 @@ class EpochRecord(Callback):
         if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Leave its time out."""
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave its time out; let it hold the tokens of all processes."""
         self._saving = True
+        if trainer.world_size > 1:
+            tokens = sum_over_processes(trainer, self._epoch_tokens)
+            self._epoch_tokens = tokens if trainer.is_global_zero else 0
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
         """Go on with the clock after a checkpoint."""
