@@ -218,16 +218,17 @@ def _parquet(path: Path) -> Iterator[Found]:
 def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str, object]]:
     """The columns to read; and those of pictures and the like, which are left in the file, with bytes that are no
     text in their place."""
-    schema, meta = parquet.schema_arrow, parquet.metadata
-    sizes = dict.fromkeys(schema.names, 0)
-    for group in range(meta.num_row_groups):
-        for number in range(meta.num_columns):
-            column = meta.row_group(group).column(number)
-            if column.path_in_schema in sizes:
-                sizes[column.path_in_schema] += column.total_uncompressed_size
-    most = LONGEST_BYTES * max(1, meta.num_rows)
-    pictures = [field.name for field in schema if _is_bytes(field.type) and sizes[field.name] > most]
+    schema = parquet.schema_arrow
+    sizes = {each.name: _mean_bytes(parquet, each.name) for each in schema if _is_bytes(each.type)}
+    pictures = [name for name, size in sizes.items() if size > LONGEST_BYTES]
     return [name for name in schema.names if name not in pictures], dict.fromkeys(pictures, NO_TEXT)
+
+
+def _mean_bytes(parquet: pa.parquet.ParquetFile, column: str) -> float:
+    """Mean size of a column's first values. Its metadata has the sizes of all, but looking there ends the process where
+    a damaged file has a size that cannot be: pyarrow does not catch that exception of its C++ library."""
+    batch = next(parquet.iter_batches(batch_size=64, columns=[column]), None)
+    return batch.nbytes / len(batch) if batch else 0.0
 
 
 def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
