@@ -16,7 +16,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 import pytest
 import torch
 
-from qa_lm.config.schema import DataConfig, ModelConfig, SplitKind, TokenizerConfig, TrainConfig, Weights
+from qa_lm.config.enums import SplitKind, Weights
+from qa_lm.config.schema import DataConfig, ModelConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, made_folder
 from qa_lm.data.encoding import PromptTemplate

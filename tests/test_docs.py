@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from qa_lm.config.compose import schema_keys
-from qa_lm.config.trainer_signature import trainer_parameters
+from qa_lm.config.trainer_arguments import trainer_parameters
 from tests.conftest import ROOT
 from tests.documented import PAGES
 

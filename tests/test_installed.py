@@ -14,7 +14,7 @@ import torch
 
 from qa_lm import __version__, cli
 from qa_lm.commands import ask, train
-from qa_lm.config.folder import conf_folder
+from qa_lm.config.compose import conf_folder
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_lm.config.targets import import_trusted
 from qa_lm.data.questions import question_of
 from qa_lm.errors import UserError, first_line
 from qa_lm.run import run_folder
@@ -26,6 +27,7 @@ class Run:
 
     Args:
         folder: the run folder; of a run that still trains, only `ask` works, with the best weights so far.
+        trust: the package, or packages, that define the model class, if it is one of your own and not imported yet.
 
     Raises:
         UserError: the folder holds no run.
@@ -33,7 +35,8 @@ class Run:
 
     folder: Path
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, trust: str | list[str] | None = None) -> None:
+        import_trusted(trust)
         object.__setattr__(self, "folder", Path(folder).expanduser())
         if not (self.folder / run_folder.CONFIG).is_file():
             raise UserError(f"{folder}: holds no run ({run_folder.CONFIG} is missing); give the folder of a run")

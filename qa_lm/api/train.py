@@ -1,7 +1,7 @@
 """`qa_lm.train`: a run from Python, which leaves the process as it was."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +14,27 @@ from qa_lm.config.overrides import checked_copy
 from qa_lm.config.resume import AUTO, resumed_config
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.validate import check_values
+from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.errors import UserError
+from qa_lm.modeling.hyperparameters import MakeOptimizer
+from qa_lm.modeling.module import Loss
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
 from qa_lm.run import run_folder
 from qa_lm.training import train as training
 from qa_lm.training.checkpointing.resume import finished
+from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.early_checks import check_early
 
 
 def train(
     config: TrainConfig,
     folder: str | Path | None = None,
+    *,
+    model: ModelSource | None = None,
+    optimizer: MakeOptimizer | None = None,
+    loss: Loss | None = None,
+    datamodule: Callable[..., PairsDataModule] | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Run:
@@ -38,6 +47,11 @@ def train(
         config: all settings, from `qa_lm.compose`. It is not changed.
         folder: the run folder, made if it is not there; None for a new one, `outputs/DATE/TIME`. With `resume=auto` in
             the settings, a run that it holds is resumed.
+        model: a `PreTrainedModel` class, whose config class gets the settings `model.*`; or a function of `vocab_size`,
+            `context` and `eos_id` that returns a model (`qa_lm.modeling.custom_model`).
+        optimizer: a function from the model to its optimizer; the settings keep the schedule.
+        loss: what training minimises, from hidden states, head and batch to `LossSums` (`CausalLMModule`).
+        datamodule: a subclass of `PairsDataModule`, or a function with its arguments that returns one.
         callbacks: further callbacks for Lightning's Trainer.
         loggers: further loggers for Lightning's Trainer.
 
@@ -50,6 +64,7 @@ def train(
         FailedWrite: a checkpoint cannot be written; those before are as they were.
         KeyboardInterrupt: Ctrl-C. What was saved before is in the folder's checkpoints.
     """
+    custom = CustomParts(model, optimizer, loss, datamodule, callbacks, loggers)
     config = checked_copy(config)
     check_early(config)
     given = None if folder is None else Path(folder).expanduser()
@@ -62,7 +77,7 @@ def train(
             return Run(given)
     path = given or Path(new_folder(time.strftime("outputs/%Y-%m-%d/%H-%M-%S")))
     try:
-        training.train(config, path, callbacks=callbacks, loggers=loggers)
+        training.train(config, path, custom=custom)
     except training.OtherProcess:
         return Run(path)
     except UserError:

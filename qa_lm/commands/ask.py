@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
+from qa_lm.config.targets import TRUST_HELP, import_trusted
 from qa_lm.errors import UserError, harmless
 from qa_lm.threads import spin_briefly
 
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         _check(options)
+        import_trusted(options.trust)
         _ask(options, _questions(options))
 
     return exit_code(work, OPTIONS)
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         help="'I don't know' below the probability above which P of the answers to held-out questions were right",
     )
     parser.add_argument("--explain", action="store_true", help="show how sure it is, and the nearest trained questions")
+    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
     return parser
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.config.schema import BadLines, DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import BadLines, SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.readers.problems import Problems
 from qa_lm.errors import UserError, as_options, harmless
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lm.commands.exit_codes import exit_code
+from qa_lm.config.targets import TRUST_HELP, import_trusted
 from qa_lm.errors import UserError
 from qa_lm.names import pairs_by_split
 from qa_lm.threads import spin_briefly
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         _check(options)
+        import_trusted(options.trust)
         _evaluate(options)
 
     return exit_code(work)
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="'I don't know' below the probability above which P of the answers to held-out questions were right",
     )
+    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default evaluation/MODEL in this folder)")
     parser.add_argument("--json", action="store_true", help="print board.json instead of the table")
     return parser

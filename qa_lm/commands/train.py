@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 
 from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
+    conf_folder,
     implied_choices,
     read_config,
     register_schema,
     with_quoted_templates,
 )
 from qa_lm.config.explain import Folders, explain, is_configuration_error
-from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override

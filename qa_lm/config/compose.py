@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.schema import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
-from qa_lm.config.trainer_signature import trainer_parameters
+from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.config.words import setting_here
 from qa_lm.errors import UserError, first_line
 
@@ -30,14 +30,32 @@ def register_schema() -> None:
     # Hydra resolves its settings more than once, and means the same folder each time.
     OmegaConf.register_new_resolver("new_folder", functools.cache(new_folder), replace=True)
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
+    schema = OmegaConf.structured(TrainConfig)
+    # Without the struct flag, which makes Hydra refuse unknown keys, `optimizer.nesterov=true` needs no `+`.
+    # `typed_config` refuses keys that neither the schema nor a class named by `_target_` has.
+    for name in ("model", "optimizer", "callbacks"):
+        OmegaConf.set_struct(schema[name], False)
+    store.store(name="train_schema", node=schema)
     store.store(group="data", name="data_schema", node=DataConfig)
     store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
-    store.store(group="model", name="model_schema", node=ModelConfig)
-    store.store(group="optimizer", name="optimizer_schema", node=OptimizerConfig)
+    store.store(group="model", name="model_schema", node=OmegaConf.structured(ModelConfig, flags={"struct": False}))
+    optimizer = OmegaConf.structured(OptimizerConfig, flags={"struct": False})
+    store.store(group="optimizer", name="optimizer_schema", node=optimizer)
     store.store(group="logger", name="logger_schema", node=LoggerConfig)
-    # The struct flag is what makes Hydra refuse unknown keys; without it `trainer.max_steps=9` needs no `+`.
     store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
+
+
+def conf_folder() -> Path:
+    """The folder that holds train.yaml and the groups.
+
+    Raises:
+        FileNotFoundError: the package was installed without it.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"{package / 'conf'}: the settings files are missing; install qa_lm again")
 
 
 def new_folder(path: str) -> str:
@@ -76,12 +94,29 @@ def typed_config(composed: DictConfig) -> TrainConfig:
         UserError: a key that the schema does not have (`+key=value` adds one behind Hydra's back), or one that is
             missing; the message begins with the key.
     """
+    composed = _with_extra(composed)
     _check_keys(composed, TrainConfig, "")
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise UserError(f"{missing[0]} has no value; give one: {missing[0]}=...", missing[0])
     config = OmegaConf.to_object(composed)
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _with_extra(composed: DictConfig) -> DictConfig:
+    """The settings in which the further keys of a node with a `_target_` are its `extra`: arguments of the class."""
+    composed = composed.copy()
+    for name, schema in (("model", ModelConfig), ("optimizer", OptimizerConfig)):
+        node = composed.get(name)
+        if not isinstance(node, DictConfig) or node.get("_target_") is None:
+            continue
+        known = {each.name for each in fields(schema)}
+        further = {str(key): node[key] for key in list(node) if key not in known}
+        with flag_override(composed, ["struct", "readonly"], False):
+            for key in further:
+                del node[key]
+            node.extra = {**node.get("extra", {}), **further}
+    return composed
 
 
 def make_paths_absolute(config: TrainConfig, folder: Path) -> None:

@@ -200,8 +200,19 @@ def _likely_files(folders: Folders, overrides: list[str]) -> list[Path]:
     entries = yaml.safe_load(folders.file("train").read_text(encoding="utf-8")).get("defaults", [])
     choices = {str(group): name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
     choices |= {group: choice for group, _, choice in (override.partition("=") for override in overrides)}
-    chosen = [folders.file(f"{group}/{choice}") for group, choice in choices.items() if group in folders.groups()]
+    chosen = [
+        file
+        for group, choice in choices.items()
+        if group in folders.groups()
+        for file in _files(group, choice, folders)
+    ]
     return [file for file in (*reversed(chosen), folders.file("train")) if file.is_file()]
+
+
+def _files(group: str, choices: object, folders: Folders) -> list[Path]:
+    """The files of a group's choice, or of several: a list, or a text such as `[a,b]`."""
+    names = choices if isinstance(choices, list) else str(choices).strip("[]").split(",")
+    return [folders.file(f"{group}/{str(name).strip()}") for name in names]
 
 
 def _sets(file: Path, key: str, folders: Folders) -> bool:
@@ -220,7 +231,8 @@ def _sets(file: Path, key: str, folders: Folders) -> bool:
 
 
 def _composed_files(folders: Folders, choices: Mapping[str, object]) -> list[Path]:
-    files = [folders.file("train"), *(folders.file(f"{group}/{choice}") for group, choice in choices.items())]
+    files = [folders.file("train")]
+    files += [file for group, choice in choices.items() for file in _files(group, choice, folders)]
     return [file for file in files if file.is_file()]
 
 

@@ -94,6 +94,10 @@ def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
     params = (settings.hydra.sweeper or {}).get("params") or {}  # what a file sweeps: conf/sweep
     given = OverridesParser.create(loader).parse_overrides(options.overrides)
     keys = {each.get_key_element() for each in given}
+    if "trust" in params:
+        raise UserError(
+            "hydra.sweeper.params.trust: is taken from the command line only: add trust=PACKAGE there", "trust"
+        )
     swept = [f"{key}={value}" for key, value in params.items() if key not in keys]
     for overrides in _jobs(loader, [*swept, *options.overrides]):
         composed(overrides)

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.arguments import hydra_arguments
 from qa_lm.config.compose import (
+    conf_folder,
     implied_choices,
     make_paths_absolute,
     register_schema,
@@ -17,7 +18,6 @@ from qa_lm.config.compose import (
     with_quoted_templates,
 )
 from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
-from qa_lm.config.folder import conf_folder
 from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
@@ -79,6 +79,8 @@ def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainCo
     """
     check_defaults_lists(folders, hydra.runtime.choices)
     config = typed_config(settings)
+    if config.trust is not None and not any(each.startswith("trust=") for each in hydra.overrides.task):
+        raise UserError("trust: is taken from the command line only: add trust=PACKAGE there", "trust")
     if hydra.job.chdir:
         make_paths_absolute(config, Path(hydra.runtime.cwd))
     check_values(config)

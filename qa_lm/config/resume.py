@@ -15,7 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.compose import read_config, schema_keys, unknown_key
-from qa_lm.config.schema import ScheduleKind, TrainConfig
+from qa_lm.config.enums import ScheduleKind
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.targets import TARGET, named_targets, trusted_modules
 from qa_lm.errors import UserError, first_line
 from qa_lm.run.run_folder import CONFIG
 
@@ -25,7 +27,7 @@ MAY_CHANGE = {
     *("trainer.logger", "checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
-    *("export_weights", "max_skipped_steps", "logger.kind", "logger.project"),
+    *("export_weights", "max_skipped_steps", "logger.kind", "logger.project", "name", "tags"),
 }
 """Settings that take effect whenever they change. The files of pairs may have moved; whether they are the same pairs is
 checked by their content."""
@@ -75,6 +77,8 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     """
     found = read_config(folder / CONFIG)
     found.data.cache = None  # a folder that someone else's run names is not written to
+    found.trust = composed.trust  # said by who resumes it, not by the run
+    _check_named_classes(folder, found, composed)
     stored: DictConfig = OmegaConf.structured(found)
     given = set()
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
@@ -100,6 +104,23 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     return config
 
 
+def _check_named_classes(folder: Path, found: TrainConfig, composed: TrainConfig) -> None:
+    """Refuse classes that a run names, and the user neither names as well nor trusts: the run may be someone else's.
+
+    Raises:
+        UserError: says what to add.
+    """
+    own = list(named_targets(composed))
+    trusted = {module.split(".")[0] for module in trusted_modules(composed.trust)}
+    for key, node in named_targets(found):
+        package = str(node.get(TARGET)).split(".")[0]
+        if (key, node) not in own and package not in trusted:
+            raise UserError(
+                f"{folder}: this run names a class, {key}.{TARGET}={node.get(TARGET)}, and a run may come from "
+                f"someone else; if you trust it, add trust={package}"
+            )
+
+
 def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
     """More epochs do not stretch a schedule that ended with the former last one: its state is in the checkpoint."""
     most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
@@ -117,10 +138,10 @@ def _given(overrides: list[str]) -> Wanted:
     """Single settings from the command line."""
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if key == "resume":
+        if key in ("resume", "trust"):
             continue
         key = "logger.kind" if key == "logger" else key  # each of its choices is named after its kind
-        leaf = key.startswith(("trainer.", "model.extra.")) or (
+        leaf = key.startswith(("trainer.", "model.extra.", "optimizer.extra.", "callbacks.")) or (
             key in schema_keys() and not any(known.startswith(f"{key}.") for known in schema_keys())
         )
         if not leaf and key not in ("data", "tokenizer", "model", "optimizer", "trainer", "experiment"):
@@ -135,7 +156,7 @@ def _all_of(composed: TrainConfig) -> Wanted:
     plain = OmegaConf.to_container(OmegaConf.structured(composed), enum_to_str=True)
     assert isinstance(plain, dict)
     for key, value in _leaves(plain, ""):
-        if value is not None and key != "resume":
+        if value is not None and key not in ("resume", "trust"):
             yield key, value
 
 

@@ -4,90 +4,27 @@
 - `qa_lm.config.compose` puts the YAML files onto this schema; the rest of the package sees only these objects.
 - `trainer` is open here: it takes any argument of `lightning.Trainer`, checked against the Trainer's own signature
   in `qa_lm.config.trainer_arguments`.
+- `model`, `optimizer` and each node of `callbacks` can name a class by `_target_`; their further keys are
+  then arguments of that class, checked by `qa_lm.config.targets`.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
 
-
-class TrainOn(Enum):
-    """Which targets carry loss."""
-
-    all = "all"
-    answer = "answer"
-
-
-class LossWeighting(Enum):
-    """How the losses of single tokens are averaged."""
-
-    token = "token"
-    pair = "pair"
-
-
-class OptimizerKind(Enum):
-    """Which optimizer; see `qa_lm.modeling.optimizers`."""
-
-    adamw = "adamw"
-    muon = "muon"
-
-
-class ScheduleKind(Enum):
-    """How the learning rate goes after the warm-up; see `qa_lm.modeling.schedules`."""
-
-    constant = "constant"
-    linear = "linear"
-    cosine = "cosine"
-    wsd = "wsd"
-
-
-class Weights(Enum):
-    """Which state of a run."""
-
-    best = "best"
-    last = "last"
-
-
-class Mode(Enum):
-    """Whether a smaller or a larger value of the monitored metric is better."""
-
-    min = "min"
-    max = "max"
-
-
-class SplitKind(Enum):
-    """Which pairs are held out for validation; see `qa_lm.data.splits`."""
-
-    shuffle = "shuffle"
-    question = "question"
-    near = "near"
-    fact = "fact"
-    phrasing = "phrasing"
-    phrasing_and_fact = "phrasing_and_fact"
-
-
-class BadLines(Enum):
-    """What becomes of lines that cannot be read as a pair."""
-
-    error = "error"
-    skip = "skip"
-
-
-class FailedWriteChoice(Enum):
-    """What becomes of a run whose checkpoint cannot be written."""
-
-    stop = "stop"
-    go_on = "go_on"
-
-
-class TooLong(Enum):
-    """What becomes of pairs with more tokens than a row or the model takes."""
-
-    error = "error"
-    drop = "drop"
-    truncate_question = "truncate_question"
+from qa_lm.config.enums import (
+    BadLines,
+    FailedWriteChoice,
+    LossWeighting,
+    Mode,
+    OptimizerKind,
+    ScheduleKind,
+    SplitKind,
+    TooLong,
+    TrainOn,
+    Weights,
+)
 
 
 @dataclass
@@ -184,26 +121,28 @@ class ModelConfig:
     """Dropout probability, wherever the architecture has dropout."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the architecture's transformers config, by their own names."""
+    _target_: str | None = None
+    """Class of the model, a `PreTrainedModel`; further keys are arguments of its config class. null: `architecture`."""
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW, or Muon for the hidden matrices and AdamW for the rest."""
+    """AdamW, or Muon for the hidden matrices and AdamW for the rest, or any optimizer class."""
 
     kind: OptimizerKind = OptimizerKind.adamw
     """`adamw` or `muon`."""
     lr: float | None = 5e-5
     """Highest learning rate; null chooses it from the data."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW: decay of the running means of the gradient and of its square."""
-    eps: float = 1e-8
-    """AdamW: added to the denominator."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of matrices per step, times the learning rate."""
-    decay_vectors: bool = False
-    """AdamW: whether norms and biases decay too, as in torch's default and in the tutorial."""
-    momentum: float = 0.95
-    """Muon: decay of the running mean of the gradient."""
+    betas: tuple[float, float] | None = None
+    """AdamW: decay of the running means of the gradient and of its square; null: 0.9 and 0.999."""
+    eps: float | None = None
+    """AdamW: added to the denominator; null: 1e-8."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of matrices per step, times the learning rate; null: 0.01."""
+    decay_vectors: bool | None = None
+    """AdamW: whether norms and biases decay too, as in torch's default and in the tutorial; null: false."""
+    momentum: float | None = None
+    """Muon: decay of the running mean of the gradient; null: 0.95."""
     schedule: ScheduleKind = ScheduleKind.constant
     """Learning rate after the warm-up: `constant`, `linear` or `cosine` to the end, or `wsd`: constant, then down."""
     schedule_epochs: int | None = None
@@ -214,6 +153,10 @@ class OptimizerConfig:
     """Learning rate at the schedule's end, as a share of `lr`."""
     decay_share: float = 0.2
     """`wsd`: share of the steps, at the end, in which the learning rate falls."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the class that `_target_` names, by their own names."""
+    _target_: str | None = None
+    """Class of the optimizer; further keys are arguments of the class. null: the optimizer that `kind` names."""
 
 
 @dataclass
@@ -296,5 +239,13 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    """Further callbacks of the Trainer: a name of your own to `_target_`, a class, and its arguments."""
     trainer: dict[str, Any] = field(default_factory=dict)
     """Arguments of `lightning.Trainer`, by name; an argument that has no meaning here is refused with a reason."""
+    name: str | None = None
+    """Name of the run, for people: in its report, its loggers and TensorBoard; null: the name of the run folder."""
+    tags: list[str] = field(default_factory=list)
+    """Words to find the run by, kept with its settings."""
+    trust: Any = None
+    """Package, or list of packages, whose classes `_target_` may name; taken from the command line only."""

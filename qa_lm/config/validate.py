@@ -1,18 +1,12 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
+import difflib
 import re
 from dataclasses import replace
 
-from qa_lm.config.schema import (
-    DataConfig,
-    Mode,
-    OptimizerConfig,
-    OptimizerKind,
-    ScheduleKind,
-    SplitKind,
-    TokenizerConfig,
-    TrainConfig,
-)
+from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind, SplitKind
+from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
 from qa_lm.templates import check_templates
 
@@ -30,14 +24,8 @@ def check_values(config: TrainConfig) -> None:
     """
     data, model = config.data, config.model
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
-    _require(config.monitor in MONITORS, "monitor", config.monitor, f"must be one of {', '.join(MONITORS)}")
-    better = MONITORS[config.monitor]
-    _require(
-        config.monitor_mode is better,
-        "monitor_mode",
-        config.monitor_mode.value,
-        f"must be {better.value} for {config.monitor}",
-    )
+    _check_monitor(config)
+    check_targets(config)
     check_sources(data, config.tokenizer)
     for key, value in {
         "data.batch_size": data.batch_size,
@@ -82,6 +70,20 @@ def check_values(config: TrainConfig) -> None:
         "early_stopping.min_delta",
         config.early_stopping.min_delta,
         "must be 0 or more",
+    )
+
+
+def _check_monitor(config: TrainConfig) -> None:
+    """A metric of ours has one direction; others are logged by a callback, a loss or a model of the user's."""
+    better = MONITORS.get(config.monitor)
+    close = difflib.get_close_matches(config.monitor, MONITORS, 1, 0.8)
+    hint = f"did you mean {close[0]}?" if close else ""
+    _require(better is not None or not close, "monitor", config.monitor, hint)
+    _require(
+        better in (None, config.monitor_mode),
+        "monitor_mode",
+        config.monitor_mode.value,
+        f"must be {better.value if better else ''} for {config.monitor}",
     )
 
 
@@ -190,19 +192,17 @@ def _check_data(data: DataConfig) -> None:
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     lr = optimizer.lr
     _require(lr is None or 0 < lr < 10, "optimizer.lr", lr, "must be above 0 and below 10")
-    _require(len(optimizer.betas) == 2, "optimizer.betas", optimizer.betas, "must be two numbers")
-    _require(
-        all(0 <= beta < 1 for beta in optimizer.betas),
-        "optimizer.betas",
-        optimizer.betas,
-        "must each be at least 0 and below 1",
-    )
-    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
-    _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "must be 0 or more")
+    betas = optimizer.betas
+    _require(betas is None or len(betas) == 2, "optimizer.betas", betas, "must be two numbers")
+    in_range = all(0 <= beta < 1 for beta in betas or ())
+    _require(in_range, "optimizer.betas", betas, "must each be at least 0 and below 1")
+    _require(optimizer.eps is None or optimizer.eps > 0, "optimizer.eps", optimizer.eps, "must be above 0")
+    decay = optimizer.weight_decay
+    _require(decay is None or decay >= 0, "optimizer.weight_decay", decay, "must be 0 or more")
     _require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "must be 0 or more")
     for name in ("momentum", "final_lr", "decay_share"):
         share = getattr(optimizer, name)
-        _require(0 <= share <= 1, f"optimizer.{name}", share, "must be from 0 to 1")
+        _require(share is None or 0 <= share <= 1, f"optimizer.{name}", share, "must be from 0 to 1")
     constant = optimizer.schedule is ScheduleKind.constant
     epochs = optimizer.schedule_epochs
     _require(

@@ -1,13 +1,10 @@
 """The words that users of Lightning and Hydra type first, and what they are here."""
 
-from qa_lm.config.trainer_signature import trainer_parameters
+from qa_lm.config.trainer_arguments import trainer_parameters
 
-EARLY_STOPPING = "early stopping is early_stopping.patience= (null: none)"
 SETTINGS = {
-    "callbacks": f"{EARLY_STOPPING}, checkpoints are checkpoint.*, the progress bar is trainer.enable_progress_bar=",
     "ckpt_path": "here it is resume=RUN_FOLDER",
     "dataset": "here it is data.path=FILE, or data=hub data.hub=NAME",
-    "debug": "here it is trainer.fast_dev_run=true, trainer.overfit_batches=N or trainer.limit_train_batches=N",
     "epochs": "here it is trainer.max_epochs=",
     "extras": "here it is a single setting: trainer.enable_progress_bar=, data.cache=, export_weights=, ...",
     "file": "here it is data.path=FILE",
@@ -15,7 +12,6 @@ SETTINGS = {
     "hparams_search": "here it is hydra/sweeper=optuna, or sweep= with -m",
     "learning_rate": "here it is optimizer.lr=",
     "max_epoch": "here it is trainer.max_epochs=",
-    "name": "a run is named by its folder: hydra.run.dir=outputs/NAME",
     "num_epochs": "here it is trainer.max_epochs=",
     "num_train_epochs": "here it is trainer.max_epochs=",
     "num_workers": "here it is data.workers=",
@@ -23,20 +19,23 @@ SETTINGS = {
     "output_dir": "here it is hydra.run.dir=FOLDER",
     "path": "here it is data.path=FILE",
     "paths": "the run folder is hydra.run.dir=FOLDER, the file of pairs is data.path=FILE",
-    "tags": "a run is named by its folder: hydra.run.dir=outputs/NAME",
-    "task_name": "a run is named by its folder: hydra.run.dir=outputs/NAME",
+    "task_name": "here it is name=",
     "test": "data.test_path=FILE is asked after training, and scripts/evaluate.py RUN_FOLDER asks a finished run",
     "train": "scripts/train.py always trains; scripts/evaluate.py RUN_FOLDER asks a finished run",
     "wandb": "here it is logger=wandb",
 }
 """A key, or the first part of one, to what it is here."""
-DDP = "trainer.devices=N trainer.strategy=ddp"
 CHOICES = {
-    ("trainer", "cpu"): "trainer.accelerator=cpu",
-    ("trainer", "gpu"): "trainer.accelerator=gpu",
     ("trainer", "mps"): "trainer.accelerator=mps",
-    ("trainer", "ddp"): f"trainer.accelerator=gpu {DDP}",
-    ("trainer", "ddp_sim"): f"trainer.accelerator=cpu {DDP}",
+    ("trainer", "ddp_sim"): "trainer=ddp trainer.accelerator=cpu",
+    ("debug", "default"): "debug=fast",
+    ("debug", "fdr"): "debug=fast",
+    ("debug", "limit"): "trainer.limit_train_batches=N",
+    ("debug", "profiler"): "debug=profile",
+    ("callbacks", "default"): "callbacks=none; checkpoints and early stopping have settings of their own",
+    ("callbacks", "early_stopping"): "early_stopping.patience= (null: none)",
+    ("callbacks", "model_checkpoint"): "checkpoint.*; the best and the last are always kept",
+    ("callbacks", "rich_progress_bar"): "trainer.enable_progress_bar=",
     ("trainer", "fsdp"): "trainer.accelerator=gpu trainer.devices=N trainer.strategy=fsdp",
     ("logger", "none"): "trainer.logger=false",
     ("logger", "null"): "trainer.logger=false",

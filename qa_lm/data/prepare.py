@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta

@@ -1,6 +1,7 @@
 """From the configuration to the sources of pairs and how they are read."""
 
-from qa_lm.config.schema import BadLines, DataConfig
+from qa_lm.config.enums import BadLines
+from qa_lm.config.schema import DataConfig
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import builtin_path
 from qa_lm.data.readers.reading import Reading, Source, file_sources

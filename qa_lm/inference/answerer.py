@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer, load_tokenizer
@@ -18,6 +18,7 @@ from qa_lm.inference.drafts import Draft
 from qa_lm.inference.golden import check_golden
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.sampling import GREEDY, Sampling, drawn_answers
+from qa_lm.modeling.custom_model import register_models
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def load_causal_lm(folder: Path) -> PreTrainedModel:
     Raises:
         UserError: its files are damaged, or are no causal language model's, or it wants code of its own to be run.
     """
-    _refuse_kernels(folder)
+    _check_model_type(folder)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
@@ -145,7 +146,7 @@ def causal_lm_with(folder: Path, weights: Mapping[str, Tensor]) -> PreTrainedMod
     Raises:
         UserError: its files are damaged, it is no causal language model's, or the weights are not its own.
     """
-    _refuse_kernels(folder)
+    _check_model_type(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
@@ -164,13 +165,20 @@ def _check_runs(folder: Path, model: PreTrainedModel) -> None:
         raise UserError(f"{folder}: the model cannot be run: {first_line(error)}") from None
 
 
-def _refuse_kernels(folder: Path) -> None:
-    """Refuse attention by a program of the hub (`"attn_implementation": "owner/name"`): transformers would fetch and
-    run it, though no remote code is trusted."""
+def _check_model_type(folder: Path) -> None:
+    """Refuse a model class that is not known here, and attention by a program of the hub
+    (`"attn_implementation": "owner/name"`): transformers would fetch and run it, though no remote code is trusted."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return  # transformers says what is wrong with it
+    register_models()
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if isinstance(model_type, str) and model_type not in CONFIG_MAPPING:
+        raise UserError(
+            f"{folder / 'config.json'}: transformers has no model_type={model_type}; if it is a class of your own, "
+            "name the package that defines it: --trust PACKAGE, in Python trust='PACKAGE'"
+        )
     for key, value in config.items() if isinstance(config, dict) else ():
         if key.endswith("_implementation") and "/" in json.dumps(value):
             raise UserError(f"{folder / 'config.json'}: {key}={value} is code of others, which is not run")

@@ -9,13 +9,13 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qa_lm.errors import UserError, first_line
 
@@ -49,7 +49,7 @@ def build_causal_lm(
     """A model with fresh weights, drawn from torch's global generator; on the meta device, one without weights.
 
     Args:
-        architecture: a causal-LM model type of transformers, such as "gpt2" or "llama".
+        architecture: a causal-LM model type of transformers, such as "gpt2" or "llama", or a registered one.
         vocab_size: number of token ids.
         hidden_size: width of the residual stream.
         layers: number of blocks.
@@ -63,19 +63,16 @@ def build_causal_lm(
         UserError: no such architecture or argument, or one whose logits are not head(body(x)).
     """
     known = _known_arguments(architecture, extra or {})
-    arguments = {
-        "vocab_size": vocab_size,
+    usual = {
         "hidden_size": hidden_size,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
+        "num_key_value_heads": heads,
         "max_position_embeddings": context,
-        "bos_token_id": eos_id,
-        "eos_token_id": eos_id,
-        "pad_token_id": None,
-        **{name: dropout for name in DROPOUT_NAMES if name in known},
+        **dict.fromkeys(DROPOUT_NAMES, dropout),
     }
-    if "num_key_value_heads" in known:
-        arguments["num_key_value_heads"] = heads
+    tokens = {"vocab_size": vocab_size, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None}
+    arguments = tokens | {name: value for name, value in usual.items() if name in known}
     # All at once, so that what a config derives from these (head_dim from heads, say) is derived from ours.
     try:
         config = AutoConfig.for_model(architecture, **arguments | (extra or {}))
@@ -167,7 +164,7 @@ def parameter_count(model: nn.Module) -> int:
 def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "model.extra.") -> set[str]:
     """The names that the architecture's config knows; `place` stands before a wrong one in the error."""
     known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
-    if architecture not in known:
+    if architecture not in known and not _is_registered(architecture):
         close = difflib.get_close_matches(architecture, known, 3)
         raise UserError(
             f"model.architecture={architecture}: transformers has no causal LM of this type; "
@@ -182,6 +179,12 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"{place}{name}: {architecture} has no such argument{hint}")
     return arguments
+
+
+def _is_registered(architecture: str) -> bool:
+    """Whether a model type is none of transformers' own, and was registered with its Auto classes."""
+    registered: Container[str] = CONFIG_MAPPING._extra_content
+    return architecture in registered and CONFIG_MAPPING[architecture] in MODEL_FOR_CAUSAL_LM_MAPPING._extra_content
 
 
 @torch.no_grad()

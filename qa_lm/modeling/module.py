@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
@@ -30,6 +30,8 @@ from qa_lm.modeling.hyperparameters import (
 from qa_lm.modeling.loss import LossSums, batch_loss
 from qa_lm.modeling.sums import Sums
 
+Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
+
 
 class CausalLMModule(EpochMetrics):
     """A causal language model with its loss, optimizer and schedule.
@@ -41,6 +43,8 @@ class CausalLMModule(EpochMetrics):
         optimizer: from the model to its optimizer, or the fields of `OptimizerSettings`; None cannot be trained.
         schedule: factor of the learning rate by optimizer step, or the fields of `Schedule`; None for 1.
         mean_per_pair: how the loss weighs tokens, see `batch_loss`.
+        loss: what training minimises, in place of `batch_loss`: from hidden states (rows, time, hidden_size), the
+            head and the batch to `LossSums`. Validation always measures `batch_loss`.
         answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if none is held out, None if unknown.
     """
 
@@ -51,11 +55,12 @@ class CausalLMModule(EpochMetrics):
         schedule: Callable[[int], float] | Plain | None = None,
         mean_per_pair: bool = True,
         answer_bytes: int | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(answer_bytes)
         self.model = built_model(model)
         self.make_optimizer, self.schedule = built_optimizer(optimizer), built_schedule(schedule)
-        self.mean_per_pair = mean_per_pair
+        self.mean_per_pair, self.loss = mean_per_pair, loss
         self.save_hyperparameters(
             plain_hyperparameters(self.model, self.make_optimizer, self.schedule, mean_per_pair, answer_bytes)
         )
@@ -90,7 +95,10 @@ class CausalLMModule(EpochMetrics):
         # Validation has a shape and a graph of its own, which would have to be compiled apart.
         body = self.hidden_states if torch.is_grad_enabled() else hidden_states
         states = body(self.model, batch.inputs, batch.positions)
-        sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
+        if self.loss is not None and self.training:
+            sums = self.loss(states, head(self.model), batch)
+        else:
+            sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
         self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
         return sums
 

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import embeddings
 
 POLAR_EXPRESS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
@@ -62,6 +62,32 @@ class OptimizerSettings:
         if self.kind == "adamw":
             return adamw(model, lr, betas, eps, decay, self.decay_vectors)
         return muon(model, embeddings(model), lr, betas, eps, decay, self.momentum, DTYPES[self.dtype])
+
+
+@dataclass(frozen=True)
+class OptimizerOfClass:
+    """An optimizer class with its arguments; call it with a model to get the optimizer of all its parameters."""
+
+    found: type[Optimizer]
+    arguments: dict[str, Any]
+
+    def __call__(self, model: PreTrainedModel) -> Optimizer:
+        """The optimizer of this model.
+
+        Raises:
+            UserError: the class refuses an argument's value.
+        """
+        try:
+            return self.found(model.parameters(), **self.arguments)
+        except Exception as error:  # of other people's constructors, anything
+            raise UserError(f"optimizer: {self.found.__name__} cannot be built: {first_line(error)}") from error
+
+
+def optimizer_name(make: Callable[[PreTrainedModel], Optimizer]) -> str:
+    """The name, for people, of what makes an optimizer."""
+    if isinstance(make, OptimizerSettings):
+        return make.kind
+    return make.found.__name__ if isinstance(make, OptimizerOfClass) else getattr(make, "__name__", "an own optimizer")
 
 
 def adamw(

@@ -9,6 +9,7 @@ from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.checks import summary
 from qa_lm.errors import harmless
 from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.modeling.optimizers import optimizer_name
 from qa_lm.training.build import Parts
 from qa_lm.training.estimate import Expectation
 from qa_lm.training.trainer import Loop
@@ -48,11 +49,11 @@ def announce_model(config: TrainConfig, parts: Parts, precision: str) -> None:
     model, optimizer = config.model, config.optimizer
     size = parameter_count(parts.module.model) / 1e6
     print(
-        f"model: {model.architecture} from scratch, {size:,.1f} million parameters "
+        f"model: {parts.module.model.config.model_type} from scratch, {size:,.1f} million parameters "
         f"(width {model.hidden_size}, {model.layers} {'layers' if model.layers != 1 else 'layer'}), seed {config.seed}"
     )
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
-    print(f"training: {optimizer.kind.value}, {schedule}; precision {precision}", flush=True)
+    print(f"training: {optimizer_name(parts.module.make_optimizer)}, {schedule}; precision {precision}", flush=True)
 
 
 def announce_limits(trainer: pl.Trainer, no_validation: str | None) -> None:

@@ -8,14 +8,17 @@ import lightning.pytorch as pl
 import torch
 from transformers import PreTrainedModel
 
-from qa_lm.config.schema import LossWeighting, OptimizerConfig, TrainConfig, TrainOn
+from qa_lm.config.enums import LossWeighting, TrainOn
+from qa_lm.config.schema import OptimizerConfig, TrainConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
 from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
+from qa_lm.modeling.custom_model import check_custom_model, register_model
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
+from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.limits import check_limits, limited, why_no_validation
 from qa_lm.training.memory import check_memory
 from qa_lm.training.precision import device_of
@@ -24,6 +27,9 @@ from qa_lm.training.recipe import epochs_to_recall
 SHORT_ROW = 64
 """In rows so short plain products and a softmax are faster on a CPU than its fused attention (docs/log.md, "attention
 in short rows"); the results are the same."""
+OPTIMIZER_DEFAULTS = ("betas", "eps", "weight_decay", "decay_vectors", "momentum")
+"""Settings that null leaves at the optimizer's own defaults."""
+NOTHING_CUSTOM = CustomParts()
 ENDLESS = 1000
 """Epochs of a Trainer that is told no number."""
 
@@ -44,11 +50,13 @@ class Parts:
     """The setting under which no validation will run; None if one will."""
 
 
-def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer) -> Parts:
+def build_parts(
+    config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer, custom: CustomParts = NOTHING_CUSTOM
+) -> Parts:
     """Build all of it from settings that leave nothing open (`qa_lm.training.recipe.completed`)."""
     data = config.data
     assert data.batch_size is not None
-    datamodule = PairsDataModule(
+    datamodule = (custom.datamodule or PairsDataModule)(
         examples=prepared.examples,
         split=prepared.split,
         batch_size=data.batch_size,
@@ -68,13 +76,14 @@ def build_parts(config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer
     most = _most_epochs(trainer, steps_per_epoch)
     epochs = min(most, config.optimizer.schedule_epochs or most)
     module = CausalLMModule(
-        _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id),
-        optimizer_settings(config.optimizer, config),
+        _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model),
+        custom.optimizer or optimizer_settings(config.optimizer, config),
         _schedule(config.optimizer, round(epochs * steps_per_epoch)),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
         answer_bytes=prepared.answer_bytes(
             datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
         ),
+        loss=custom.loss,
     )
     expected = epochs
     if config.stop_at_recall is not None:
@@ -101,20 +110,19 @@ def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
 def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> OptimizerSettings:
     """The optimizer that the settings name, as plain values."""
     assert optimizer.lr is not None
+    given = {name: getattr(optimizer, name) for name in OPTIMIZER_DEFAULTS}
+    if optimizer.betas:
+        given["betas"] = tuple(optimizer.betas)
     return OptimizerSettings(
         lr=optimizer.lr,
         kind=optimizer.kind.value,
-        betas=(optimizer.betas[0], optimizer.betas[1]),
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        decay_vectors=optimizer.decay_vectors,
-        momentum=optimizer.momentum,
+        **{name: value for name, value in given.items() if value is not None},
         # By the run's precision, which is measured once and written down: a resumed run must multiply as it began.
         dtype="bfloat16" if str(config.trainer.get("precision")).startswith("bf16") else "float32",
     )
 
 
-def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedModel:
+def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSource | None = None) -> PreTrainedModel:
     model = config.model
     assert model.hidden_size
     assert model.layers
@@ -122,7 +130,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
     assert model.context
     build = functools.partial(
         build_causal_lm,
-        architecture=model.architecture,
+        architecture=register_model(custom) if isinstance(custom, type) else model.architecture,
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,
         layers=model.layers,
@@ -132,12 +140,17 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int) -> PreTrainedMod
         eos_id=eos_id,
         extra=model.extra,
     )
-    with torch.device("meta"):  # shapes without memory
-        parameters = parameter_count(build())
-    check_memory(config, parameters, device_of(config.trainer))
+    if custom is not None and not isinstance(custom, type):
+        build = functools.partial(custom, vocab_size=vocab_size, context=model.context, eos_id=eos_id)
+    else:
+        with torch.device("meta"):  # shapes without memory
+            parameters = parameter_count(build())
+        check_memory(config, parameters, device_of(config.trainer))
     # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
     pl.seed_everything(config.seed, workers=True, verbose=False)
     network = build()
+    if custom is not None:
+        network = check_custom_model(network, config.data.packing)
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from qa_lm.config.schema import OptimizerKind, TrainConfig
+from qa_lm.config.enums import OptimizerKind
+from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import OutOfMemory, UserError
 
 try:
@@ -74,7 +75,8 @@ def check_memory(config: TrainConfig, parameters: int, device: torch.device) -> 
     Raises:
         UserError: the need, what is free, and the settings to lower.
     """
-    need, free = 4 * FLOATS[config.optimizer.kind] * parameters, free_memory(device)
+    kept = FLOATS[config.optimizer.kind] if config.optimizer._target_ is None else 2
+    need, free = 4 * kept * parameters, free_memory(device)
     if need > free:
         model = config.model
         raise UserError(

@@ -5,11 +5,12 @@ another's guesses.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from qa_lm.config.schema import ModelConfig, TrainConfig
+from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
 from qa_lm.data.sizes import Sizes
+from qa_lm.modeling.optimizers import OptimizerSettings
 
 HEAD_WIDTH = 64
 """Width of an attention head."""
@@ -79,8 +80,17 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     if schedule is None and config.stop_at_recall is not None:
         schedule = schedule_epochs(sizes.answer, sizes.wordings, math.ceil(tokens / (per_row * data.batch_size)))
     optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
+    if optimizer._target_ is None:
+        optimizer = _with_defaults(optimizer)
     trainer = _with_most_epochs(config.trainer, schedule)
     return replace(config, model=model, data=data, optimizer=optimizer, trainer=trainer)
+
+
+def _with_defaults(optimizer: OptimizerConfig) -> OptimizerConfig:
+    """An optimizer of ours, with its own defaults where nothing is set."""
+    defaults: dict[str, Any] = {each.name: each.default for each in fields(OptimizerSettings)}
+    open_settings = [name for name, default in defaults.items() if getattr(optimizer, name, default) is None]
+    return replace(optimizer, **{name: defaults[name] for name in open_settings})
 
 
 def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:

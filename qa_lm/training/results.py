@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qa_lm.config.schema import TrainConfig, Weights
+from qa_lm.config.enums import Weights
+from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits import KINDS
 from qa_lm.evaluation.assess import assess
@@ -110,12 +111,11 @@ def outcome(
         parts: what was trained.
         loop: the Trainer and its callbacks.
         course: how it went.
-        answers: the questions asked at the end.
+        answers: of the questions asked at the end.
         never_trained: how many pairs to train were in no training step.
     """
-    record, best_score = loop.record, loop.best.best_model_score
-    rows = record.rows
-    best = None if best_score is None else record.best_validation(float(best_score))
+    record, rows, best_score = loop.record, loop.record.rows, loop.best.best_model_score
+    best = best_score is not None and record.best_validation(float(best_score))
     best_epoch, _, _, best_loss = best or (None, None, None, math.nan)
     return {
         "best_epoch": best_epoch,
@@ -124,6 +124,7 @@ def outcome(
         "final_val_loss": rows[-1]["val_loss"] if rows else None,
         "final_val_bits_per_answer_byte": rows[-1]["val_bits_per_answer_byte"] if rows else None,
         "final_train_recall": rows[-1]["train_recall"] if rows else None,
+        "logged": record.last_logged(),
         "objective": None if best_score is None else float(best_score),
         "exported_weights": config.export_weights.value,
         "stopped_early": any(

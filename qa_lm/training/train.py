@@ -8,14 +8,11 @@ Each stage takes what the ones before returned. From `measure` on the settings a
 
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.config.compose import resolved_yaml
@@ -34,6 +31,7 @@ from qa_lm.training.announcement import announce, announce_expectation
 from qa_lm.training.build import Parts, build_parts
 from qa_lm.training.checkpointing.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
 from qa_lm.training.checkpointing.resume import RunSoFar, check_same_data, check_same_model, reopen, run_so_far
+from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.tensorboard import log_begin
@@ -52,8 +50,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
-    callbacks: Sequence[Callback] = (),
-    loggers: Sequence[Logger] = (),
+    custom: CustomParts | None = None,
     handle_signals: bool = False,
 ) -> TrainingResult:
     """Train, keep the best model, ask it the questions, and fill the run folder.
@@ -63,8 +60,7 @@ def train(
     Args:
         config: all settings.
         folder: the run folder; made if it is not there.
-        callbacks: further callbacks of the Trainer.
-        loggers: further loggers of the Trainer.
+        custom: the user's own parts, beside those that the settings name.
         handle_signals: whether Ctrl-C and SIGTERM finish the step that runs and save it, as in a script that ends
             then. If not, the process's own handlers stay.
 
@@ -86,7 +82,7 @@ def train(
     signals = leaving_at_once() if handle_signals else nullcontext()
     with signals, run_lock(folder) if first else nullcontext():
         try:
-            return _train(config, folder, first, callbacks, loggers, handle_signals)
+            return _train(config, folder, first, custom or CustomParts(), handle_signals)
         except (MemoryError, RuntimeError, OSError) as error:
             if words := as_out_of_memory(error, config):
                 raise words from None
@@ -97,11 +93,11 @@ def _train(
     config: TrainConfig,
     folder: Path,
     first: bool,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger],
+    custom: CustomParts,
     handle_signals: bool,
 ) -> TrainingResult:
     started = time.perf_counter()
+    custom = with_targets(custom, config)
     run = run_so_far(folder, config, tell=first)
     precision = choose_precision(config.trainer)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
@@ -110,8 +106,8 @@ def _train(
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
-    loop = build_loop(config, folder, prepared, run.step, callbacks, loggers, handle_signals)
-    parts = build_parts(config, prepared, loop.trainer)
+    loop = build_loop(config, folder, prepared, run.step, custom, handle_signals)
+    parts = build_parts(config, prepared, loop.trainer, custom)
     if run.checkpoint:
         check_same_model(run.checkpoint, parts.module)
     if first:

@@ -4,7 +4,6 @@ import functools
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import lightning.pytorch as pl
 import transformers
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
-from qa_lm.config.schema import FailedWriteChoice, TrainConfig
+from qa_lm.config.enums import FailedWriteChoice
+from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.repeats import answerable
 from qa_lm.errors import UserError, first_line
@@ -35,6 +34,7 @@ from qa_lm.training.callbacks.seen_pairs import SeenPairs
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_checkpoint
 from qa_lm.training.checkpointing.interruption import Interruption
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
+from qa_lm.training.custom import CustomParts
 from qa_lm.training.logging.loggers import second_logger
 from qa_lm.training.logging.tensorboard import EventsLogger
 
@@ -61,8 +61,7 @@ def build_loop(
     folder: Path,
     prepared: PreparedData,
     begin: int | None = None,
-    callbacks: Sequence[Callback] = (),
-    loggers: Sequence[Logger] = (),
+    custom: CustomParts | None = None,
     handle_signals: bool = False,
 ) -> Loop:
     """The Trainer for a configuration, writing into the run folder; nothing is written yet.
@@ -72,13 +71,14 @@ def build_loop(
         folder: the run folder.
         prepared: the pairs.
         begin: the step at which a run goes on; None for one that begins.
-        callbacks: further callbacks, called after those of the run and before its checkpoints.
-        loggers: further loggers, next to those of the configuration.
+        custom: the user's own parts. Its callbacks are called before those of the run, which keep what they log;
+            its loggers stand next to those of the configuration.
         handle_signals: see `Interruption`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
     """
+    callbacks, loggers = (custom.callbacks, custom.loggers) if custom else ((), ())
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
@@ -93,6 +93,7 @@ def build_loop(
     board = BoardScalars(validation_parts(prepared) if configured or loggers else {})
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
     own: list[Callback] = [
+        *callbacks,  # before the record, which keeps what they log
         record,
         seen,
         bad_batches,
@@ -115,7 +116,7 @@ def build_loop(
     arguments.setdefault("deterministic", False)
     try:
         trainer = pl.Trainer(
-            callbacks=[*own, *callbacks, best, last],
+            callbacks=[*own, best, last],
             plugins=[files],
             use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batches.batching
             **arguments,

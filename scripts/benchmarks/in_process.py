@@ -12,15 +12,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from qa_lm.config.schema import (
-    DataConfig,
-    LossWeighting,
-    ModelConfig,
-    OptimizerConfig,
-    OptimizerKind,
-    TokenizerConfig,
-    TrainConfig,
-)
+from qa_lm.config.enums import LossWeighting, OptimizerKind
+from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.modeling.clipping import clip
 from qa_lm.training.build import Parts, build_parts
@@ -94,7 +87,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
         data=DataConfig(path=pairs, packing=True, row_tokens=None, shuffle=True, train_fraction=0.95),
         tokenizer=TokenizerConfig(model["kind"], vocab_size=model["vocab"] or None),
         model=ModelConfig(model["architecture"], model["d"], model["layers"], model["d"] // 64, 1024),
-        optimizer=OptimizerConfig(OptimizerKind(optimizer), lr=1e-3),
+        optimizer=OptimizerConfig(kind=OptimizerKind(optimizer), lr=1e-3),
         loss_weighting=LossWeighting.token,
         trainer={"max_epochs": 1},
     )

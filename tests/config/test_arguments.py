@@ -15,8 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 
 from qa_lm.config.arguments import hydra_arguments, several_values, unreadable
-from qa_lm.config.trainer_arguments import check_trainer_arguments
-from qa_lm.config.trainer_signature import trainer_parameters
+from qa_lm.config.trainer_arguments import check_trainer_arguments, trainer_parameters
 from qa_lm.config.words import choice_here
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
@@ -177,10 +176,9 @@ except SystemExit as end:
         ("max_epochs=3", "trainer.max_epochs="),
         ("epochs=3", "trainer.max_epochs="),
         ("ckpt_path=x", "resume=RUN_FOLDER"),
-        ("debug=fdr", "trainer.fast_dev_run=true"),
-        ("callbacks=none", "early_stopping.patience="),
-        ("tags=[a]", "hydra.run.dir="),
-        ("task_name=x", "hydra.run.dir="),
+        ("debug=fdr", "debug=fast"),
+        ("callbacks=early_stopping", "early_stopping.patience="),
+        ("task_name=x", "name="),
         ("test=True", "scripts/evaluate.py"),
         ("train=False", "scripts/evaluate.py"),
         ("paths.output_dir=x", "hydra.run.dir="),
@@ -192,8 +190,8 @@ except SystemExit as end:
         ("gpus=2", "trainer.accelerator=gpu"),
         ("file=x.csv", "data.path=FILE"),
         ("limit_train_batch=2", "trainer.limit_train_batches"),
-        ("trainer=gpu", "trainer.accelerator=gpu"),
-        ("trainer=ddp", "trainer.strategy=ddp"),
+        ("trainer=mps", "trainer.accelerator=mps"),
+        ("trainer=ddp_sim", "trainer=ddp trainer.accelerator=cpu"),
         ("logger=none", "trainer.logger=false"),
         ("logger=null", "trainer.logger=false"),
         ("data=faq.csv", "data.path=faq.csv"),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qa_lm.config.schema import SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data import cache
 from qa_lm.data.cache import made_folder
 from qa_lm.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.config.schema import DataConfig, SplitKind
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import prepare
 from qa_lm.data.quality.checks import percentiles, summary

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches import datamodule
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.pairs import builtin_path

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.config.schema import BadLines, DataConfig, SplitKind, TokenizerConfig, TooLong
+from qa_lm.config.enums import BadLines, SplitKind, TooLong
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import made_folder
 from qa_lm.data.encoding import encode_prompts

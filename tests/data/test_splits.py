@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.pairs import normalised_question, text_key
 from qa_lm.data.prepare import prepare
 from qa_lm.data.quality.near import NEAR, near_groups

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qa_lm.config.schema import DataConfig, LossWeighting, Mode, ModelConfig, OptimizerKind, SplitKind
+from qa_lm.config.enums import LossWeighting, Mode, OptimizerKind, SplitKind
+from qa_lm.config.schema import DataConfig, ModelConfig
 from qa_lm.data.pairs import Pair, normalised_question
 from qa_lm.data.quality import nearest
 from qa_lm.data.quality.nearest import TrainedQuestions

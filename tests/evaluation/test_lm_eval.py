@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qa_lm.config.schema import SplitKind, Weights
+from qa_lm.config.enums import SplitKind, Weights
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.gpt2_vocabulary import EOS_TOKEN
 from qa_lm.data.tokenizer import load_tokenizer

@@ -13,7 +13,8 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from qa_lm.config.schema import FailedWriteChoice, TrainConfig, Weights
+from qa_lm.config.enums import FailedWriteChoice, Weights
+from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import FailedWrite
 from qa_lm.inference.answerer import Answerer
 from qa_lm.inference.export import export_model

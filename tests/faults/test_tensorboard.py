@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from qa_lm.config.schema import LoggerConfig, OptimizerKind, TrainConfig
+from qa_lm.config.enums import OptimizerKind
+from qa_lm.config.schema import LoggerConfig, TrainConfig
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters

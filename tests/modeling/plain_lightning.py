@@ -8,7 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.modeling.module import CausalLMModule
 

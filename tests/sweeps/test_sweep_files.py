@@ -11,8 +11,9 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qa_lm.config.compose import register_schema
+from qa_lm.config.enums import SplitKind
 from qa_lm.config.hydra_settings import refuse_code
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.prepare import prepare
 from qa_lm.errors import UserError
 from tests.config.test_configuration import CONF, load

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from qa_lm.config.schema import Mode, OptimizerKind, ScheduleKind
+from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.packing import FEW_ROWS, fill, plan_rows, row_tokens

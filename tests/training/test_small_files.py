@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from qa_lm.config.compose import implied_choices
-from qa_lm.config.schema import Mode, SplitKind
+from qa_lm.config.enums import Mode, SplitKind
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
 from qa_lm.training.train import train

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from qa_lm.config.schema import LossWeighting, OptimizerKind, SplitKind, Weights
+from qa_lm.config.enums import LossWeighting, OptimizerKind, SplitKind, Weights
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.inference.answerer import Answerer
 from qa_lm.reporting.run.table import answers_table

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from qa_lm.batch import Batch
-from qa_lm.config.schema import DataConfig, TokenizerConfig, TrainOn
+from qa_lm.config.enums import TrainOn
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.batching import PackedRows, PaddedRows, Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.store import EncodedPairs

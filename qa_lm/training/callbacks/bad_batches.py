@@ -13,8 +13,8 @@ from torch import Tensor
 from qa_lm.data.table import PairTable
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
+from qa_lm.training.callbacks.distributed import gathered
 from qa_lm.training.callbacks.epochs import say
-from qa_lm.training.distributed import gathered
 
 SKIPPED, SPIKE = "skipped", "spike"
 MEMORY = 50

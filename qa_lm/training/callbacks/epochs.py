@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
+from qa_lm.config.validate import MONITORS
+from qa_lm.errors import UserError
 from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
+from qa_lm.training.callbacks.distributed import sum_over_processes
 from qa_lm.training.callbacks.why_stopped import why_stopped
-from qa_lm.training.distributed import sum_over_processes
 from qa_lm.training.logging.loggers import log_values
 
 EpochRow = dict[str, int | float | None]
@@ -38,7 +40,9 @@ class EpochRecord(Callback):
         "val_bits_per_answer_byte": "val/bits_per_answer_byte",
         "train_recall": "train/recall",
     }
-    """Columns that the module logs, with its names for them."""
+    """Columns that the module logs, with its names for them. Whatever else is logged has a column of its own name."""
+    KNOWN = ("epoch", "step", "train_loss", *COLUMNS, "learning_rate")
+    OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
     STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, go_on: bool = False) -> None:
@@ -105,13 +109,15 @@ class EpochRecord(Callback):
         self._clock = time.perf_counter()
         if trainer.sanity_checking:
             return
-        names = [*self.COLUMNS.values(), self.score]
-        found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+        found = _logged(trainer)
+        if self.score not in self.OURS and self.score not in found:
+            others = ", ".join(sorted({*found, *MONITORS} - {RECALL_THEN_LOSS}))
+            raise UserError(f"monitor={self.score}: nothing logged it in this validation; there is {others}", "monitor")
         self._validation = found
         if self.score in found:
             score, loss = found[self.score], found.get("val/loss", float("nan"))
             self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
-        log_values(trainer, found)
+        log_values(trainer, {name: value for name, value in found.items() if name in self.OURS})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""
@@ -129,6 +135,8 @@ class EpochRecord(Callback):
             **{column: self._validation.get(name) for column, name in self.COLUMNS.items()},
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
+        logged = self._validation | _logged(trainer)
+        row |= {name: value for name, value in logged.items() if name not in self.OURS}
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write(trainer)
@@ -167,14 +175,27 @@ class EpochRecord(Callback):
         """The first validation with this score; None if there was none."""
         return next((each for each in self.validations if each[2] == score), None)
 
+    def last_logged(self) -> dict[str, float | None]:
+        """What callbacks, losses and models of the user logged in the last epoch."""
+        return {name: value for name, value in self.rows[-1].items() if name not in self.KNOWN} if self.rows else {}
+
     def _csv(self) -> str:
         file = io.StringIO()
-        writer = csv.DictWriter(
-            file, ["epoch", "step", "train_loss", *self.COLUMNS, "learning_rate"], lineterminator="\n"
-        )
+        others = sorted({name for row in self.rows for name in row} - {*self.KNOWN})
+        writer = csv.DictWriter(file, [*self.KNOWN, *others], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
+
+
+def _logged(trainer: pl.Trainer) -> dict[str, float]:
+    """All numbers that were logged by `self.log`; a metric that is logged by step and by epoch counts once."""
+    found = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if not (name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in found)
+    }
 
 
 class ConsoleReport(Callback):

@@ -26,10 +26,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.sums import Sums
 from qa_lm.run.checkpoint import STATE
+from qa_lm.training.callbacks.distributed import gathered
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.interruption import Interrupted, Interruption
 from qa_lm.training.checkpointing.random_state import random_state, restore_random_state
-from qa_lm.training.distributed import gathered
 from qa_lm.training.logging.tensorboard import EventsLogger
 
 BATCH, VALIDATION, VALIDATED, EPOCH = "batch", "validation", "validated", "epoch"

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from qa_lm.config.schema import SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames

@@ -10,7 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from qa_lm.config.compose import data_config, with_quoted_templates
-from qa_lm.config.schema import SplitKind, TokenizerConfig, Weights
+from qa_lm.config.enums import SplitKind, Weights
+from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.encoding import PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources

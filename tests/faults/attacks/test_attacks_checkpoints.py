@@ -14,7 +14,8 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from qa_lm.config.schema import DataConfig, SplitKind, TokenizerConfig
+from qa_lm.config.enums import SplitKind
+from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.cache import META, key_of, read_meta
 from qa_lm.data.prepare import NEAR_GROUPS, prepare

@@ -3,7 +3,7 @@
 import pytest
 
 import qa_lm.training.results as results
-from qa_lm.config.schema import OptimizerKind, ScheduleKind
+from qa_lm.config.enums import OptimizerKind, ScheduleKind
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.train import train
 from tests.conftest import small_config

@@ -1,0 +1,189 @@
+"""Classes that settings name by `_target_`: found, checked against their own signature, and called.
+
+- A class comes from one of `PACKAGES`, or from a package that the user trusts by `trust=PACKAGE` on the command line.
+- It must be a subclass of what its place takes (an optimizer, a callback, ...), so no function can be named.
+- What comes with data or with a run names no class: `qa_lm.config.resume` compares a run's settings with the user's.
+"""
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qa_lm.config.schema import TrainConfig
+from qa_lm.errors import UserError, first_line
+
+TARGET = "_target_"
+TRUST_HELP = "a Python package whose model class may be loaded, for a run with a model class of your own"
+PACKAGES = ("lightning", "qa_lm", "torch", "transformers")
+"""Packages whose classes settings may always name."""
+
+
+def trusted_modules(trust: Any) -> list[str]:
+    """The modules of `trust=NAME` or `trust=[NAME,NAME]`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    names = [] if trust is None else trust if isinstance(trust, list) else [trust]
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(f"trust={name}: give the name of a Python package, such as trust=my_package", "trust")
+    return names
+
+
+def import_trusted(trust: Any) -> None:
+    """Import what the user trusts: a module in the current folder or an installed one. At import it can register model
+    classes with transformers, readers of file formats and splits with qa_lm.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    names = trusted_modules(trust)
+    if names and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as `python -m` does; a script's own folder stands there instead
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # the user's own code can raise anything
+            raise UserError(f"trust={name}: cannot be imported: {_reason(error)}", "trust") from error
+
+
+def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The nodes with a `_target_`, each with its key; their arguments are all in the node."""
+    for key, settings in (("model", config.model), ("optimizer", config.optimizer)):
+        if settings._target_ is not None:
+            yield key, {TARGET: settings._target_, **settings.extra}
+    for name, node in config.callbacks.items():
+        yield f"callbacks.{name}", node
+
+
+def check_targets(config: TrainConfig) -> None:
+    """Refuse nodes without a `_target_`, packages that are not trusted, and targets within targets.
+
+    Nothing is imported, so this is quick; `class_of` checks the rest.
+
+    Raises:
+        UserError: the message begins with the key.
+    """
+    trusted = trusted_modules(config.trust)
+    for key, node in named_targets(config):
+        for name in node if isinstance(node, Mapping) else ():
+            if str(name).startswith("_") and name != TARGET:
+                raise UserError(f"{key}.{name}: is not read here; did you mean {TARGET}?", f"{key}.{name}")
+        if not isinstance(node, Mapping) or not isinstance(node.get(TARGET), str):
+            raise UserError(f"{key}: has no {TARGET}; name its class: {key}.{TARGET}=package.Class", key)
+        _check_package(node[TARGET], f"{key}.{TARGET}", trusted)
+        for name, value in node.items():
+            if name != TARGET and _holds_target(value):
+                raise UserError(f"{key}.{name}: {TARGET} is not read here; give plain values", f"{key}.{name}")
+
+
+def class_of(path: str, base: type, key: str, trust: Any) -> type:
+    """The class that a `_target_` names.
+
+    Args:
+        path: module and name, such as `torch.optim.SGD`.
+        base: what it must be a subclass of.
+        key: the key of the node, for messages.
+        trust: the setting `trust`.
+
+    Raises:
+        UserError: there is no such class, it is not a subclass of `base`, or its package is not trusted.
+    """
+    key = f"{key}.{TARGET}"
+    _check_package(path, key, trusted_modules(trust))
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+        found = getattr(module, name, None)
+    except Exception as error:  # the user's own code can raise anything
+        raise UserError(f"{key}={path}: cannot import {module_name}: {_reason(error)}", key) from error
+    if found is None:
+        names = [each for each, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+        raise UserError(f"{key}={path}: {module_name} has no {name}{_did_you_mean(name, names)}", key)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise UserError(f"{key}={path}: is not a subclass of {base.__module__}.{base.__qualname__}", key)
+    return found
+
+
+def instantiate(node: Mapping[str, Any], base: type, key: str, trust: Any, **defaults: Any) -> Any:
+    """The object that a node describes.
+
+    Args:
+        node: `_target_` and arguments of the class.
+        base: what the class must be a subclass of.
+        key: the key of the node, for messages.
+        trust: the setting `trust`.
+        defaults: arguments that the class gets if it has them and the node does not set them.
+
+    Raises:
+        UserError: there is no such class, or it does not take these arguments; the message begins with the key.
+    """
+    found = class_of(node[TARGET], base, key, trust)
+    given = {str(name): value for name, value in node.items() if name != TARGET}
+    known = argument_names(found)
+    arguments = {name: value for name, value in defaults.items() if name in known} | given
+    check_arguments(found, arguments, key)
+    try:
+        return found(**arguments)
+    except Exception as error:  # of other people's constructors, anything
+        raise UserError(f"{key}: {node[TARGET]} cannot be built: {_reason(error)}", key) from error
+
+
+def check_arguments(found: type, given: Iterable[str], key: str, positional: int = 0) -> None:
+    """Refuse arguments that a class does not have, and missing ones. Where a class takes any name (`**kwargs`), only
+    those are refused that look like a slip of the pen.
+
+    Args:
+        found: the class.
+        given: names of arguments.
+        key: the key of the node, for messages.
+        positional: how many further arguments it gets by position.
+
+    Raises:
+        UserError: with the nearest name that it has.
+    """
+    parameters = list(inspect.signature(found).parameters.values())
+    names = [each.name for each in parameters[positional:] if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    for name in given:
+        hint = _did_you_mean(name, names, 0.85 if open_ended else 0.6)
+        if name not in names and (hint or not open_ended):
+            raise UserError(f"{key}.{name}: {found.__name__} has no argument {name}{hint}", f"{key}.{name}")
+    for each in parameters[positional:]:
+        if each.name in names and each.default is each.empty and each.name not in given:
+            raise UserError(f"{key}.{each.name}: {found.__name__} needs it; give it a value", f"{key}.{each.name}")
+
+
+def argument_names(found: type) -> set[str]:
+    """The names of a class's arguments."""
+    return set(inspect.signature(found).parameters)
+
+
+def _check_package(path: str, key: str, trusted: list[str]) -> None:
+    parts = path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise UserError(f"{key}={path}: must be a module and a class, such as torch.optim.SGD", key)
+    if parts[0] not in (*PACKAGES, *(name.split(".")[0] for name in trusted)):
+        raise UserError(
+            f"{key}={path}: code of {parts[0]} is not run without your word; if you trust it, add trust={parts[0]}", key
+        )
+
+
+def _holds_target(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return TARGET in value or any(map(_holds_target, value.values()))
+    return isinstance(value, list) and any(map(_holds_target, value))
+
+
+def _did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, list(names), 1, cutoff)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
