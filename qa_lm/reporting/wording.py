@@ -9,7 +9,7 @@ import re
 
 ABSENT = "\N{EN DASH}"
 # Invisible characters that would change how the text after them is read; tab and line end are kept.
-DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 def finite(value: object) -> float | None:
@@ -89,3 +89,10 @@ def printable(text: str) -> str:
 def clipped(text: str, limit: int = 600) -> str:
     """The beginning of a long text, with its full length."""
     return text if len(text) <= limit else f"{text[:limit]}… (cut; {whole(len(text))} characters)"
+
+
+def cut(text: str, letters: int) -> str:
+    """At most so many letters; of a path its end, which tells it from others."""
+    if len(text) <= letters:
+        return text
+    return "…" + text[1 - letters :] if "/" in text else text[: letters - 1] + "…"

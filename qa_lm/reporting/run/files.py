@@ -34,6 +34,7 @@ class RunFiles:
     answers: list[dict[str, Any]]
     board: dict[str, Any]
     ledger: dict[str, Any]
+    bad_batches: list[dict[str, Any]]
     has_picture: bool
     """Whether loss_curve.png is there."""
 
@@ -58,6 +59,7 @@ def read_run(folder: Path) -> RunFiles:
         answers=_json_lines(folder / "answers.jsonl"),
         board=_json(folder / "board.json"),
         ledger=_json(folder / "ledger_summary.json"),
+        bad_batches=_json_lines(folder / "bad_batches.jsonl"),
         has_picture=(folder / "loss_curve.png").is_file(),
     )
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from qa_lm.reporting.axes import cut
 from qa_lm.reporting.columns import short, straight
 from qa_lm.reporting.markdown import table
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.statistics import Comparison, Difference
 from qa_lm.reporting.sweep.verdict import p_words, verdict_words
-from qa_lm.reporting.wording import ABSENT, clipped, whole
+from qa_lm.reporting.wording import ABSENT, clipped, cut, whole
 
 LETTERS = 44
 """Most of a knob's level in a table; results.csv has all of it."""
