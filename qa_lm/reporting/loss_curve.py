@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.reporting.figures import INK, MARKERS, SOFT, STYLES, new_axes, png, style, whole_epochs
-from qa_lm.reporting.run.files import RunFiles, read_run
-from qa_lm.reporting.wording import finite
+from qa_lm.run.reader import RunFiles, read_run
+from qa_lm.run.run_folder import LOSS_CURVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ def draw_loss_curve(run_folder: Path) -> Path:
     Raises:
         UserError: the folder holds no run.
     """
-    path = run_folder / "loss_curve.png"
+    path = run_folder / LOSS_CURVE
     png(loss_figure(read_run(run_folder)), path)
     return path
 
@@ -67,7 +67,7 @@ def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float
     epochs = [epoch for row in run.epochs if (epoch := row.get("epoch")) is not None]
     if epochs:
         whole_epochs(axes, min(epochs), max(epochs))
-    best = finite(run.metrics.get("best_epoch"))
+    best = run.metrics.get("best_epoch")
     if best is not None and best in epochs:
         axes.axvline(best, color=SOFT, linewidth=1, linestyle=":")
         first, last = axes.get_xlim()

@@ -4,19 +4,13 @@ What is missing, or no number, is a dash. Text from data and models keeps its le
 page around it: control characters, halves of surrogate pairs, marks that turn the writing direction.
 """
 
-import math
 import re
+
+from qa_lm.run.reader import finite
 
 ABSENT = "\N{EN DASH}"
 # Invisible characters that would change how the text after them is read; tab and line end are kept.
 DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
-
-
-def finite(value: object) -> float | None:
-    """The number; None for null, nan, infinity and what is not a number."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
 
 
 def percent(share: object) -> str:

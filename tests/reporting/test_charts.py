@@ -8,7 +8,7 @@ import numpy as np
 from qa_lm.reporting.figures import INK, OF_THE_PAGE, STYLES, new_axes, style, svg
 from qa_lm.reporting.loss_curve import draw_loss_curve, loss_figure
 from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
-from qa_lm.reporting.run.files import read_run
+from qa_lm.run.reader import read_run
 from tests.reporting.report_example import EPOCHS, HOSTILE, METRICS, run_folder
 from tests.reporting.report_pages import both
 

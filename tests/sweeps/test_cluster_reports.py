@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from qa_lm.reporting.run.facts import again
-from qa_lm.reporting.run.files import read_run
 from qa_lm.reporting.sweep.findings import find
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import commands
+from qa_lm.run.reader import read_run
 from tests.sweeps.sweep_example import job
 
 COMMANDS = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from qa_lm.reporting.figures import STYLES, Chart, new_axes, percentages, style
 from qa_lm.reporting.loss_curve import MOST_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
 from qa_lm.reporting.run.board import coverage_points
-from qa_lm.reporting.run.files import RunFiles
+from qa_lm.run.reader import RunFiles, Threshold
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def recall_chart(run: RunFiles) -> Chart | None:
 
 def coverage_chart(run: RunFiles) -> Chart | None:
     """Precision by coverage; None if confidence was not measured."""
-    points = coverage_points(run.board)
+    points = coverage_points(run.board["confidence"])
     if not points:
         return None
     title = "Precision by coverage, held-out pairs"
@@ -46,9 +46,9 @@ def _recall_figure(run: RunFiles) -> "Figure":
 
 
 @style()
-def _coverage_figure(points: list[dict[str, float]]) -> "Figure":
+def _coverage_figure(points: list[Threshold]) -> "Figure":
     figure, axes = new_axes("coverage: share of questions answered", "precision")
-    coverage, precision = ([point[key] for point in points] for key in ("coverage", "precision"))
+    coverage, precision = [point["coverage"] for point in points], [point["precision"] for point in points]
     marker = "o" if len(points) <= MOST_MARKS else ""
     axes.plot(coverage, precision, color=STYLES[1], linewidth=2, marker=marker, markersize=6, clip_on=False)
     axes.set_xlim(0, 1)
