@@ -21,6 +21,7 @@ from qa_lm.run.atomic import replacing
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK, SOFT, RULE, PAPER = "#000000", "#5d5a55", "#dedad2", "#ffffff"
@@ -107,11 +108,11 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-def percentages(axes: "Axes") -> None:
-    """Show the values of the vertical axis, which are shares, as percentages."""
+def percentages(axis: "Axis") -> None:
+    """Show the values of an axis, which are shares, as percentages."""
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_major_formatter(PercentFormatter(1.0))
 
 
 def whole_epochs(axes: "Axes", first: float, last: float) -> None:

@@ -40,7 +40,7 @@ def _recall_figure(run: RunFiles) -> "Figure":
     trained, held_out = by_epoch(run, "train_recall"), by_epoch(run, "val_exact_match")
     draw_by_epoch(axes, run, {"trained pairs (recall)": trained, "held-out pairs": held_out})
     axes.set_ylim(0, 1)
-    percentages(axes)
+    percentages(axes.yaxis)
     add_legend(figure)
     return figure
 
@@ -53,5 +53,6 @@ def _coverage_figure(points: list[Threshold]) -> "Figure":
     axes.plot(coverage, precision, color=STYLES[1], linewidth=2, marker=marker, markersize=6, clip_on=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0 if min(precision) < 0.5 else 0.5, 1)
-    percentages(axes)
+    percentages(axes.xaxis)
+    percentages(axes.yaxis)
     return figure

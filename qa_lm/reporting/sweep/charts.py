@@ -58,7 +58,7 @@ def value_axis(axes: "Axes", values: Sequence[float], outcome: Outcome) -> None:
     most = 1.0 if outcome.kind == "share" and high <= 1 else float("inf")
     axes.set_ylim(max(low - room, least), min(high + room, most))
     if outcome.kind == "share":
-        percentages(axes)
+        percentages(axes.yaxis)
 
 
 Line = tuple[str, list[Group]]
