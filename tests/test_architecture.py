@@ -86,6 +86,8 @@ def test_hydra_and_matplotlib_stay_where_they_belong():
             assert not roots & {"hydra", "omegaconf"}, name
         if not name.startswith("qa_lm/reporting/"):
             assert "matplotlib" not in roots, name
+        first = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert "matplotlib" not in "".join(map(ast.unparse, first)), f"{name}: import it in a function"
 
 
 def test_files_and_the_module_stay_small():

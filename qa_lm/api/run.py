@@ -1,15 +1,14 @@
 """A run folder as an object: ask the model, read what was measured."""
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lm.config.targets import import_trusted
 from qa_lm.data.questions import question_of
-from qa_lm.errors import UserError, first_line
-from qa_lm.run import run_folder
+from qa_lm.errors import UserError
+from qa_lm.run import reader, run_folder
 from qa_lm.templates import names_in
 
 if TYPE_CHECKING:
@@ -74,23 +73,19 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json: recall, losses, seconds, ..."""
-        found = json.loads(self._text(run_folder.METRICS))
-        assert isinstance(found, dict)
-        return found
+        return dict(reader.read_metrics(self.folder))
 
     @property
     def board(self) -> dict[str, Any]:
         """The content of board.json: exact match and F1 by kind of question, with intervals and baselines."""
-        found = json.loads(self._text(run_folder.BOARD))
-        assert isinstance(found, dict)
-        return found
+        return dict(reader.read_board(self.folder))
 
     @property
     def answers(self) -> "list[EvaluatedPair]":
         """The pairs that were asked at the end, each with the model's answer: the lines of answers.jsonl."""
         from qa_lm.evaluation.evaluate import EvaluatedPair
 
-        records = [json.loads(line) for line in self._text(run_folder.ANSWERS).splitlines()]
+        records: list[dict[str, Any]] = [dict(record) for record in reader.read_answers(self.folder)]
         for record in records:
             if record["eos_log_probability"] is None:  # JSON has no nan
                 record["eos_log_probability"] = float("nan")
@@ -99,17 +94,4 @@ class Run:
     @property
     def report(self) -> Path:
         """The path of report.html."""
-        return self._finished(run_folder.REPORT_HTML)
-
-    def _text(self, name: str) -> str:
-        path = self._finished(name)
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-
-    def _finished(self, name: str) -> Path:
-        path = self.folder / name
-        if not path.is_file():
-            raise UserError(f"{self.folder}: has no {name}, which is written when training ends")
-        return path
+        return reader.finished_file(self.folder, run_folder.REPORT_HTML)

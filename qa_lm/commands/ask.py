@@ -228,12 +228,13 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
 def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
     if not options.explain:
         return None
-    from qa_lm.evaluation.explanation import TRAINED_FILE, read_trained_pairs
+    from qa_lm.evaluation.explanation import read_trained_pairs
+    from qa_lm.run.run_folder import LEDGER
 
     trained = read_trained_pairs(options.run)
     if trained is None:
         raise UserError(
-            f"--explain: {options.run}: holds no {TRAINED_FILE}; give the folder of a finished run with ledger=true"
+            f"--explain: {options.run}: holds no {LEDGER}; give the folder of a finished run with ledger=true"
         )
     return trained
 

@@ -8,7 +8,7 @@ import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.config.targets import TRUST_HELP, import_trusted
@@ -19,6 +19,7 @@ from qa_lm.threads import spin_briefly
 if TYPE_CHECKING:
     from qa_lm.evaluation.evaluate import EvaluatedPair
     from qa_lm.inference.calibration import Calibration
+    from qa_lm.run.reader import Board
 
 SPLITS = ("train", "validation", "test")
 
@@ -113,7 +114,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        print("\n".join([*board_lines(found), *_abstaining(found), "", str(folder)]))
+        print("\n".join([*board_lines(cast("Board", found)), *_abstaining(found), "", str(folder)]))
 
 
 def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":

@@ -12,7 +12,7 @@ from typing import Any
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.errors import UserError, harmless
-from qa_lm.reporting.columns import cells, short, straight
+from qa_lm.reporting.tables import cells, short, straight
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
 """Columns of the terminal that a text takes at most."""

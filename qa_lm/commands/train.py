@@ -28,6 +28,7 @@ from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config.validate import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.run import run_folder
 from qa_lm.sweeps.identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
 from qa_lm.threads import spin_briefly
 from qa_lm.training.early_checks import check_early
@@ -125,8 +126,8 @@ def _train(composed: DictConfig, folder: Path) -> float:
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
         raise UserError(f"sweep={sweep}: is a sweep; add -m")
-    if config.resume is not None and (folder / "config.yaml").is_file():
-        before = read_config(folder / "config.yaml")
+    if config.resume is not None and (folder / run_folder.CONFIG).is_file():
+        before = read_config(folder / run_folder.CONFIG)
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
         check_values(config)
         from qa_lm.training.checkpointing.resume import finished
@@ -189,14 +190,14 @@ def _in_worker() -> bool:
 
 def _interrupted(end: BaseException, folder: Path) -> str:
     how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not (folder / run_folder.CHECKPOINTS / run_folder.LAST).is_file():
         return f"{how}; nothing was trained yet"
     return f"{how}; what was trained so far is in {folder}/checkpoints; to resume: resume={folder}"
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:
     what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
-    kept = (folder / "checkpoints" / "last.ckpt").is_file()
+    kept = (folder / run_folder.CHECKPOINTS / run_folder.LAST).is_file()
     return what + (f"; {folder}/checkpoints holds what was saved before" if kept else "")
 
 

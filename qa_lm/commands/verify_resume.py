@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from qa_lm.config.compose import read_config
+from qa_lm.run import run_folder
 
 TRAIN = [sys.executable, "-m", "qa_lm.cli", "train"]
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
@@ -48,7 +49,7 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
     seconds = time.monotonic() - begin
     print(f"without interruption: {seconds:.0f} s", flush=True)
     # What is measured at a start can come out otherwise at the next.
-    config = read_config(whole / "config.yaml")
+    config = read_config(whole / run_folder.CONFIG)
     same = [f"++trainer.precision={config.trainer['precision']}", f"compile={str(config.compile).lower()}"]
     often = (
         [] if any("checkpoint.every_" in word for word in overrides) else [f"checkpoint.every_seconds={seconds / 20}"]
@@ -76,11 +77,11 @@ def _train(arguments: list[str]) -> None:
 
 
 def _state(folder: Path) -> str:
-    if (folder / "metrics.json").exists():
+    if (folder / run_folder.METRICS).exists():
         return "the run had ended before"
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    if not (folder / run_folder.CHECKPOINTS / run_folder.LAST).exists():
         return "nothing was saved yet"
     from qa_lm.run.checkpoint import read_checkpoint
 
-    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    checkpoint = read_checkpoint(folder / run_folder.CHECKPOINTS / run_folder.LAST)
     return f"saved at step {checkpoint['global_step']} of epoch {checkpoint['epoch'] + 1}"

@@ -10,6 +10,7 @@ from qa_lm.data.readers.problems import BadLine, Problems
 from qa_lm.data.readers.reading import Reading, Source
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
+from qa_lm.run.run_folder import CHECKPOINTS, MODEL
 from qa_lm.templates import filled, names_in
 
 
@@ -19,7 +20,7 @@ def template_of(run: Path) -> PromptTemplate:
     Raises:
         UserError: it is damaged.
     """
-    folders = (run / "model", run / "checkpoints" / "model", run)
+    folders = (run / MODEL, run / CHECKPOINTS / MODEL, run)
     found = next((folder for folder in folders if (folder / TEMPLATE_FILE).is_file()), None)
     return PromptTemplate.load(found) if found else PromptTemplate()
 

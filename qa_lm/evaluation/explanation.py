@@ -10,9 +10,8 @@ from qa_lm.data.pairs import Pair
 from qa_lm.errors import UserError, first_line
 from qa_lm.evaluation.overlap import TrainedPairs, looked_through
 from qa_lm.names import NEAR, TRAINED
+from qa_lm.run.run_folder import LEDGER
 
-TRAINED_FILE = "ledger.parquet"
-"""In a run folder: every trained pair."""
 TEXTS = pyarrow.schema({"question": pyarrow.string(), "answer": pyarrow.string()})
 SHOWN = 3
 
@@ -39,7 +38,7 @@ class Explanation:
 
 def read_trained_pairs(run: Path) -> TrainedPairs | None:
     """The trained pairs of a run folder; None if it does not hold them."""
-    path = run / TRAINED_FILE
+    path = run / LEDGER  # every trained pair
     if not path.is_file():
         return None
     try:

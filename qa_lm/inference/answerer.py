@@ -19,6 +19,7 @@ from qa_lm.inference.golden import check_golden
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.sampling import GREEDY, Sampling, drawn_answers
 from qa_lm.modeling.custom_model import register_models
+from qa_lm.run import run_folder
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def model_folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder, the last line that train.py printed")
-    if (folder / "model").is_dir():
-        folder = folder / "model"
-    if (folder / "config.yaml").is_file():
+    if (folder / run_folder.MODEL).is_dir():
+        folder = folder / run_folder.MODEL
+    if (folder / run_folder.CONFIG).is_file():
         raise UserError(f"{folder}: this run is not finished; model/ comes at its end")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")

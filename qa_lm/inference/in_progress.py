@@ -33,8 +33,9 @@ def load_answerer(folder: Path) -> Answerer:
 
 
 def _best_so_far(folder: Path) -> Answerer:
-    from qa_lm.run.checkpoint import BEST, LAST, read_checkpoint  # Lightning takes seconds
+    from qa_lm.run.checkpoint import read_checkpoint  # Lightning takes seconds
     from qa_lm.run.manifest import is_sound
+    from qa_lm.run.run_folder import BEST, LAST
 
     checkpoints = folder / run_folder.CHECKPOINTS
     saved = [path for name in (BEST, LAST) if (path := checkpoints / name).is_file()]

@@ -1,94 +1,111 @@
-"""loss_curve.png: train and validation loss by epoch, the best epoch marked."""
+"""The chart of train and validation loss by epoch, for the report and as loss_curve.png."""
 
 import bisect
-import csv
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from qa_lm.reporting.figures import INK, MARKERS, SOFT, STYLES, new_axes, png, style, whole_epochs
+from qa_lm.run.reader import RunFiles, read_run
+from qa_lm.run.run_folder import LOSS_CURVE
 
-from qa_lm.run.atomic import replacing
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# Colours that differ in lightness too, for print and for colour-blind readers (Okabe and Ito).
-TRAIN, VALIDATION, SPIKE, INK = "#0072B2", "#D55E00", "#CC79A7", "#404040"
+MOST_MARKS = 40
+"""Longer lines have no marks: they would hide the line."""
 
 
 def draw_loss_curve(run_folder: Path) -> Path:
-    """Draw the curve of a run folder from its metrics.csv; returns the picture's path."""
-    with (run_folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    end = run_folder / "metrics.json"  # which a run that still trains has not
-    best_epoch = json.loads(end.read_text(encoding="utf-8"))["best_epoch"] if end.is_file() else None
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    epochs = [int(row["epoch"]) for row in rows]
-    axes.plot(
-        epochs,
-        [float(row["train_loss"]) for row in rows],
-        color=TRAIN,
-        marker="o",
-        markersize=3.5,
-        linewidth=1.6,
-        label="train",
-    )
-    validated = [(int(row["epoch"]), float(row["val_loss"])) for row in rows if row["val_loss"]]
-    if validated:
-        axes.plot(
-            *zip(*validated, strict=True),
-            color=VALIDATION,
-            marker="s",
-            markersize=3.5,
-            linewidth=1.6,
-            label="validation",
-        )
-        _mark_best(axes, [point for point in validated if point[0] == best_epoch])
-    _mark_bad(axes, run_folder, rows)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("cross-entropy loss (nats)")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    axes.legend(frameon=False)
-    path = run_folder / "loss_curve.png"
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=200, format="png")
+    """Draw the curve of a run folder, finished or not; returns the picture's path.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = run_folder / LOSS_CURVE
+    png(loss_figure(read_run(run_folder)), path)
     return path
 
 
-def _mark_bad(axes: Axes, run_folder: Path, rows: list[dict[str, str]]) -> None:
+@style()
+def loss_figure(run: RunFiles) -> "Figure":
+    """Train and validation loss by epoch, with the best epoch, skipped updates and loss spikes marked."""
+    figure, axes = new_axes("epoch", "loss, nats per token")
+    draw_by_epoch(axes, run, {"train": by_epoch(run, "train_loss"), "validation": by_epoch(run, "val_loss")})
+    axes.set_ylim(bottom=0)
+    _mark_bad(axes, run)
+    add_legend(figure)
+    return figure
+
+
+def by_epoch(run: RunFiles, column: str) -> list[tuple[float, float]]:
+    """The epochs in which a column of metrics.csv has a value, with the value."""
+    rows = [(row.get("epoch"), row.get(column)) for row in run.epochs]
+    return [(epoch, value) for epoch, value in rows if epoch is not None and value is not None]
+
+
+def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float, float]]]) -> None:
+    """Draw lines by epoch over the epochs of the run, and mark the best epoch.
+
+    Args:
+        axes: to draw on.
+        run: whose epochs they are.
+        lines: the points of each line, which may leave out epochs, by its name.
+    """
+    for number, (name, points) in enumerate(lines.items(), 1):
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                color=STYLES[number],
+                linestyle="-" if number == 1 else "--",
+                linewidth=2,
+                marker=MARKERS[number] if len(points) <= MOST_MARKS else "",
+                markersize=5,
+                clip_on=False,
+                label=name,
+            )
+    epochs = [epoch for row in run.epochs if (epoch := row.get("epoch")) is not None]
+    if epochs:
+        whole_epochs(axes, min(epochs), max(epochs))
+    best = run.metrics.get("best_epoch")
+    if best is not None and best in epochs:
+        axes.axvline(best, color=SOFT, linewidth=1, linestyle=":")
+        first, last = axes.get_xlim()
+        right = best > (first + last) / 2
+        axes.annotate(
+            f"best epoch: {best:.0f}",
+            (best, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-4 if right else 4, 0),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="bottom",
+            color=SOFT,
+        )
+
+
+def add_legend(figure: "Figure") -> None:
+    """Put the legend above the axes, where it hides nothing."""
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=SOFT, handlelength=2.2)
+
+
+def _mark_bad(axes: "Axes", run: RunFiles) -> None:
     """Marks along the axis where updates were skipped and where the loss leapt, at their place within the epoch."""
-    path = run_folder / "bad_batches.jsonl"
-    if not path.is_file():
-        return
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    steps = [0, *(int(row["step"]) for row in rows)]  # at the end of each epoch
+    steps = [0.0, *(row["step"] or 0.0 for row in run.epochs)]  # at the end of each epoch
     low = axes.get_xaxis_transform()
-    for kind, marker, color, label in (("skipped", "x", INK, "update skipped"), ("spike", "^", SPIKE, "loss spike")):
-        places = [_within_epochs(record["step"], steps) for record in records if record["kind"] == kind]
+    for kind, marker, color, label in (
+        ("skipped", "x", INK, "update skipped"),
+        ("spike", "^", STYLES[6], "loss spike"),
+    ):
+        places = [_within_epochs(record["step"], steps) for record in run.bad_batches if record["kind"] == kind]
         if places:
-            axes.plot(places, [0.03] * len(places), marker, color=color, markersize=5, label=label, transform=low)
+            low_places = [0.03] * len(places)
+            axes.plot(places, low_places, marker, color=color, markersize=6, label=label, transform=low, clip_on=False)
 
 
-def _within_epochs(step: int, steps: list[int]) -> float:
+def _within_epochs(step: float, steps: list[float]) -> float:
     """Where on the axis of epochs a step is; one of an epoch that has not ended is at the end of the axis."""
     epoch = bisect.bisect_left(steps, step)
     if epoch >= len(steps):
         return float(epoch)
     return epoch - 1 + (step - steps[epoch - 1]) / (steps[epoch] - steps[epoch - 1])
-
-
-def _mark_best(axes: Axes, points: list[tuple[int, float]]) -> None:
-    for epoch, loss in points:
-        axes.plot([epoch], [loss], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
-        axes.annotate(
-            f"best: epoch {epoch}, {loss:.3f}",
-            (epoch, loss),
-            xytext=(0, 12),
-            textcoords="offset points",
-            ha="right" if epoch > 1 else "left",
-            color=INK,
-            fontsize=9,
-        )

@@ -4,19 +4,13 @@ What is missing, or no number, is a dash. Text from data and models keeps its le
 page around it: control characters, halves of surrogate pairs, marks that turn the writing direction.
 """
 
-import math
 import re
+
+from qa_lm.run.reader import finite
 
 ABSENT = "\N{EN DASH}"
 # Invisible characters that would change how the text after them is read; tab and line end are kept.
-DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
-def finite(value: object) -> float | None:
-    """The number; None for null, nan, infinity and what is not a number."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
+DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 def percent(share: object) -> str:
@@ -89,3 +83,10 @@ def printable(text: str) -> str:
 def clipped(text: str, limit: int = 600) -> str:
     """The beginning of a long text, with its full length."""
     return text if len(text) <= limit else f"{text[:limit]}… (cut; {whole(len(text))} characters)"
+
+
+def cut(text: str, letters: int) -> str:
+    """At most so many letters; of a path its end, which tells it from others."""
+    if len(text) <= letters:
+        return text
+    return "…" + text[1 - letters :] if "/" in text else text[: letters - 1] + "…"

@@ -8,7 +8,6 @@ import torch
 
 from qa_lm.errors import UserError, first_line
 
-BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 STATE = "qa_lm"
 """Key of what a checkpoint holds beside Lightning's own: see `qa_lm.training.checkpointing.last_checkpoint`."""
 

@@ -11,8 +11,7 @@ from filelock import FileLock, Timeout
 
 from qa_lm.errors import UserError
 from qa_lm.run.atomic import write_json
-
-LOCK, HOLDER = ".lock", ".holder.json"
+from qa_lm.run.run_folder import HOLDER, LOCK
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from qa_lm.run.atomic import write_json
+from qa_lm.run.run_folder import MANIFEST
 
-MANIFEST = "manifest.json"
 KEPT = 3
 """Sums kept for a name: of the file that comes, of the one that it replaces, and of the one before."""
 

@@ -21,14 +21,22 @@ REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 PROFILE = "profile"
+LOCK, HOLDER = ".lock", ".holder.json"
 
-ELSEWHERE = ("best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json", ".holder.json", "probe")
-"""Other names that are written here, of `qa_lm.training.checkpointing.checkpoints`, `manifest` and `run_lock`."""
+BEST, LAST, PREVIOUS, MANIFEST = "best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json"
+"""In the folder of the checkpoints."""
+PROBE_FILE = "probe"
+"""A file that is written beside the checkpoints to see whether they can be."""
+
+JOB, JOB_LOG = "job.json", "job.log"
+"""In the run folder of a sweep's job: its record, and what it printed."""
+
 WRITTEN = "|".join(
     re.escape(name)
     for name in (
         *(CONFIG, METRICS_BY_EPOCH, METRICS, ANSWERS, ENVIRONMENT, DATA_REPORT, SPLIT, BOARD, LEDGER, LEDGER_SUMMARY),
-        *(BAD_BATCHES, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, *ELSEWHERE),
+        *(BAD_BATCHES, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, HOLDER),
+        *(BEST, LAST, PREVIOUS, MANIFEST, PROBE_FILE),
     )
 )
 LEFTOVER = re.compile(rf"\.(?:{WRITTEN})\.(?:\d+|[a-z0-9_]{{8}})(?:\.before)?")

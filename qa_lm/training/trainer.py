@@ -23,8 +23,9 @@ from qa_lm.ledger.callback import Ledger
 from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run import run_folder
-from qa_lm.run.checkpoint import LAST, read_checkpoint
+from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.run.manifest import is_sound
+from qa_lm.run.run_folder import LAST
 from qa_lm.training.callbacks.bad_batches import BadBatches
 from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
 from qa_lm.training.callbacks.epochs import ConsoleReport, EpochRecord, RunningLossBar

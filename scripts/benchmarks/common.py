@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qa_lm.run.run_folder import METRICS
+
 SCRIPTS = Path(__file__).resolve().parent.parent
 Runs = dict[str, list[dict[str, Any]]]
 """What each run of each side came to."""
@@ -40,7 +42,7 @@ def our_run(folder: Path, overrides: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    metrics: dict[str, Any] = json.loads((folder / METRICS).read_text())
     return metrics
 
 

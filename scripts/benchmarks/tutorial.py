@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SCRIPTS, Runs, print_medians
+from qa_lm.run.run_folder import METRICS
 
 BY_HAND, OURS = "by hand", "ours"
 
@@ -57,7 +58,7 @@ def _ours(epochs: int) -> dict[str, Any]:
         run, parts_file = Path(folder) / "run", Path(folder) / "parts.json"
         script = str(SCRIPTS / "benchmarks" / "timed_run.py")
         _, whole = _timed([script, str(parts_file), f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}"])
-        metrics = json.loads((run / "metrics.json").read_text())
+        metrics = json.loads((run / METRICS).read_text())
         parts: dict[str, float] = json.loads(parts_file.read_text())
     parts["training steps"] = metrics["train_seconds"]
     parts["everything else"] = whole - sum(parts.values())

@@ -14,10 +14,8 @@ import torch
 
 import qa_lm.training.train as training
 from qa_lm.errors import UserError
-from qa_lm.run.checkpoint import BEST, LAST, PREVIOUS
-from qa_lm.run.lock import HOLDER
-from qa_lm.run.manifest import MANIFEST, is_sound, read_manifest
-from qa_lm.run.run_folder import ELSEWHERE, clear_leftovers
+from qa_lm.run.manifest import is_sound, read_manifest
+from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, clear_leftovers
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_sound
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.checkpointing.resume import run_so_far
@@ -137,10 +135,6 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
     before = {path.name for path in run.rglob("*")}
     clear_leftovers(run)
     assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, *folders]}
-
-
-def test_the_names_that_others_write_are_known():
-    assert {BEST, LAST, PREVIOUS, MANIFEST, HOLDER} <= set(ELSEWHERE)
 
 
 def test_what_was_killed_before_it_was_a_run_leaves_nothing_either(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qa_lm.run.checkpoint import BEST, LAST, read_checkpoint
+from qa_lm.run.checkpoint import read_checkpoint
+from qa_lm.run.run_folder import BEST, LAST
 from qa_lm.training.checkpointing import kept_state
 from qa_lm.training.checkpointing.comparison import _difference, first_difference
 from qa_lm.training.checkpointing.kept_state import KeptState

@@ -9,14 +9,16 @@ import yaml
 HOSTILE = (
     "<script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">'\"|`x`\n# y\n| a |\x07\u202e"
 )
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "seed": 42,
     "monitor": "val/loss",
-    "data": {"path": "faq.jsonl", "split": "question", "split_seed": 7}
-    | {"packing": True, "row_tokens": 64, "batch_size": 16, "prompt": "{question}\n", "completion": " {answer}"},
+    "stop_at_recall": None,
+    "data": {"path": "faq.jsonl", "builtin": None, "hub": None, "validation_path": None, "split": "question"}
+    | {"split_seed": 7, "packing": True, "row_tokens": 64, "batch_size": 16}
+    | {"prompt": "{question}\n", "completion": " {answer}"},
     "tokenizer": {"kind": "bpe"},
     "model": {"architecture": "llama", "hidden_size": 256, "layers": 1, "context": 256},
-    "optimizer": {"kind": "muon", "lr": 0.0045, "schedule": "linear"},
+    "optimizer": {"kind": "muon", "lr": 0.0045, "schedule": "linear", "schedule_epochs": None},
     "trainer": {"max_epochs": 60},
 }  # fmt: skip
 METRICS = {
@@ -25,6 +27,7 @@ METRICS = {
     "exported_weights": "best",
     "stopped_early": True,
     "epochs_run": 3,
+    "final_train_recall": 0.75,
     "recall": 0.984,
     "pairs_trained": 1050,
     "parameters": 2888448,
@@ -53,6 +56,11 @@ ENVIRONMENT = {
     "git": {"commit": "004b7003", "changed": True},
     "packages": {"torch": "2.13.0"},
     "gpus": [],
+    "platform": "Linux",
+    "python": "3.11.7",
+    "threads": 2,
+    "seed": 42,
+    "data_sha256": "a0",
 }
 
 
@@ -103,6 +111,7 @@ LEDGER: dict[str, Any] = {
     "never_learnt": 10,
     "forgotten": 12,
     "epochs": 9,
+    "note": "",
     "worst": [
         {"place": "faq.jsonl:12", "question": "Which?", "answer": "That.", "learnt_at": None, "forgotten": 1}
         | {"last_loss": 0.8, "why": "never learnt; high loss"}
@@ -114,6 +123,7 @@ def answer(number: int, split: str = "train", right: bool = True, **changes: Any
     record = {"question": f"question {number}", "answer": f"answer {number}", "split": split, "held_out": ""}
     scores = {"exact_match": right, "normalised_exact_match": right, "f1": float(right), "stopped": True}
     more = {"generated": f"answer {number}" if right else "I do not know", "relation": "", "probability": None}
+    more |= {"nearest_is_right": None, "most_common_is_right": None}
     return {**record, **scores, **more, **changes}
 
 
@@ -131,7 +141,9 @@ def run_folder(root: Path, epochs: str = EPOCHS, answers: list[dict[str, Any]] =
     """A run folder by hand; a part given as None is left out."""
     folder = root / "2026-11-25" / "04-16-36"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(parts.pop("config", CONFIG)))
+    config = CONFIG | parts.pop("config", {})
+    sections = {key: CONFIG[key] | value if isinstance(value, dict) else value for key, value in config.items()}
+    (folder / "config.yaml").write_text(yaml.safe_dump(sections))
     (folder / "metrics.csv").write_text(epochs)
     (folder / "answers.jsonl").write_text("".join(json.dumps(each) + "\n" for each in answers))
     for name, content in (PARTS | {f"{key}.json": value for key, value in parts.items()}).items():
@@ -152,5 +164,5 @@ def hostile_folder(root: Path) -> Path:
         environment=ENVIRONMENT
         | {"command": ["train.py", HOSTILE], "platform": HOSTILE, "packages": {HOSTILE: HOSTILE}},
         board=BOARD | {"warnings": [HOSTILE], "rows": [board_row(HOSTILE, HOSTILE, 5, measured(0.5, 0.1, 0.9), None)]},
-        ledger_summary=LEDGER | {"worst": [{**pair, "place": HOSTILE, "why": HOSTILE}]},
+        ledger_summary=LEDGER | {"worst": [LEDGER["worst"][0] | pair | {"place": HOSTILE, "why": HOSTILE}]},
     )

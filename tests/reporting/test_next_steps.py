@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 
-from qa_lm.reporting.run.files import read_run
 from qa_lm.reporting.run.next_steps import Terminal, next_arguments, next_steps, quoted, why_little
 from qa_lm.reporting.run.verdict import verdict
+from qa_lm.run.reader import read_run
 from tests.reporting.report_example import (
     ANSWERS,
     BOARD,

@@ -7,19 +7,15 @@ import pytest
 
 from qa_lm.errors import UserError
 from qa_lm.reporting.run.charts import recall_chart
-from qa_lm.reporting.run.files import read_run
 from qa_lm.reporting.run.report import write_report
 from qa_lm.reporting.run.samples import COUNT, sample_answers
+from qa_lm.run.reader import read_run
 from tests.reporting.report_example import (
-    ANSWERS,
     BOARD,
-    CONFIG,
-    DATA,
     ENVIRONMENT,
     HOSTILE,
     LEDGER,
     METRICS,
-    PARTS,
     answer,
     hostile_folder,
     run_folder,
@@ -159,49 +155,46 @@ def test_no_answers(tmp_path):
     assert "Sample answers" not in page.text + plain
 
 
-def test_only_the_configuration(tmp_path):
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
-    page, _ = both(tmp_path)
-    assert "No training question was asked" in page.text
-    assert "There is no report on the pairs." in page.text
+def test_a_run_that_still_trains(tmp_path):
+    page, plain = both(run_folder(tmp_path, answers=[], metrics=None, board=None, ledger_summary=None))
+    for text in (page.text, " ".join(plain.split())):
+        assert "No training question was asked" in text
+        assert "faq.jsonl: 1,358 pairs, 1,050 for training and 308 held out for validation" in text
+        assert "3, not to the end" in text
+        assert "None" not in text[: text.index("Environment")]
 
 
 def test_not_a_run_folder(tmp_path):
     with pytest.raises(UserError, match="not a run folder"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(UserError, match="not a run folder, it has no environment.json"):
+        write_report(tmp_path)
 
 
-def nulled(content: Any) -> Any:
-    """The same with null for every number."""
-    if isinstance(content, dict):
-        return {key: nulled(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [nulled(value) for value in content]
-    return None if isinstance(content, int | float) else content
-
-
-def test_null_for_every_number(tmp_path):
-    parts = {name.removesuffix(".json"): nulled(content) for name, content in PARTS.items()}
-    folder = run_folder(tmp_path, answers=nulled(ANSWERS), config=nulled(CONFIG), **parts)
-    page, plain = both(folder)
-    assert "Whether it has memorised its training questions was not measured." in page.text
-    assert "None" not in page.text + plain
-    assert "nan" not in page.text.split()
-
-
-def test_null_for_every_part(tmp_path):
-    folder = run_folder(
-        tmp_path,
-        board=dict.fromkeys(BOARD),
-        ledger_summary=dict.fromkeys(LEDGER),
-        data_report=dict.fromkeys(DATA),
-        metrics=dict.fromkeys(METRICS),
-        environment=dict.fromkeys(ENVIRONMENT),
-        config=dict.fromkeys(CONFIG),
+def test_what_was_not_measured_is_left_out_or_a_dash(tmp_path):
+    unknown = dict.fromkeys(
+        ("best_epoch", "best_val_loss", "recall", "final_train_recall", "tokens_per_second", "peak_memory")
     )
-    page, plain = both(folder)
-    assert "None" not in page.text.replace(page.text[page.text.index("Every setting") :], "") + plain
+    stopping = [BOARD["stopping"][0] | {"eos_probability": None}]
+    worst = [LEDGER["worst"][0] | {"learnt_at": None, "last_loss": None}]
+    page, plain = both(
+        run_folder(
+            tmp_path,
+            metrics=METRICS | unknown,
+            board=BOARD | {"stopping": stopping},
+            ledger_summary=LEDGER | {"worst": worst},
+            environment=ENVIRONMENT | {"git": None},
+        )
+    )
+    assert "| Trained | 512 | 90.0% | 3 | 2 | - |" in plain
+    assert "| faq.jsonl:12 | Which? | That. | - | 1 | - | never learnt; high loss |" in plain
+    assert "2 min 5 s in total, without start-up, 90 s of it training steps" in page.text
+    for text in (page.text[: page.text.index("Every setting")], plain):
+        assert "None" not in text
+        assert "a second" not in text
+        assert "commit" not in text
 
 
 def test_a_report_is_written_again_the_same(tmp_path):
@@ -222,7 +215,7 @@ def test_the_picture_is_shown_in_markdown_where_it_is(tmp_path):
 
 
 def test_samples_are_a_mix():
-    answers = [answer(n, "train", n != 400) for n in range(500)] + [
+    answers: list[Any] = [answer(n, "train", n != 400) for n in range(500)] + [
         answer(n, "validation", n < 520) for n in range(500, 900)
     ]
     samples = sample_answers(answers)
@@ -236,9 +229,10 @@ def test_samples_are_a_mix():
 
 def test_samples_of_few_and_of_long_answers():
     assert sample_answers([]) == []
-    shown = sample_answers(
-        [answer(1, "validation", right=False, generated="x" * 5000, answer="", normalised_exact_match=True)]
-    )
+    answers: list[Any] = [
+        answer(1, "validation", right=False, generated="x" * 5000, answer="", normalised_exact_match=True)
+    ]
+    shown = sample_answers(answers)
     assert [sample["mark"] for sample in shown] == ["nearly"]
     assert shown[0]["generated"] == "x" * 600 + "… (cut; 5,000 characters)"
 

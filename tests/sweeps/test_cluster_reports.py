@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from qa_lm.reporting.run.facts import again
-from qa_lm.reporting.run.files import read_run
 from qa_lm.reporting.sweep.findings import find
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import commands
+from qa_lm.run.reader import read_run
+from tests.reporting.report_example import ENVIRONMENT, run_folder
 from tests.sweeps.sweep_example import job
 
 COMMANDS = {
@@ -39,5 +40,7 @@ def test_the_swept_setting_is_found(sweep):
     assert command == "python scripts/train.py -m data.path=faq.jsonl resume=auto optimizer.lr=0.001,0.003 seed=3"
 
 
-def test_a_run_names_no_command_that_would_not_make_it(sweep):
-    assert again(read_run(sweep / "0")) == ("", [])
+@pytest.mark.parametrize("launcher", COMMANDS)
+def test_a_run_names_no_command_that_would_not_make_it(tmp_path, launcher):
+    folder = run_folder(tmp_path, environment=ENVIRONMENT | {"command": COMMANDS[launcher]})
+    assert again(read_run(folder)) == ("", [])

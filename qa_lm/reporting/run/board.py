@@ -1,10 +1,11 @@
 """board.json as the report shows it: what each row means, its numbers, and what is beside them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from qa_lm import names
-from qa_lm.reporting.wording import ABSENT, clipped, finite, percent, whole
+from qa_lm.reporting.wording import percent, whole
+from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Measured, Stopping, Threshold, WorstPair
 
 SPLITS = {
     "train": "Trained",
@@ -15,10 +16,10 @@ SPLITS = {
 WHOLE = tuple(names.WHOLE_SPLITS.values())
 """Names of the rows of whole splits; the other rows are parts of them."""
 MEANINGS = {
-    "trained pairs": "asked again exactly as they were trained: recall",
-    "all held-out pairs": "every pair that was kept out of training",
-    "all test pairs": "every pair that was kept for the test",
-    "all pairs": "every pair that was asked",
+    names.WHOLE_SPLITS["train"]: "asked again exactly as they were trained: recall",
+    names.WHOLE_SPLITS["validation"]: "every pair that was kept out of training",
+    names.WHOLE_SPLITS["test"]: "every pair that was kept for the test",
+    names.WHOLE_SPLITS["given"]: "every pair that was asked",
     names.TRAINED: "also asked in training, perhaps with another answer",
     names.NEAR: "held out, but worded almost like a trained question",
     names.KNOWN_ANSWER: "no similar question was trained, but its answer was",
@@ -30,6 +31,8 @@ METHODS = {"platt": "logistic regression", "isotonic": "isotonic regression"}
 """How probabilities are calibrated, as scikit-learn calls it."""
 WORST_SHOWN = 20
 CURVE_SHOWN = 8
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class BoardRow:
     split: str
     name: str
     meaning: str
-    n: float | None
+    n: int
     exact: Share
     normalised: Share
     f1: Share
@@ -78,31 +81,27 @@ class BoardRow:
     common: Share
 
 
-def share(measured: object) -> Share:
-    """A share as board.json has it: an object with value, low and high, or null."""
-    found = measured if isinstance(measured, dict) else {}
-    return Share(*(finite(found.get(name)) for name in ("value", "low", "high")))
+def share(measured: Measured | None) -> Share:
+    """A share as board.json has it."""
+    return Share(measured["value"], measured["low"], measured["high"]) if measured else Share(None, None, None)
 
 
-def board_rows(board: dict[str, Any]) -> list[BoardRow]:
+def board_rows(board: Board) -> list[BoardRow]:
     """The rows in the file's order."""
-    rows = []
-    for row in board.get("rows") or []:
-        name, baselines = row.get("name") or "", row.get("baselines") or {}
-        rows.append(
-            BoardRow(
-                split=row.get("split") or "",
-                name=name,
-                meaning=MEANINGS.get(name, ""),
-                n=finite(row.get("n")),
-                exact=share(row.get("exact_match")),
-                normalised=share(row.get("normalised_exact_match")),
-                f1=share(row.get("f1")),
-                nearest=share(baselines.get("nearest_question")),
-                common=share(baselines.get("most_common_answer")),
-            )
+    return [
+        BoardRow(
+            split=row["split"],
+            name=row["name"],
+            meaning=MEANINGS.get(row["name"], ""),
+            n=row["n"],
+            exact=share(row["exact_match"]),
+            normalised=share(row["normalised_exact_match"]),
+            f1=share(row["f1"]),
+            nearest=share(row["baselines"] and row["baselines"]["nearest_question"]),
+            common=share(row["baselines"] and row["baselines"]["most_common_answer"]),
         )
-    return rows
+        for row in board["rows"]
+    ]
 
 
 def by_split(rows: list[BoardRow]) -> list[tuple[str, list[BoardRow]]]:
@@ -112,21 +111,8 @@ def by_split(rows: list[BoardRow]) -> list[tuple[str, list[BoardRow]]]:
     return [(title, group) for title, group in groups if group]
 
 
-def stopping_rows(board: dict[str, Any]) -> list[dict[str, Any]]:
-    """How answers end, by split; every key is there."""
-    keys = ("n", "stop_rate", "cut_early", "run_on", "eos_probability")
-    return [
-        {
-            "split": row.get("split") or "",
-            "title": SPLITS.get(row.get("split"), row.get("split") or ""),
-            **{key: finite(row.get(key)) for key in keys},
-        }
-        for row in board.get("stopping") or []
-    ]
-
-
-def ending_words(found: dict[str, Any]) -> str:
-    """One entry of `stopping` as a sentence."""
+def ending_words(found: Stopping) -> str:
+    """How the answers of a split end, as a sentence."""
     split = names.SPLIT_WORDS.get(found["split"], found["split"])
     ended = f"{round(found['stop_rate'] * found['n']):,} of {found['n']:,} answers end on their own"
     sentence = f"Endings ({split}): {ended}; {found['cut_early']:,} too early, {found['run_on']:,} too late."
@@ -135,68 +121,42 @@ def ending_words(found: dict[str, Any]) -> str:
     return f"{sentence} The model gives {found['eos_probability']:.1%} to ending where the right answer ends."
 
 
-def confidence_words(board: dict[str, Any]) -> dict[str, Any]:
+def confidence_words(confidence: Confidence | None) -> dict[str, Any]:
     """How sure answers are: by which method, fitted on what, how good; and why there may be no curve."""
-    confidence = board.get("confidence")
     if not confidence:
         return {}
-    fitted_on, method = confidence.get("fitted_on"), confidence.get("method")
-    counts = {
-        split: int(number)
-        for split, count in (fitted_on if isinstance(fitted_on, dict) else {}).items()
-        if (number := finite(count)) is not None
-    }
     return {
-        "method": METHODS.get(method, method or "an unknown method"),
-        "source": names.pairs_by_split(counts) if counts else "an unknown number of pairs",
-        "brier": finite(confidence.get("brier")),
-        "too_few": _too_few(confidence),
+        "method": METHODS.get(confidence["method"], confidence["method"]),
+        "source": names.pairs_by_split(confidence["fitted_on"]),
+        "brier": confidence["brier"],
+        "too_few": _too_few(confidence["held_out"]),
     }
 
 
-def _too_few(confidence: dict[str, Any]) -> str:
-    pairs, right, needed = _held_out(confidence)
-    if right is None or needed is None or right >= needed:
+def _too_few(held_out: HeldOut) -> str:
+    if held_out["right"] >= held_out["needed"]:
         return ""
     return (
-        f"Only {whole(right)} of {whole(pairs)} answers to held-out questions are right. At least {whole(needed)} are "
-        "needed to say how often its confident answers are right, so --precision is refused."
+        f"Only {whole(held_out['right'])} of {whole(held_out['pairs'])} answers to held-out questions are right. At "
+        f"least {whole(held_out['needed'])} are needed to say how often its confident answers are right, so "
+        "--precision is refused."
     )
 
 
-def _held_out(confidence: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
-    counts = confidence.get("held_out") or {}
-    return finite(counts.get("pairs")), finite(counts.get("right")), finite(counts.get("needed"))
-
-
-def coverage_points(board: dict[str, Any]) -> list[dict[str, float]]:
-    """Threshold, coverage and precision, by coverage; points that lack one of them are left out, and all where too few
-    held-out answers are right."""
-    keys = ("threshold", "coverage", "precision")
-    confidence = board.get("confidence") or {}
-    if _too_few(confidence):
+def coverage_points(confidence: Confidence | None) -> list[Threshold]:
+    """Threshold, coverage and precision, by coverage; none where too few held-out answers are right."""
+    if not confidence or _too_few(confidence["held_out"]):
         return []
-    curve = confidence.get("curve") or []
-    points = [{key: number for key in keys if (number := finite(point.get(key))) is not None} for point in curve]
-    return sorted((point for point in points if len(point) == len(keys)), key=lambda point: point["coverage"])
+    return sorted(confidence["curve"], key=lambda point: point["coverage"])
 
 
-def thinned(rows: list[Any], limit: int) -> list[Any]:
+def thinned(rows: list[Item], limit: int) -> list[Item]:
     """At most `limit` of the rows, evenly spaced, the first and the last among them."""
     if len(rows) <= limit:
         return rows
     return [rows[round(place * (len(rows) - 1) / (limit - 1))] for place in range(limit)]
 
 
-def worst_pairs(ledger: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pairs that there is a reason to check; every key is there."""
-    return [
-        {
-            **{key: clipped(str(pair.get(key) or "")) for key in ("place", "question", "answer", "why")},
-            "learnt_at": ABSENT if (epoch := finite(pair.get("learnt_at"))) is None else f"{epoch:.0f}",
-            "forgotten": finite(pair.get("forgotten")),
-            "last_loss": finite(pair.get("last_loss")),
-        }
-        for pair in (ledger.get("worst") or [])[:WORST_SHOWN]
-        if pair.get("why")
-    ]
+def worst_pairs(ledger: LedgerSummary | None) -> list[WorstPair]:
+    """The pairs that there is a reason to check."""
+    return [pair for pair in (ledger["worst"] if ledger else [])[:WORST_SHOWN] if pair["why"]]

@@ -2,16 +2,16 @@
 
 import shlex
 
-from qa_lm.reporting.run.files import COMMAND, RunFiles, given_command, training_program
-from qa_lm.reporting.wording import ABSENT, counted, decimal, duration, finite, listed, size, whole
+from qa_lm.reporting.run.command import COMMAND, given_command, training_program
+from qa_lm.reporting.wording import ABSENT, counted, decimal, duration, listed, size, whole
+from qa_lm.run.reader import RunFiles, finite
 
 Fact = tuple[str, str]
 
 
 def source_names(run: RunFiles) -> str:
     """The files or data sets of the pairs."""
-    data = run.config.get("data") or {}
-    return listed([str(name) for name in run.data_report.get("sources") or {}]) or str(data.get("path") or "pairs")
+    return listed(list(run.data_report["sources"]))
 
 
 def run_facts(run: RunFiles) -> list[Fact]:
@@ -20,7 +20,7 @@ def run_facts(run: RunFiles) -> list[Fact]:
         ("Data", _data(run)),
         ("Split", _split(run)),
         ("Left out", _left_out(run)),
-        ("Prompt template", _written(run)),
+        ("Prompt template", _prompt(run)),
         ("Tokens", _tokens(run)),
         ("Model", _model(run)),
         ("Optimizer", _optimizer(run)),
@@ -34,22 +34,20 @@ def run_facts(run: RunFiles) -> list[Fact]:
 def environment_facts(run: RunFiles) -> list[Fact]:
     """Labels and values: machine, versions, code, data."""
     environment = run.environment
-    git = environment.get("git") or {}
-    changed = ", with changes that are in no commit" if git.get("changed") else ""
-    gpus = [str(name) for name in environment.get("gpus") or []]
-    packages = environment.get("packages") or {}
+    git = environment["git"]  # null outside a checkout
+    changed = ", with changes that are in no commit" if git and git["changed"] else ""
     facts = [
-        ("Started", environment.get("started")),
-        ("Machine", environment.get("platform")),
-        ("GPUs", listed(gpus) if gpus else "none" if "gpus" in environment else ""),
-        ("Threads", environment.get("threads")),
-        ("Python", environment.get("python")),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
-        ("Code", f"commit {git['commit']}{changed}" if git.get("commit") else ""),
-        ("Data, SHA-256", environment.get("data_sha256")),
-        ("Seed", environment.get("seed")),
+        ("Started", environment["started"]),
+        ("Machine", environment["platform"]),
+        ("GPUs", listed(environment["gpus"]) or "none"),
+        ("Threads", str(environment["threads"])),
+        ("Python", environment["python"]),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items())),
+        ("Code", f"commit {git['commit']}{changed}" if git else ""),
+        ("Data, SHA-256", environment["data_sha256"]),
+        ("Seed", str(environment["seed"])),
     ]
-    return [(label, str(value)) for label, value in facts if value not in (None, "")]
+    return [(label, value) for label, value in facts if value]
 
 
 def again(run: RunFiles) -> tuple[str, list[str]]:
@@ -63,7 +61,7 @@ def again(run: RunFiles) -> tuple[str, list[str]]:
         notes.append("The name of the run folder is left out of it: a folder that holds a run is not written again.")
     if {"-m", "--multirun"} & set(command):
         notes.append("It is the command of a whole sweep, of which this run is one.")
-    if (run.environment.get("git") or {}).get("changed"):
+    if run.environment["git"] and run.environment["git"]["changed"]:
         notes.append("The code had changes that are in no commit; the commit alone may give another result.")
     if kept[0] in ("train.py", COMMAND):
         kept = [*training_program(run), *kept[1:]]
@@ -71,107 +69,91 @@ def again(run: RunFiles) -> tuple[str, list[str]]:
 
 
 def _data(run: RunFiles) -> str:
-    counts = run.data_report.get("counts") or {}
-    if not counts:
-        trained = run.metrics.get("pairs_trained")
-        return "" if trained is None else f"{source_names(run)}: {counted(trained, 'trained pair')}"
-    trained = run.metrics.get("pairs_trained", counts.get("train"))
-    sides = [f"{whole(trained)} for training", f"{whole(counts.get('validation'))} held out for validation"]
+    counts = run.data_report["counts"]
+    trained = run.metrics.get("pairs_trained", counts["train"])
+    sides = [f"{whole(trained)} for training", f"{whole(counts['validation'])} held out for validation"]
     if never := run.metrics.get("pairs_never_trained"):
         sides.insert(1, f"{whole(never)} that no training step came to")
-    if counts.get("test"):
+    if counts["test"]:
         sides.append(f"{whole(counts['test'])} for the test")
-    return f"{source_names(run)}: {counted(counts.get('pairs'), 'pair')}, {listed(sides)}"
+    return f"{source_names(run)}: {counted(counts['pairs'], 'pair')}, {listed(sides)}"
 
 
-def _written(run: RunFiles) -> str:
-    data = run.config.get("data") or {}
-    return f"{data.get('prompt', '')}{data.get('completion', '')}".replace("\n", "\\n")
+def _prompt(run: RunFiles) -> str:
+    data = run.config["data"]
+    return f"{data['prompt']}{data['completion']}".replace("\n", "\\n")
 
 
 def _split(run: RunFiles) -> str:
-    data = run.config.get("data") or {}
-    if data.get("validation_path"):
-        words = "by files"
-    else:
-        words = f"by {data['split']}, seed {_plain(data.get('split_seed'))}" if data.get("split") else ""
-    reasons = [f"{reason} {whole(count)}" for reason, count in (run.data_report.get("held_out") or {}).items()]
-    return "; held out: ".join(part for part in (words, listed(reasons) if reasons else "") if part)
+    data = run.config["data"]
+    words = "by files" if data["validation_path"] else f"by {data['split']}, seed {_plain(data['split_seed'])}"
+    reasons = [f"{reason} {whole(count)}" for reason, count in run.data_report["held_out"].items()]
+    return f"{words}; held out: {listed(reasons)}" if reasons else words
 
 
 def _left_out(run: RunFiles) -> str:
-    bad, long = (run.data_report.get(key) or {} for key in ("bad_lines", "too_long"))
-    parts = [counted(bad["count"], "line") + " that are no pair"] if bad.get("count") else []
-    if long.get("count"):
-        parts.append(
-            f"{counted(long['count'], 'pair')} longer than {whole(long.get('limit'))} tokens ({long.get('policy')})"
-        )
-    return listed(parts) if parts else ""
+    bad, long = run.data_report["bad_lines"], run.data_report["too_long"]
+    parts = [counted(bad["count"], "line") + " that are no pair"] if bad["count"] else []
+    if long["count"]:
+        parts.append(f"{counted(long['count'], 'pair')} longer than {whole(long['limit'])} tokens ({long['policy']})")
+    return listed(parts)
 
 
 def _tokens(run: RunFiles) -> str:
-    tokens, tokenizer = run.data_report.get("tokens") or {}, run.config.get("tokenizer") or {}
-    kind = f"tokenizer {tokenizer['kind']}" if tokenizer.get("kind") else ""
-    if not tokens:
-        return kind
-    per_answer = f"{decimal(tokens.get('per_answer'), 1)} in the answer, end token included"
-    return f"{decimal(tokens.get('per_example'), 1)} per pair, {per_answer}; {kind}".rstrip("; ")
+    tokens = run.data_report["tokens"]
+    per_answer = f"{decimal(tokens['per_answer'], 1)} in the answer, end token included"
+    return f"{decimal(tokens['per_example'], 1)} per pair, {per_answer}; tokenizer {run.config['tokenizer']['kind']}"
 
 
 def _model(run: RunFiles) -> str:
-    model, parameters = run.config.get("model") or {}, run.metrics.get("parameters")
-    parts = [str(model.get("architecture") or "")]
+    model, parameters = run.config["model"], run.metrics.get("parameters")
+    parts = [model["architecture"]]
     if parameters is not None:
         parts.append(f"{size(parameters)} parameters")
-    named = (("width", "hidden_size"), ("layers", "layers"), ("context", "context"))
-    parts += [f"{label} {model[key]}" for label, key in named if model.get(key) is not None]
-    return ", ".join(part for part in parts if part)
+    return ", ".join([*parts, f"width {model['hidden_size']}, layers {model['layers']}, context {model['context']}"])
 
 
 def _optimizer(run: RunFiles) -> str:
-    optimizer, data = run.config.get("optimizer") or {}, run.config.get("data") or {}
-    parts = [str(optimizer.get("kind") or "")]
-    if (rate := finite(optimizer.get("lr"))) is not None:
-        parts.append(f"learning rate {rate:g}, {optimizer.get('schedule') or 'constant'}")
-    if data.get("batch_size") is not None:
-        unit = "row" if data.get("packing") else "pair"
-        length = f" of {whole(data.get('row_tokens'))} tokens" if data.get("packing") else ""
-        parts.append(f"{counted(data['batch_size'], unit)}{length} a batch")
-    return "; ".join(part for part in parts if part)
+    optimizer, data = run.config["optimizer"], run.config["data"]
+    if data["packing"]:
+        batch = f"{counted(data['batch_size'], 'row')} of {whole(data['row_tokens'])} tokens a batch"
+    else:
+        batch = f"{counted(data['batch_size'], 'pair')} a batch"
+    return f"{optimizer['kind']}; learning rate {finite(optimizer['lr']):g}, {optimizer['schedule']}; {batch}"
 
 
 def _epochs(run: RunFiles) -> str:
-    metrics, limit = run.metrics, (run.config.get("trainer") or {}).get("max_epochs")
-    if metrics.get("epochs_run") is None:
+    metrics, limit = run.metrics, run.config["trainer"].get("max_epochs")
+    if not metrics:
         return f"{len(run.epochs)}, not to the end" if run.epochs else ""
     words = whole(metrics["epochs_run"]) + (f" of at most {whole(limit)}" if (finite(limit) or 0) > 0 else "")
-    if metrics.get("stopped_early"):
-        wanted, recall = finite(run.config.get("stop_at_recall")), finite(metrics.get("final_train_recall"))
+    if metrics["stopped_early"]:
+        wanted, recall = run.config["stop_at_recall"], metrics["final_train_recall"]
         reached = wanted is not None and recall is not None and recall >= wanted
         words += ", stopped once recall was reached" if reached else ", stopped early"
-    if metrics.get("best_epoch") is not None:
-        monitor = run.config.get("monitor")
-        words += f"; the best is epoch {whole(metrics['best_epoch'])}" + (f", by {monitor}" if monitor else "")
-    loss = finite(metrics.get("best_val_loss"))
+    if metrics["best_epoch"] is not None:
+        words += f"; the best is epoch {whole(metrics['best_epoch'])}, by {run.config['monitor']}"
+    loss = metrics["best_val_loss"]
     return words + (f"; its validation loss {loss:.4f}" if loss is not None else "")
 
 
 def _weights(run: RunFiles) -> str:
     kept = run.metrics.get("exported_weights")
-    return {"best": "of the best epoch", "last": "of the last epoch"}.get(kept, str(kept)) if kept else ""
+    return f"of the {kept} epoch" if kept else ""
 
 
 def _cost(run: RunFiles) -> str:
     metrics = run.metrics
-    parts = []
-    if finite(metrics.get("seconds")) is not None:
-        parts.append(f"{duration(metrics['seconds'])} in total, without start-up")
-    if finite(metrics.get("train_seconds")) is not None:
-        parts.append(f"{duration(metrics['train_seconds'])} of it training steps")
-    if finite(metrics.get("tokens_per_second")) is not None:
+    if not metrics:
+        return ""
+    parts = [
+        f"{duration(metrics['seconds'])} in total, without start-up",
+        f"{duration(metrics['train_seconds'])} of it training steps",
+    ]
+    if metrics["tokens_per_second"] is not None:
         parts.append(f"{counted(metrics['tokens_per_second'], 'token')} a second")
-    if (memory := finite(metrics.get("peak_memory"))) is not None:
-        parts.append(f"{memory / 1e9:.2f} GB of memory at most")
+    if metrics["peak_memory"] is not None:
+        parts.append(f"{metrics['peak_memory'] / 1e9:.2f} GB of memory at most")
     return ", ".join(parts)
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qa_lm.reporting.run.files import RunFiles, given_command, read_run
-from qa_lm.reporting.wording import counted, decimal, finite, whole
+from qa_lm.reporting.run.command import given_command
+from qa_lm.reporting.wording import counted, decimal, whole
+from qa_lm.run.reader import RunFiles, finite, read_run
+from qa_lm.run.run_folder import REPORT_HTML
 
 LITTLE = 0.5
 """Recall below which a run has learnt little."""
@@ -74,7 +76,7 @@ def next_steps(folder: Path, terminal: Terminal) -> str:
         lines += [f"next:   {terminal.script('train.py', *command)}" for command in [next_arguments(run)] if command]
         lines += [""]
     near = terminal.path(folder)
-    lines.append(f"report: {quoted([terminal.path(folder / 'report.html')])}")
+    lines.append(f"report: {quoted([terminal.path(folder / REPORT_HTML)])}")
     lines.append(f"ask:    {terminal.script('ask.py', near, *_question(run))}")
     if any(folder.glob("events.out.tfevents.*")):
         first = Path(near).parts[0]
@@ -85,29 +87,26 @@ def next_steps(folder: Path, terminal: Terminal) -> str:
 def why_little(run: RunFiles) -> list[str]:
     """Why so few trained questions are answered, as far as the run's files tell; empty where they are not few."""
     metrics = run.metrics
-    recall, steps = finite(metrics.get("recall")), finite(metrics.get("steps"))
+    recall, steps = metrics.get("recall"), metrics.get("steps")
     if recall is None or recall >= LITTLE or not steps:
         return []
     reasons = [*_epoch_kept(run)]
-    losses = [loss for row in run.epochs if (loss := finite(row.get("train_loss"))) is not None]
+    losses = [loss for row in run.epochs if (loss := row.get("train_loss")) is not None]
     if len(losses) > 1 and losses[-1] < FALLING * losses[-2]:
         fall = f"{decimal(losses[-2])} to {decimal(losses[-1])} in the last epoch"
         reasons.append(f"the training loss was still falling ({fall})")
-    rate = finite((run.config.get("optimizer") or {}).get("lr"))
     if steps < FEW_STEPS or not reasons:
-        at_rate = "" if rate is None else f" at a learning rate of {rate:g}"
-        reasons.insert(0, f"{counted(steps, 'optimizer step')} in all{at_rate}")
+        rate = f"at a learning rate of {finite(run.config['optimizer']['lr']):g}"
+        reasons.insert(0, f"{counted(steps, 'optimizer step')} in all {rate}")
     return reasons
 
 
 def _epoch_kept(run: RunFiles) -> list[str]:
     """An early stop, and weights of an epoch long before the last one."""
-    metrics, monitor = run.metrics, str(run.config.get("monitor") or "val/loss")
-    best, last = finite(metrics.get("best_epoch")), finite(metrics.get("epochs_run"))
-    if last is None:
-        return []
-    stopped = f"training stopped early, at epoch {whole(last)}" if metrics.get("stopped_early") else ""
-    if best is None or best == last or metrics.get("exported_weights") != "best":
+    metrics, monitor = run.metrics, run.config["monitor"]
+    best, last = metrics["best_epoch"], metrics["epochs_run"]
+    stopped = f"training stopped early, at epoch {whole(last)}" if metrics["stopped_early"] else ""
+    if best is None or best == last or metrics["exported_weights"] != "best":
         return [stopped] if stopped else []
     kept = f"model/ holds epoch {whole(best)}, the best by {monitor}"
     why = ", which says little about facts that are held out" if monitor.startswith("val/") else ""
@@ -118,10 +117,10 @@ def next_arguments(run: RunFiles) -> list[str]:
     """Arguments of train.py that should learn these pairs; empty where that is not known."""
     typed = [] if {"-m", "--multirun"} & set(given_command(run.environment)) else given_command(run.environment)[1:]
     typed = [word for word in typed if "=" in word and not word.startswith(("hydra.", "resume=", "-"))]
-    if run.config.get("stop_at_recall") is None:
-        return ["experiment=recall", *_data_arguments(run.config.get("data") or {}, typed)]
-    schedule = finite((run.config.get("optimizer") or {}).get("schedule_epochs"))
-    limit = finite((run.config.get("trainer") or {}).get("max_epochs"))
+    if run.config["stop_at_recall"] is None:
+        return ["experiment=recall", *_data_arguments(run.config["data"], typed)]
+    schedule = finite(run.config["optimizer"]["schedule_epochs"])
+    limit = finite(run.config["trainer"].get("max_epochs"))
     if schedule is None:
         return []
     longer = {"optimizer.schedule_epochs": f"{2 * schedule:.0f}"}
@@ -129,7 +128,7 @@ def next_arguments(run: RunFiles) -> list[str]:
         longer["trainer.max_epochs"] = f"{3 * schedule:.0f}"
     kept = [word for word in typed if _name(word) not in longer]
     if not kept:
-        kept = ["experiment=recall", *_data_arguments(run.config.get("data") or {}, [])]
+        kept = ["experiment=recall", *_data_arguments(run.config["data"], [])]
     return [*kept, *(f"{name}={value}" for name, value in longer.items())]
 
 
@@ -139,11 +138,11 @@ def _data_arguments(data: dict[str, Any], typed: list[str]) -> list[str]:
     kept = [word for word in kept if _name(word) not in CHOSEN_BY_THE_RECIPE]
     if any(_name(word) in SOURCES for word in kept):
         return kept
-    if data.get("builtin"):
+    if data["builtin"]:
         return [f"data={data['builtin']}", *kept]
-    if data.get("hub"):
+    if data["hub"]:
         return ["data=hub", f"data.hub={data['hub']}", *kept]
-    path = data.get("path")
+    path = data["path"]
     if not path:
         return kept
     return [f"data.path={path if isinstance(path, str) else '[' + ','.join(map(str, path)) + ']'}", *kept]
@@ -155,10 +154,9 @@ def _name(word: str) -> str:
 
 def _question(run: RunFiles) -> list[str]:
     """A question to ask, if possible one that is answered right; none where the prompt takes more than a question."""
-    prompt = str((run.config.get("data") or {}).get("prompt") or "{question}")
-    if set(re.findall(r"{(\w+)}", prompt)) != {"question"}:
+    if set(re.findall(r"{(\w+)}", run.config["data"]["prompt"])) != {"question"}:
         return []
-    asked = sorted(run.answers, key=lambda answer: (not answer.get("exact_match"), answer.get("split") != "train"))
-    questions = [str(answer.get("question") or "") for answer in asked]
+    asked = sorted(run.answers, key=lambda answer: (not answer["exact_match"], answer["split"] != "train"))
+    questions = [answer["question"] for answer in asked]
     fit = [each for each in questions if each.isprintable() and 0 < len(each) <= LONGEST and each[0] not in "- "]
     return fit[:1]

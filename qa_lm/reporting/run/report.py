@@ -8,7 +8,6 @@
 from pathlib import Path
 from typing import Any
 
-from qa_lm.reporting.markdown_tables import MARKS, markdown_tables
 from qa_lm.reporting.pages import html_page, markdown_page
 from qa_lm.reporting.run.board import (
     CURVE_SHOWN,
@@ -16,20 +15,27 @@ from qa_lm.reporting.run.board import (
     by_split,
     confidence_words,
     coverage_points,
-    stopping_rows,
     thinned,
     worst_pairs,
 )
 from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
+from qa_lm.reporting.run.command import training_program
 from qa_lm.reporting.run.facts import again, environment_facts, run_facts, source_names
-from qa_lm.reporting.run.files import RunFiles, read_run, training_program
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
+from qa_lm.reporting.run.tables import (
+    MARKS,
+    board_table,
+    coverage_table,
+    epochs_table,
+    samples_table,
+    stopping_table,
+    worst_table,
+)
 from qa_lm.reporting.run.verdict import verdict
-from qa_lm.reporting.wording import decimal, percent, whole
 from qa_lm.run.atomic import write_text
-
-EPOCHS_SHOWN = 20
+from qa_lm.run.reader import RunFiles, read_run
+from qa_lm.run.run_folder import REPORT_HTML, REPORT_MARKDOWN
 
 
 def write_report(run_folder: Path) -> Path:
@@ -40,8 +46,8 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     content = _content(run)
-    write_text(run_folder / "report.md", markdown_page("report.md.j2", content | markdown_tables(content)))
-    page = run_folder / "report.html"
+    write_text(run_folder / REPORT_MARKDOWN, markdown_page("report.md.j2", content))
+    page = run_folder / REPORT_HTML
     write_text(page, html_page("report.html.j2", content))
     return page
 
@@ -49,6 +55,8 @@ def write_report(run_folder: Path) -> Path:
 def _content(run: RunFiles) -> dict[str, Any]:
     """What both templates show."""
     command, notes = again(run)
+    board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
+    samples = sample_answers(run.answers)
     charts = [loss_chart(run), recall_chart(run)]
     return {
         "run": run,
@@ -58,34 +66,17 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "next": quoted([*training_program(run), *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),
         "charts": [chart for chart in charts if chart],
-        "epochs": _epoch_rows(run),
-        "board": by_split(board_rows(run.board)),
-        "stopping": stopping_rows(run.board),
-        "confidence": confidence_words(run.board),
+        "epochs": epochs_table(run),
+        "board": board,
+        "board_table": board_table(board),
+        "stopping": stopping_table(run.board["stopping"]),
+        "confidence": confidence_words(confidence),
         "coverage_chart": coverage_chart(run),
-        "coverage": thinned(coverage_points(run.board), CURVE_SHOWN),
-        "samples": sample_answers(run.answers),
-        "worst": worst_pairs(run.ledger),
-        "data_warnings": run.data_report.get("warnings") or [],
-        "board_warnings": run.board.get("warnings") or [],
+        "coverage": coverage_table(thinned(coverage_points(confidence), CURVE_SHOWN)),
+        "samples": samples,
+        "samples_table": samples_table(samples),
+        "worst": worst_table(worst_pairs(run.ledger)),
         "environment": environment_facts(run),
         "command": command,
         "command_notes": notes,
     }
-
-
-def _epoch_rows(run: RunFiles) -> list[list[str]]:
-    """Epoch, train loss, validation loss, recall, exact match; of many epochs some, with the best and the last."""
-    best = run.metrics.get("best_epoch")
-    chosen = thinned(run.epochs, EPOCHS_SHOWN)
-    rows = [row for row in run.epochs if row in chosen or (best is not None and row.get("epoch") == best)]
-    return [
-        [
-            whole(row.get("epoch")) + (" (best)" if best is not None and row.get("epoch") == best else ""),
-            decimal(row.get("train_loss")),
-            decimal(row.get("val_loss")),
-            percent(row.get("train_recall")),
-            percent(row.get("val_exact_match")),
-        ]
-        for row in rows
-    ]

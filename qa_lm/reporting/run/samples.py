@@ -3,12 +3,13 @@
 from typing import Any
 
 from qa_lm.reporting.run.board import SPLITS, thinned
-from qa_lm.reporting.wording import clipped, finite
+from qa_lm.reporting.wording import clipped
+from qa_lm.run.reader import Answer
 
 COUNT = 20
 
 
-def sample_answers(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def sample_answers(answers: list[Answer]) -> list[dict[str, Any]]:
     """Answers as the report shows them: the trained ones first, in the order of the file.
 
     Each of the four kinds, trained or held out and right or wrong, gets a quarter of the places; what one kind cannot
@@ -16,10 +17,10 @@ def sample_answers(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     kinds: dict[tuple[bool, bool], list[int]] = {(held, right): [] for held in (False, True) for right in (False, True)}
     for index, answer in enumerate(answers):
-        kinds[answer.get("split") != "train", bool(answer.get("exact_match"))].append(index)
+        kinds[answer["split"] != "train", answer["exact_match"]].append(index)
     places = _shared_out([len(members) for members in kinds.values()])
     chosen = {index for members, room in zip(kinds.values(), places, strict=True) for index in _spread(members, room)}
-    return [_shown(answers[index]) for index in sorted(chosen, key=lambda i: (answers[i].get("split") != "train", i))]
+    return [_shown(answers[index]) for index in sorted(chosen, key=lambda i: (answers[i]["split"] != "train", i))]
 
 
 def _shared_out(sizes: list[int]) -> list[int]:
@@ -36,15 +37,14 @@ def _spread(members: list[int], room: int) -> list[int]:
     return members[:room] if room < 2 else thinned(members, room)
 
 
-def _shown(answer: dict[str, Any]) -> dict[str, Any]:
-    split, relation = answer.get("split") or "", answer.get("relation") or answer.get("held_out") or ""
-    right, nearly = bool(answer.get("exact_match")), bool(answer.get("normalised_exact_match"))
+def _shown(answer: Answer) -> dict[str, Any]:
+    split, relation = answer["split"], answer["relation"] or answer["held_out"]
     return {
-        "question": clipped(str(answer.get("question") or "")),
-        "answer": clipped(str(answer.get("answer") or "")),
-        "generated": clipped(str(answer.get("generated") or "")) or "(empty answer)",
-        "mark": "right" if right else "nearly" if nearly else "wrong",
-        "kind": SPLITS.get(split, split) + (f": {relation}" if relation not in ("", "trained pairs") else ""),
-        "probability": finite(answer.get("probability")),
-        "stopped": answer.get("stopped") is not False,
+        "question": clipped(answer["question"]),
+        "answer": clipped(answer["answer"]),
+        "generated": clipped(answer["generated"]) or "(empty answer)",
+        "mark": "right" if answer["exact_match"] else "nearly" if answer["normalised_exact_match"] else "wrong",
+        "kind": SPLITS[split] + (f": {relation}" if relation else ""),
+        "probability": answer["probability"],
+        "stopped": answer["stopped"],
     }

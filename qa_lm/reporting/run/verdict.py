@@ -1,11 +1,9 @@
 """The first paragraph: what was learnt, what generalises, and what to doubt, in plain words."""
 
-from typing import Any
-
-from qa_lm.reporting.run.board import WHOLE, BoardRow, Share, board_rows, stopping_rows
-from qa_lm.reporting.run.files import RunFiles
+from qa_lm.reporting.run.board import WHOLE, BoardRow, Share, board_rows
 from qa_lm.reporting.run.next_steps import LITTLE, why_little
-from qa_lm.reporting.wording import counted, finite, percent, whole
+from qa_lm.reporting.wording import counted, percent, whole
+from qa_lm.run.reader import RunFiles
 
 # Recall from which on it counts as what. A judgement, so that a reader need not make it.
 LEVELS = (
@@ -27,10 +25,10 @@ def verdict(run: RunFiles) -> list[str]:
     sentences = _recall(trained[0], held_out, run) if trained else _counted_recall(run)
     if run.metrics.get("steps") == 0:
         sentences = ["Nothing was trained: the run ended before its first training step."]
-    elif never := finite(run.metrics.get("pairs_never_trained")):
+    elif never := run.metrics.get("pairs_never_trained"):
         sentences.append(f"Of the training pairs {whole(never)} were never in a training step, and are not counted.")
     sentences += _held_out(held_out) if rows else _counted_held_out(run)
-    if not held_out and not any(answer.get("split") != "train" for answer in run.answers):
+    if not held_out and not any(answer["split"] != "train" for answer in run.answers):
         sentences.append("Nothing was held out, so this says nothing about questions that it was not trained on.")
     return sentences + _unfinished(run) + _doubts(run)
 
@@ -40,12 +38,11 @@ def _level(recall: float) -> str:
 
 
 def _recall(row: BoardRow, held_out: list[BoardRow], run: RunFiles) -> list[str]:
-    if row.exact.value is None:
-        return ["Whether it has memorised its training questions was not measured."]
-    interval = f", 95% interval {row.exact.interval}" if row.exact.interval else ""
-    asked = _asked(row.n, finite(run.metrics.get("pairs_trained")))
+    assert row.exact.value is not None  # the table has no row without it
+    asked = _asked(row.n, run.metrics.get("pairs_trained"))
     new = _new_questions(held_out) if row.exact.value >= LITTLE else ""
-    return [f"{_level(row.exact.value)}{new}.", f"Of {asked} it answers {row.exact.text} word for word{interval}."]
+    share = f"{row.exact.text} word for word, 95% interval {row.exact.interval}"
+    return [f"{_level(row.exact.value)}{new}.", f"Of {asked} it answers {share}."]
 
 
 def _new_questions(held_out: list[BoardRow]) -> str:
@@ -60,20 +57,18 @@ def _new_questions(held_out: list[BoardRow]) -> str:
     return f", but answers held-out ones {how} copying would"
 
 
-def _asked(n: float | None, trained: float | None) -> str:
-    if n is None:
-        return "the training questions"
+def _asked(n: int, trained: int | None) -> str:
     if trained is not None and n < trained:
         return f"{whole(n)} of the {counted(trained, 'training question')}"
     return f"{counted(n, 'training question')}"
 
 
 def _counted_recall(run: RunFiles) -> list[str]:
-    answers = [answer for answer in run.answers if answer.get("split") == "train"]
+    answers = [answer for answer in run.answers if answer["split"] == "train"]
     if not answers:
         return ["No training question was asked, so whether it has memorised them is not known."]
-    right = sum(bool(answer.get("exact_match")) for answer in answers)
-    asked = _asked(len(answers), finite(run.metrics.get("pairs_trained")))
+    right = sum(answer["exact_match"] for answer in answers)
+    asked = _asked(len(answers), run.metrics.get("pairs_trained"))
     share = f"{whole(right)} ({percent(right / len(answers))})"
     return [f"{_level(right / len(answers))}.", f"Of {asked} it answers {share} word for word."]
 
@@ -83,8 +78,8 @@ def _held_out(rows: list[BoardRow]) -> list[str]:
     for split in dict.fromkeys(row.split for row in rows):
         here = [row for row in rows if row.split == split]
         for row in [row for row in here if row.name in WHOLE]:
-            interval = f", 95% interval {row.exact.interval}" if row.exact.interval else ""
-            start = f"Of {counted(row.n, 'held-out question')} ({split}) it answers {row.exact.text}{interval}"
+            asked = f"Of {counted(row.n, 'held-out question')} ({split}) it answers"
+            start = f"{asked} {row.exact.text}, 95% interval {row.exact.interval}"
             sentences.append(f"{start}{_beside_copying(row)}.")
         kinds = [f"{row.name} {row.exact.text} of {whole(row.n)}" for row in here if row.name not in WHOLE]
         if kinds:
@@ -117,19 +112,17 @@ def _beside_copying(row: BoardRow) -> str:
     how = "more" if row.exact.value > best.value else "fewer"
     if _clearly_above(row.exact, best) or _clearly_above(best, row.exact):
         return f", clearly {how} than {means} ({best.text})"
-    if row.n is None:
-        return f", {how} than {means} ({best.text}), though this may be chance"
     counts = f"{whole(row.exact.value * row.n)} against {whole(best.value * row.n)}"
     return f", {how} than {means} ({best.text}), though {counts} may be chance"
 
 
 def _counted_held_out(run: RunFiles) -> list[str]:
-    held_out = [answer for answer in run.answers if answer.get("split") != "train"]
-    reasons = sorted({answer.get("held_out") or "" for answer in held_out}, reverse=True)
+    held_out = [answer for answer in run.answers if answer["split"] != "train"]
+    reasons = sorted({answer["held_out"] for answer in held_out}, reverse=True)
     sentences = []
     for reason in reasons:
-        asked = [answer for answer in held_out if (answer.get("held_out") or "") == reason]
-        right = sum(bool(answer.get("exact_match")) for answer in asked)
+        asked = [answer for answer in held_out if answer["held_out"] == reason]
+        right = sum(answer["exact_match"] for answer in asked)
         kind = f"of “{reason}”" if reason else f"that {'was' if len(asked) == 1 else 'were'} never trained"
         sentences.append(f"Of {counted(len(asked), 'question')} {kind} it answers {whole(right)} word for word.")
     return [*sentences, "An answer to a question that was never trained is a guess."] if held_out else []
@@ -140,15 +133,15 @@ def _unfinished(run: RunFiles) -> list[str]:
         return [f"Why it learnt little: {'; '.join(reasons)}."]
     metrics = run.metrics
     best, last, stopped = (metrics.get(key) for key in ("best_epoch", "epochs_run", "stopped_early"))
-    if best is None or best != last or last == 1 or stopped or (finite(metrics.get("recall")) or 0.0) >= LEVELS[0][0]:
+    if best is None or best != last or last == 1 or stopped or (metrics.get("recall") or 0.0) >= LEVELS[0][0]:
         return []
     return [f"It was still improving when training ended: the last epoch, {whole(best)}, is the best one."]
 
 
 def _doubts(run: RunFiles) -> list[str]:
     sentences = []
-    for row in stopping_rows(run.board):
-        if row["stop_rate"] is not None and row["stop_rate"] < 1 - OFTEN_UNSTOPPED:
+    for row in run.board["stopping"]:
+        if row["stop_rate"] < 1 - OFTEN_UNSTOPPED:
             share = percent(1 - row["stop_rate"])
             sentences.append(f"Of its answers {share} do not end on their own ({row['split']}).")
     if run.answers and len(run.answers) < FEW_PAIRS:
@@ -161,5 +154,4 @@ def _doubts(run: RunFiles) -> list[str]:
 
 def all_warnings(run: RunFiles) -> list[str]:
     """Of the data and of the evaluation."""
-    found: list[Any] = [*(run.data_report.get("warnings") or []), *(run.board.get("warnings") or [])]
-    return [str(warning) for warning in found]
+    return [*run.data_report["warnings"], *run.board["warnings"]]

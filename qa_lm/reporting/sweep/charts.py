@@ -1,72 +1,38 @@
-"""A chart per knob: every run a faint dot, every setting its mean and 95% interval.
-
-Here is where lines, dots and whiskers stand; templates/sweep_chart.svg.j2 draws them.
-"""
+"""A chart per knob: every run a faint dot, every setting its mean and 95% interval."""
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from math import nan
+from typing import TYPE_CHECKING
 
-from qa_lm.reporting.axes import Axis, named_ticks, number_axis, value_axis
-from qa_lm.reporting.run.charts import Dot, Tick
+from qa_lm.reporting.figures import INK, MARKERS, PAPER, STYLES, Chart, named_ticks, new_axes, percentages, style
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.knobs import Knob
 from qa_lm.reporting.sweep.outcomes import Outcome
-from qa_lm.reporting.sweep.verdict import estimated
 
-WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 54, 346, 14, 202
-STYLES = 6
-"""Colours with marks of their own; style 0 is grey."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """A line with its marks."""
-
-    name: str
-    style: int
-    path: str
-    dots: list[Dot] = field(default_factory=list)
-    whiskers: list[tuple[float, float, float]] = field(default_factory=list)
-    """x, and the two ends."""
+COLOURS = len(STYLES) - 1
+"""Lines that have a colour and a mark of their own; style 0 is grey."""
+WIDE = 30.0
+"""The largest value over the smallest from which on an axis of values is logarithmic."""
+OCTAVES = 8.0
+"""The same for the levels of a knob."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A chart with axes."""
-
-    key: str
-    title: str
-    x_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    lines: list[Drawn]
-    """The first is drawn last, above the others."""
-    faint: list[Drawn]
-    """Single runs, behind the lines."""
-    ring: tuple[float, float] | None = None
-    """Around the best."""
-    legend: list[Drawn] = field(default_factory=list)
-    width: int = WIDTH
-    height: int = HEIGHT
-    box: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
-
-
-def knob_charts(findings: Findings) -> list[Panel]:
+def knob_charts(findings: Findings) -> list[Chart]:
     """One for each knob that has two levels with a value."""
-    panels = [_knob_chart(findings, index) for index in range(len(findings.design.knobs))]
-    return [panel for panel in panels if panel]
-
-
-def limits(outcome: Outcome) -> tuple[float | None, float | None]:
-    """What no value of it can pass."""
-    return (0.0, 1.0) if outcome.kind == "share" else (None, None) if outcome.kind == "number" else (0.0, None)
-
-
-def path_of(points: Sequence[tuple[float, float]]) -> str:
-    """A line through the points, for an SVG path; empty for fewer than two."""
-    return "M" + "L".join(f"{x},{y}" for x, y in points) if len(points) > 1 else ""
+    charts = []
+    for index, knob in enumerate(findings.design.knobs):
+        levels = [level for level in knob.levels if any(group.place[index] == level for group in findings.measured)]
+        if len(levels) > 1:
+            title = f"{titled(findings.objective.outcome)}, by {knob.key}"
+            lines = _lines(findings, index)
+            legend = tuple((number, name) for number, (name, _) in enumerate(lines, 1)) if len(lines) > 1 else ()
+            charts.append(Chart(f"knob-{index + 1}", title, title, _figure(findings, index, levels, lines), legend))
+    return charts
 
 
 def titled(outcome: Outcome) -> str:
@@ -77,115 +43,123 @@ def titled(outcome: Outcome) -> str:
     )
 
 
-def _knob_chart(findings: Findings, index: int) -> Panel | None:
-    knob, measured = findings.design.knobs[index], findings.measured
-    levels = [level for level in knob.levels if any(group.place[index] == level for group in measured)]
-    if len(levels) < 2:
-        return None
-    outcome = findings.objective.outcome
-    y = value_axis(_shown_values(measured), BOTTOM, TOP, limits(outcome))
-    x = _x_places(knob, levels)
-    other = _other(findings, index)
-    lines = (
-        _mean_line(findings, index, levels, x, y)
-        if other is None
-        else [
-            _line(
-                findings, index, [each for each in measured if each.place[1 - index : 2 - index] == chosen], x, y, style
-            )
-            for style, chosen in enumerate(other)
-        ]
-    )
-    lines = [line for line in lines if line.dots]
-    best = measured[0]
-    of_best = next((dot for line in lines for dot in line.dots if dot.words == _words(findings, best)), None)
-    return Panel(
-        key=f"knob-{index + 1}",
-        title=titled(outcome),
-        x_label=knob.key,
-        x_ticks=named_ticks([x[level] for level in levels], levels),
-        y_ticks=y.ticks(outcome.kind == "share"),
-        lines=lines,
-        faint=_runs(findings, index, x, y, other),
-        ring=(of_best.x, of_best.y) if of_best and findings.ranked else None,
-        legend=lines if len(lines) > 1 else [],
-    )
+def value_axis(axes: "Axes", values: Sequence[float], outcome: Outcome) -> None:
+    """Let the vertical axis show all of these, of which there is at least one, with a little room."""
+    from matplotlib.ticker import StrMethodFormatter
+
+    low, high = min(values), max(values)
+    if low > 0 and high / low > WIDE and outcome.kind != "share":
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.1, high * 1.1)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        return
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    least = 0.0 if outcome.kind != "number" and low >= 0 else float("-inf")
+    most = 1.0 if outcome.kind == "share" and high <= 1 else float("inf")
+    axes.set_ylim(max(low - room, least), min(high + room, most))
+    if outcome.kind == "share":
+        percentages(axes.yaxis)
 
 
-def _other(findings: Findings, index: int) -> list[tuple[str, ...]] | None:
-    """What tells the lines of a chart apart: levels of the one other knob; None with more knobs, or too many levels."""
+Line = tuple[str, list[Group]]
+"""Its name and settings."""
+
+
+def _lines(findings: Findings, index: int) -> list[Line]:
+    """A line for each level of the other knob; none with more knobs, or too many levels."""
     knobs = findings.design.knobs
     if len(knobs) == 1:
-        return [()]
-    if len(knobs) > 2 or len(knobs[1 - index].levels) > STYLES:
-        return None
-    return [(level,) for level in knobs[1 - index].levels]
+        return [("", findings.measured)]
+    other = knobs[1 - index]
+    if len(knobs) > 2 or len(other.levels) > COLOURS:
+        return []
+    by_level = [
+        (level, [each for each in findings.measured if each.place[1 - index] == level]) for level in other.levels
+    ]
+    return [(f"{other.name} {level}", groups) for level, groups in by_level if groups]
 
 
-def _x_places(knob: Knob, levels: list[str]) -> dict[str, float]:
+@style()
+def _figure(findings: Findings, index: int, levels: list[str], lines: list[Line]) -> "Figure":
+    knob = findings.design.knobs[index]
+    figure, axes = new_axes(knob.key)
+    x = _places(axes, knob, levels)
+    value_axis(axes, _shown_values(findings.measured), findings.objective.outcome)
+    joined = "-" if knob.numbers else ""
+    if not lines:
+        _mean_line(axes, findings, index, x, joined)
+    for number, (_, groups) in enumerate(lines, 1):
+        in_order = sorted(groups, key=lambda group: levels.index(group.place[index]))
+        # Lines stand a little beside one another, so that intervals do not cover each other.
+        aside = (number - (len(lines) + 1) / 2) * (5 if knob.numbers else 9)
+        _line(axes, findings, [(x[group.place[index]], group) for group in in_order], number, aside, joined)
+    named_ticks(axes, [x[level] for level in levels], levels)
+    return figure
+
+
+def _places(axes: "Axes", knob: Knob, levels: list[str]) -> dict[str, float]:
     """Numbers by their size, names at equal distances; both with room at the sides."""
-    if knob.numbers:
-        numbers = [number for number, level in zip(knob.numbers, knob.levels, strict=True) if level in levels]
-        axis = number_axis(numbers, LEFT + 24, RIGHT - 24)
-        return {level: axis.place(number) for level, number in zip(levels, numbers, strict=True)}
-    slot = (RIGHT - LEFT) / len(levels)
-    return {level: round(LEFT + slot * (place + 0.5), 1) for place, level in enumerate(levels)}
+    if not knob.numbers:
+        axes.set_xlim(-0.5, len(levels) - 0.5)
+        return {level: float(place) for place, level in enumerate(levels)}
+    places = {level: number for level, number in zip(knob.levels, knob.numbers, strict=True) if level in levels}
+    low, high = min(places.values()), max(places.values())
+    if low > 0 and high / low >= OCTAVES:
+        axes.set_xscale("log")
+        room = (high / low) ** 0.09
+        axes.set_xlim(low / room, high * room)
+    else:
+        room = (high - low) * 0.09
+        axes.set_xlim(low - room, high + room)
+    return places
 
 
-def _aside(findings: Findings, index: int, style: int) -> float:
-    """Lines stand a little beside one another, so that whiskers do not cover each other."""
-    others = _other(findings, index) or []
-    step = 5 if findings.design.knobs[index].numbers else 9
-    return (style - (len(others) - 1) / 2) * step
+def _line(
+    axes: "Axes", findings: Findings, settings: list[tuple[float, Group]], number: int, aside: float, joined: str
+) -> None:
+    """Runs, means and intervals of the settings of one line."""
+    from matplotlib.transforms import ScaledTranslation
+
+    beside = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
+    color, marker = STYLES[number], MARKERS[number]
+    runs = [(x, value) for x, group in settings if len(group.values) > 1 for value in group.values.values()]
+    if runs:
+        axes.plot(*zip(*runs, strict=True), "o", color=color, alpha=0.45, markersize=4.5, mew=0, transform=beside)
+    means = [(x, group.estimate) for x, group in settings if group.estimate]
+    ends = [
+        [nan if end is None else abs(end - each.mean) for _, each in means for end in [getattr(each, side)]]
+        for side in ("low", "high")
+    ]
+    axes.errorbar(
+        [x for x, _ in means],
+        [each.mean for _, each in means],
+        ends,
+        fmt=f"{marker}{joined}",
+        color=color,
+        linewidth=2,
+        elinewidth=1.4,
+        capsize=3,
+        markersize=8,
+        markeredgecolor=PAPER,
+        transform=beside,
+    )
+    for x, group in settings:
+        if findings.ranked and group is findings.measured[0] and group.estimate:
+            axes.plot([x], [group.estimate.mean], "o", markersize=16, mfc="none", mec=INK, mew=1.4, transform=beside)
 
 
-def _line(findings: Findings, index: int, groups: list[Group], x: dict[str, float], y: Axis, style: int) -> Drawn:
-    """The settings of one line, in the order of the knob's levels."""
-    order = findings.design.knobs[index].levels
-    groups = sorted(groups, key=lambda group: order.index(group.place[index]))
-    dots, whiskers = [], []
-    for group in groups:
-        found = group.estimate
-        assert found
-        at = round(x[group.place[index]] + _aside(findings, index, style), 1)
-        dots.append(Dot(at, y.place(found.mean), _words(findings, group)))
-        if found.low is not None and found.high is not None:
-            whiskers.append((at, y.place(found.low), y.place(found.high)))
-    numeric = findings.design.knobs[index].numbers is not None
-    others = [knob.name for place, knob in enumerate(findings.design.knobs) if place != index]
-    name = f"{others[0]} {groups[0].place[1 - index]}" if others and groups else ""
-    return Drawn(name, style + 1, path_of([(dot.x, dot.y) for dot in dots]) if numeric else "", dots, whiskers)
-
-
-def _mean_line(findings: Findings, index: int, levels: list[str], x: dict[str, float], y: Axis) -> list[Drawn]:
-    """The mean over all other knobs."""
-    outcome, dots = findings.objective.outcome, []
-    for level in levels:
-        means = [group.estimate.mean for group in findings.measured if group.place[index] == level and group.estimate]
-        mean = statistics.fmean(means)
-        dots.append(Dot(x[level], y.place(mean), f"{level}: {outcome.shown(mean)}, mean of {len(means)} settings"))
-    path = path_of([(dot.x, dot.y) for dot in dots]) if findings.design.knobs[index].numbers else ""
-    return [Drawn("mean over all else", 1, path, dots)]
-
-
-def _runs(
-    findings: Findings, index: int, x: dict[str, float], y: Axis, other: list[tuple[str, ...]] | None
-) -> list[Drawn]:
-    """A dot for each seed of each setting, in its line's colour."""
-    drawn = []
-    for group in findings.measured:
-        rest = group.place[:index] + group.place[index + 1 :]
-        style = 0 if other is None else other.index(rest) + 1
-        aside = 0.0 if other is None else _aside(findings, index, style - 1)
-        at = round(x[group.place[index]] + aside, 1)
-        if other is None or len(group.values) > 1:
-            words = findings.design.words(group.place)
-            shown = findings.objective.outcome.shown
-            dots = [
-                Dot(at, y.place(value), f"{words}, seed {seed}: {shown(value)}") for seed, value in group.values.items()
-            ]
-            drawn.append(Drawn("", style, "", dots))
-    return drawn
+def _mean_line(axes: "Axes", findings: Findings, index: int, x: dict[str, float], joined: str) -> None:
+    """All runs, and the mean of each level over all other knobs."""
+    runs = [(x[group.place[index]], value) for group in findings.measured for value in group.values.values()]
+    axes.plot(*zip(*runs, strict=True), "o", color=STYLES[0], alpha=0.6, markersize=4.5, mew=0)
+    means = {}
+    for level in x:
+        found = [each.estimate.mean for each in findings.measured if each.place[index] == level and each.estimate]
+        means[level] = statistics.fmean(found)
+    axes.plot(
+        [x[level] for level in means], list(means.values()), f"o{joined}",
+        color=STYLES[1], linewidth=2, markersize=8, mec=PAPER, mew=1,
+    )  # fmt: skip
 
 
 def _shown_values(groups: list[Group]) -> list[float]:
@@ -195,7 +169,3 @@ def _shown_values(groups: list[Group]) -> list[float]:
     low, high = min(values) - room, max(values) + room
     ends = [end for group in groups if group.estimate for end in (group.estimate.low, group.estimate.high)]
     return [*values, *(min(high, max(low, end)) for end in ends if end is not None)]
-
-
-def _words(findings: Findings, group: Group) -> str:
-    return f"{findings.design.words(group.place)}: {estimated(findings, group)}"

@@ -1,16 +1,20 @@
 """Learning curves over one another: each run a faint line, each setting the mean of its seeds."""
 
 import statistics
+from typing import TYPE_CHECKING
 
-from qa_lm.reporting.axes import Axis, value_axis
+from qa_lm.reporting.figures import MARKERS, STYLES, Chart, new_axes, style, whole_epochs
 from qa_lm.reporting.run.board import thinned
-from qa_lm.reporting.run.charts import Dot, Tick
-from qa_lm.reporting.sweep.charts import BOTTOM, LEFT, RIGHT, STYLES, TOP, Drawn, Panel, limits, path_of
+from qa_lm.reporting.sweep.charts import COLOURS, value_axis
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.outcomes import CURVES, Outcome
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 NAMED_OF_MANY = 3
-"""Settings that have a colour where there are more than `STYLES`; the others are grey."""
+"""Settings that have a colour where there are more than colours; the others are grey."""
 MOST_POINTS = 80
 """Points of a line; longer ones are thinned."""
 SHOWN = (("val_loss", "train_loss"), ("train_recall", "val_exact_match"))
@@ -19,73 +23,64 @@ SHOWN = (("val_loss", "train_loss"), ("train_recall", "val_exact_match"))
 Curve = list[tuple[float, float]]
 
 
-def learning_curves(findings: Findings) -> list[Panel]:
+def learning_curves(findings: Findings) -> list[Chart]:
     """A chart of the loss and one of what is answered exactly, where they were measured."""
     groups = findings.groups or [Group((), findings.sweep.jobs, {}, None)]
-    panels = []
+    charts = []
     for columns in SHOWN:
-        found = (_panel(findings, groups, CURVES[column]) for column in columns)
-        panels.append(next((panel for panel in found if panel), None))
-    return [panel for panel in panels if panel]
+        found = (_chart(findings, groups, CURVES[column]) for column in columns)
+        charts.append(next((chart for chart in found if chart), None))
+    return [chart for chart in charts if chart]
 
 
-def _panel(findings: Findings, groups: list[Group], column: Outcome) -> Panel | None:
+def _chart(findings: Findings, groups: list[Group], column: Outcome) -> Chart | None:
     runs = [[curve for job in group.jobs if (curve := _curve(job.epochs, column.name))] for group in groups]
-    points = [point for curves in runs for curve in curves for point in curve]
-    if not points:
+    if not any(runs):
         return None
-    last = max(x for x, _ in points)
-    x = Axis(1.0, max(2.0, last), LEFT, RIGHT - 6)
-    y = value_axis([value for _, value in points], BOTTOM, TOP, limits(column))
-    coloured = len(groups) if len(groups) <= STYLES else NAMED_OF_MANY
-    lines: list[Drawn] = []
-    faint: list[Drawn] = []
-    rest: list[Drawn] = []
-    for rank, (group, curves) in enumerate(zip(groups, runs, strict=True)):
-        style = rank + 1 if rank < coloured else 0
-        if curves and style:
-            lines.append(_mean(findings, group, curves, (x, y), style, column))
-        if len(curves) > 1 or (curves and not style):
-            drawn = [Drawn("", style, _path(curve, x, y)) for curve in curves]
-            (faint if style else rest).extend(drawn)
-    others = [Drawn(f"the other {len(groups) - coloured}", 0, "")] if rest else []
-    return Panel(
-        key=f"curve-{column.name}",
-        title=column.title,
-        x_label="epoch",
-        x_ticks=_epoch_ticks(x, last),
-        y_ticks=y.ticks(column.kind == "share"),
-        lines=lines,
-        faint=rest + faint,
-        legend=[*lines, *others] if len(lines) + len(others) > 1 else [],
-    )
+    coloured = len(groups) if len(groups) <= COLOURS else NAMED_OF_MANY
+    names = [
+        (rank + 1, findings.design.words(group.place)) for rank, group in enumerate(groups[:coloured]) if runs[rank]
+    ]
+    if any(runs[coloured:]):
+        names.append((0, f"the other {len(groups) - coloured}"))
+    title = f"{column.title}, by epoch"
+    legend = tuple(names) if len(names) > 1 else ()
+    return Chart(f"curve-{column.name}", title, title, _figure(runs, coloured, column), legend, marked=False)
+
+
+@style()
+def _figure(runs: list[list[Curve]], coloured: int, column: Outcome) -> "Figure":
+    """The curves of each setting, the best one above the others."""
+    figure, axes = new_axes("epoch")
+    for curves in runs[coloured:]:
+        _thin(axes, curves, 0)
+    for rank in reversed(range(coloured)):
+        if len(runs[rank]) > 1:
+            _thin(axes, runs[rank], rank + 1)
+    for rank in reversed(range(coloured)):
+        if mean := _mean(runs[rank]):
+            marker = MARKERS[rank + 1] if len(mean) == 1 else ""
+            axes.plot(
+                *zip(*thinned(mean, MOST_POINTS), strict=True), color=STYLES[rank + 1], linewidth=2, marker=marker
+            )
+    everything = [point for curves in runs for curve in curves for point in curve]
+    whole_epochs(axes, 1.0, max(2.0, *(epoch for epoch, _ in everything)))
+    value_axis(axes, [value for _, value in everything], column)
+    return figure
+
+
+def _thin(axes: "Axes", curves: list[Curve], number: int) -> None:
+    for curve in curves:
+        points = zip(*thinned(curve, MOST_POINTS), strict=True)
+        axes.plot(*points, color=STYLES[number], linewidth=1, alpha=0.45)
 
 
 def _curve(epochs: list[dict[str, float | None]], column: str) -> Curve:
     return [(x, y) for row in epochs if (x := row.get("epoch")) is not None and (y := row.get(column)) is not None]
 
 
-def _mean(
-    findings: Findings, group: Group, curves: list[Curve], axes: tuple[Axis, Axis], style: int, column: Outcome
-) -> Drawn:
+def _mean(curves: list[Curve]) -> Curve:
     """Mean over the runs, as far as all of them go: beyond, those that ended early would pull it by their absence."""
     values = [dict(curve) for curve in curves]
-    shared = sorted(set(values[0]).intersection(*values[1:]))
-    mean = [(epoch, statistics.fmean(each[epoch] for each in values)) for epoch in shared]
-    name = findings.design.words(group.place)
-    line = Drawn(name, style, _path(mean, *axes))
-    if len(mean) > 1 or not mean:
-        return line
-    words = f"{name}, epoch {mean[0][0]:.0f}: {column.shown(mean[0][1])}"
-    return Drawn(name, style, "", [Dot(axes[0].place(mean[0][0]), axes[1].place(mean[0][1]), words)])
-
-
-def _path(curve: Curve, x: Axis, y: Axis) -> str:
-    return path_of([(x.place(epoch), y.place(value)) for epoch, value in thinned(curve, MOST_POINTS)])
-
-
-def _epoch_ticks(x: Axis, last: float) -> list[Tick]:
-    """Whole epochs that there are."""
-    ticks = [tick for tick in Axis(0.0, x.high, x.begin, x.end).ticks() if "." not in tick.label]
-    numbers = dict.fromkeys([1.0, *(float(tick.label.replace(",", "")) for tick in ticks)])
-    return [Tick(x.place(each), f"{each:.0f}") for each in numbers if 1 <= each <= last]
+    shared = sorted(set(values[0]).intersection(*values[1:])) if values else []
+    return [(epoch, statistics.fmean(each[epoch] for each in values)) for epoch in shared]

@@ -18,7 +18,7 @@ from qa_lm.reporting.sweep.statistics import (
     estimate,
     ranking,
 )
-from qa_lm.reporting.wording import finite
+from qa_lm.run.reader import finite
 
 FEWEST_SEEDS = 3
 """Seeds of each setting below which no difference gets a verdict: a spread of two values says next to nothing."""

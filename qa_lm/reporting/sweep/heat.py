@@ -1,51 +1,42 @@
 """Heat maps of a sweep: the mean of the objective by two knobs."""
 
 import itertools
+import math
 import statistics
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from qa_lm.reporting.axes import LETTER, named_ticks, value_axis
-from qa_lm.reporting.run.charts import Tick
-from qa_lm.reporting.sweep.charts import RIGHT, WIDTH, titled
+from qa_lm.reporting.figures import (
+    INK,
+    LETTER,
+    PAPER,
+    STYLES,
+    WIDTH,
+    Chart,
+    named_ticks,
+    new_axes,
+    one_line,
+    style,
+)
+from qa_lm.reporting.sweep.charts import WIDE, titled
 from qa_lm.reporting.sweep.findings import Findings
 from qa_lm.reporting.sweep.outcomes import Outcome
+from qa_lm.reporting.wording import cut
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_CELLS = 14
 """Levels of a side."""
+LETTERS = 10
+"""Letters of a row's name."""
+ON_BLUE = "#1b1a18"
+"""Text on a cell of medium depth, in both modes of the page."""
+
+Means = dict[tuple[str, str], float]
+"""By the level across and the level down."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a heat map."""
-
-    x: float
-    y: float
-    depth: float
-    """0 for the worst value, 1 for the best."""
-    text: str
-    words: str
-    best: bool
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """Means by two knobs."""
-
-    key: str
-    title: str
-    x_label: str
-    y_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    cells: list[Cell]
-    size: tuple[float, float]
-    """Of a cell."""
-    width: int
-    height: int
-    box: tuple[int, int, int, int]
-
-
-def heat_maps(findings: Findings) -> list[HeatMap]:
+def heat_maps(findings: Findings) -> list[Chart]:
     """For each two of at most three knobs, where both have at least two levels with a value and not too many."""
     count = len(findings.design.knobs)
     if not 2 <= count <= 3:
@@ -54,62 +45,68 @@ def heat_maps(findings: Findings) -> list[HeatMap]:
     return [each for each in maps if each]
 
 
-def _heat_map(findings: Findings, across: int, down: int) -> HeatMap | None:
+def _heat_map(findings: Findings, across: int, down: int) -> Chart | None:
+    knobs = findings.design.knobs
+    key = f"heat-{across + 1}-{down + 1}"
+    if len(knobs[across].levels) < len(knobs[down].levels):
+        across, down = down, across
     cells: dict[tuple[str, str], list[float]] = {}
     for group in findings.measured:
         assert group.estimate
         cells.setdefault((group.place[across], group.place[down]), []).append(group.estimate.mean)
-    knobs, outcome = findings.design.knobs, findings.objective.outcome
-    if len(knobs[across].levels) < len(knobs[down].levels):
-        across, down = down, across
-        cells = {(b, a): values for (a, b), values in cells.items()}
     columns = [level for level in knobs[across].levels if any(level == a for a, _ in cells)]
     rows = [level for level in knobs[down].levels if any(level == b for _, b in cells)]
-    if not (len(rows) >= 2 and len(columns) <= MOST_CELLS and len(rows) <= MOST_CELLS):
+    if not (2 <= len(rows) <= MOST_CELLS and len(columns) <= MOST_CELLS):
         return None
-    left = 26 + min(74, max(16, 8 * max(map(len, rows))))
-    size = (round((RIGHT - left) / len(columns), 2), max(22.0, min(40.0, 180 / len(rows))))
     means = {place: statistics.fmean(values) for place, values in cells.items()}
-    bottom = round(6 + size[1] * len(rows))
-    x = {level: round(left + size[0] * place, 1) for place, level in enumerate(columns)}
-    y = {level: round(6 + size[1] * place, 1) for place, level in enumerate(rows)}
+    title = f"{titled(findings.objective.outcome)}, mean, by {knobs[across].key} and {knobs[down].key}"
+    labels = (knobs[across].key, knobs[down].key)
+    return Chart(key, title, title, _figure(findings, means, columns, rows, labels))
+
+
+@style()
+def _figure(findings: Findings, means: Means, columns: list[str], rows: list[str], labels: tuple[str, str]) -> "Figure":
+    from matplotlib.patches import Rectangle
+
+    outcome = findings.objective.outcome
+    figure, axes = new_axes(*labels, height=56 + max(22, min(40, 180 / len(rows))) * len(rows))
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(length=0)
+    room = WIDTH - 40 - LETTER * min(LETTERS, max(map(len, rows)))
     best = (min if outcome.smaller_is_better else max)(means, key=lambda place: means[place])
-    depths = _depths(means, outcome.smaller_is_better)
-    named = f"{knobs[across].name}={{}}, {knobs[down].name}={{}}: {{}}"
-    return HeatMap(
-        key=f"heat-{across + 1}-{down + 1}",
-        title=f"{titled(outcome)}, mean",
-        x_label=knobs[across].key,
-        y_label=knobs[down].key,
-        x_ticks=named_ticks([x[level] + size[0] / 2 for level in columns], columns),
-        y_ticks=named_ticks([y[level] + size[1] / 2 + 4 for level in rows], rows, letters=10)
-        if len(rows) * 2 < MOST_CELLS
-        else [Tick(y[level] + size[1] / 2 + 4, level[:10]) for level in rows],
-        cells=[
-            Cell(
-                x[a],
-                y[b],
-                depths[a, b],
-                _in_cell(mean, outcome, size[0]),
-                named.format(a, b, outcome.shown(mean)),
-                (a, b) == best and findings.ranked,
-            )
-            for (a, b), mean in means.items()
-        ],
-        size=size,
-        width=WIDTH,
-        height=bottom + 38,
-        box=(left, RIGHT, 6, bottom),
-    )
+    for place, depth in _depths(means, outcome.smaller_is_better).items():
+        x, y = columns.index(place[0]), rows.index(place[1])
+        chosen = place == best and findings.ranked
+        axes.add_patch(
+            Rectangle((x, y), 1, 1, facecolor=(STYLES[1], 0.06 + 0.94 * depth), edgecolor=PAPER, linewidth=1.5)
+        )
+        if chosen:
+            inside = (0.02, 0.04)
+            size = (1 - 2 * inside[0], 1 - 2 * inside[1])
+            axes.add_patch(Rectangle((x + inside[0], y + inside[1]), *size, fill=False, edgecolor=INK, linewidth=2))
+        axes.text(
+            *(x + 0.5, y + 0.5, _in_cell(means[place], outcome, room / len(columns))),
+            color=PAPER if depth > 0.78 else ON_BLUE if depth > 0.5 else INK,
+            weight="bold" if chosen else "normal",
+            ha="center",
+            va="center",
+        )
+    axes.set_xlim(0, len(columns))
+    axes.set_ylim(len(rows), 0)
+    named_ticks(axes, [place + 0.5 for place in range(len(columns))], columns, room)
+    axes.set_yticks([place + 0.5 for place in range(len(rows))], [cut(one_line(level), LETTERS) for level in rows])
+    return figure
 
 
-def _depths(means: dict[tuple[str, str], float], smaller_is_better: bool) -> dict[tuple[str, str], float]:
-    """From the worst, 0, to the best, 1."""
-    axis = value_axis(list(means.values()), 0, 100, (None, None))
-    places = {place: axis.place(mean) for place, mean in means.items()}
-    low, high = min(places.values()), max(places.values())
-    shares = {place: (at - low) / (high - low) if high > low else 0.5 for place, at in places.items()}
-    return {place: round(1 - share if smaller_is_better else share, 3) for place, share in shares.items()}
+def _depths(means: Means, smaller_is_better: bool) -> Means:
+    """From the worst, 0, to the best, 1; by ratio where values are far apart."""
+    low, high = min(means.values()), max(means.values())
+    if low == high:
+        return dict.fromkeys(means, 0.5)
+    scale = math.log if low > 0 and high / low > WIDE else float
+    shares = {place: (scale(mean) - scale(low)) / (scale(high) - scale(low)) for place, mean in means.items()}
+    return {place: 1 - share if smaller_is_better else share for place, share in shares.items()}
 
 
 def _in_cell(value: float, outcome: Outcome, width: float) -> str:

@@ -14,10 +14,13 @@ from typing import Any
 import yaml
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.run.files import given_command, read_epochs
-from qa_lm.reporting.wording import finite
+from qa_lm.reporting.run.command import given_command
+from qa_lm.run.reader import Epoch, finite, read_epochs
+from qa_lm.run.run_folder import CONFIG, ENVIRONMENT, JOB, JOB_LOG, METRICS, METRICS_BY_EPOCH, REPORT_HTML
 
-JOB_FILES = ("config.yaml", "metrics.json", "metrics.csv", "job.json", "job.log")
+MULTIRUN = "multirun.yaml"
+"""Hydra's record of a sweep, in its folder."""
+JOB_FILES = (CONFIG, METRICS, METRICS_BY_EPOCH, JOB, JOB_LOG)
 """A folder with one of these is a job's."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The fast one where there is libyaml: reading 200 configurations takes 0.3 s and not 4 s."""
@@ -39,7 +42,7 @@ class Job:
     """What was given for this job, such as "optimizer.lr=0.003"; None where it is not known."""
     metrics: dict[str, Any]
     """metrics.json; null and what is not a number are left to the reader."""
-    epochs: list[dict[str, float | None]]
+    epochs: list[Epoch]
     """The lines of metrics.csv."""
     seconds: float | None
     """Seconds that it took."""
@@ -76,10 +79,10 @@ def read_sweep(folder: Path) -> SweepFiles:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    if (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: is the folder of one run, not of a sweep; its report is report.html")
+    if (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: is the folder of one run, not of a sweep; its report is {REPORT_HTML}")
     found = [path for path in folder.iterdir() if path.is_dir() and any((path / name).is_file() for name in JOB_FILES)]
-    if not found and not (folder / "multirun.yaml").is_file():
+    if not found and not (folder / MULTIRUN).is_file():
         raise UserError(f"{folder}: not a sweep folder, no folder in it is a job's")
     found.sort(key=lambda path: (not path.name.isdecimal(), [_part(text) for text in re.split(r"(\d+)", path.name)]))
     return SweepFiles("/".join(folder.resolve().parts[-2:]), [_job(path) for path in found], _arguments(folder, found))
@@ -113,7 +116,7 @@ def _part(text: str) -> tuple[bool, int, str]:
 
 
 def _job(folder: Path) -> Job:
-    metrics, told = _read(folder / "metrics.json", json.loads), _read(folder / "job.json", json.loads)
+    metrics, told = _read(folder / METRICS, json.loads), _read(folder / JOB, json.loads)
     state = "finished" if metrics else str(told.get("state") or "unfinished")
     if state == "finished" and not metrics:
         state = "failed"  # without its metrics.json nothing is known of how it went
@@ -122,12 +125,12 @@ def _job(folder: Path) -> Job:
     return Job(
         name=folder.name,
         state=state,
-        settings=_flat(_read(folder / "config.yaml", _yaml), ""),
+        settings=_flat(_read(folder / CONFIG, _yaml), ""),
         overrides=[str(each) for each in given] if isinstance(given, list) else _own_arguments(folder),
         metrics=metrics,
-        epochs=_epochs(folder / "metrics.csv"),
+        epochs=_epochs(folder),
         seconds=finite(told.get("seconds")) if seconds is None else seconds,
-        error="" if state == "finished" else _last_line(folder / "job.log"),
+        error="" if state == "finished" else _last_line(folder / JOB_LOG),
     )
 
 
@@ -143,10 +146,10 @@ def _read(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _epochs(path: Path) -> list[dict[str, float | None]]:
+def _epochs(folder: Path) -> list[Epoch]:
     try:
-        return read_epochs(path)
-    except (OSError, ValueError, TypeError):  # a line that is broken off
+        return read_epochs(folder)
+    except UserError:  # a line that is broken off
         return []
 
 
@@ -166,7 +169,7 @@ def _last_line(path: Path) -> str:
 
 
 def _command(folder: Path) -> list[str]:
-    return given_command(_read(folder / "environment.json", json.loads))
+    return given_command(_read(folder / ENVIRONMENT, json.loads))
 
 
 def _own_arguments(folder: Path) -> list[str] | None:
@@ -177,7 +180,7 @@ def _own_arguments(folder: Path) -> list[str] | None:
 
 def _arguments(folder: Path, jobs: list[Path]) -> list[str]:
     """Of the whole sweep, from Hydra's multirun.yaml or from the command that a job has kept."""
-    hydra = _read(folder / "multirun.yaml", _yaml).get("hydra")
+    hydra = _read(folder / MULTIRUN, _yaml).get("hydra")
     overrides = hydra.get("overrides") if isinstance(hydra, dict) else None
     task = overrides.get("task") if isinstance(overrides, dict) else None
     if isinstance(task, list):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qa_lm.reporting.sweep.jobs import Job, SweepFiles, label, plain
-from qa_lm.reporting.wording import finite
+from qa_lm.run.reader import finite
 
 SEED = "seed"
 TOGETHER = "the knobs together"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from qa_lm.reporting.sweep.findings import FEWEST_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.knobs import UNSET, is_own, is_swept, override
 from qa_lm.reporting.sweep.statistics import MOST_SEEDS, POWER, Comparison, seeds_needed
-from qa_lm.reporting.wording import counted, duration, finite, whole
+from qa_lm.reporting.wording import counted, duration, whole
+from qa_lm.run.reader import finite
 
 LONGER = 5
 """How many times as long the run is that is proposed where nothing was learnt."""

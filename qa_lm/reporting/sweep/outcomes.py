@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from qa_lm.errors import UserError
 from qa_lm.reporting.sweep.jobs import Job
-from qa_lm.reporting.wording import ABSENT, decimal, duration, finite, percent, whole
+from qa_lm.reporting.wording import ABSENT, decimal, duration, percent, whole
+from qa_lm.run.reader import finite
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from qa_lm.reporting.sweep.findings import Findings, find
 from qa_lm.reporting.sweep.heat import heat_maps
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import next_steps
-from qa_lm.reporting.sweep.tables import Table, jobs_table, knobs_table, settings_table
+from qa_lm.reporting.sweep.tables import jobs_table, knobs_table, settings_table
 from qa_lm.reporting.sweep.verdict import conclusion, follower_words, spent
-from qa_lm.reporting.wording import finite, listed
+from qa_lm.reporting.tables import Table
+from qa_lm.reporting.wording import listed
 from qa_lm.run.atomic import write_text
+from qa_lm.run.reader import finite
 
 RESULTS, REPORT = "results.csv", "report"
 ROWS_PRINTED = 20

@@ -2,54 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from qa_lm.reporting.axes import cut
-from qa_lm.reporting.columns import short, straight
-from qa_lm.reporting.markdown import table
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.statistics import Comparison, Difference
 from qa_lm.reporting.sweep.verdict import p_words, verdict_words
-from qa_lm.reporting.wording import ABSENT, clipped, whole
-
-LETTERS = 44
-"""Most of a knob's level in a table; results.csv has all of it."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in a table."""
-
-    text: str
-    small: str = ""
-    """Beneath, or in brackets."""
-    mark: str = ""
-    """right, nearly or wrong: its colour."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows beneath their titles."""
-
-    name: str
-    """What its rows are, in the plural."""
-    header: list[str]
-    align: str
-    """A letter per column, l or r."""
-    rows: list[list[Cell]]
-
-    def markdown(self) -> Markup:
-        """For report.md."""
-        rows = [[f"{each.text} ({each.small})" if each.small else each.text for each in row] for row in self.rows]
-        return table(self.header, rows, self.align)
-
-    def lines(self, rows: int, columns: int) -> list[str]:
-        """For the terminal: the first rows, and so many columns."""
-        shown = [[short(cell.text, LETTERS) for cell in row[:columns]] for row in self.rows[:rows]]
-        return straight([self.header[:columns], *shown])
+from qa_lm.reporting.tables import LETTERS, Cell, Table
+from qa_lm.reporting.wording import ABSENT, clipped, cut, whole
 
 
 def settings_table(findings: Findings) -> Table:

@@ -6,7 +6,8 @@ from qa_lm.reporting.sweep.findings import FEWEST_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.knobs import SEED, TOGETHER
 from qa_lm.reporting.sweep.statistics import Comparison, Difference
-from qa_lm.reporting.wording import ABSENT, counted, duration, finite, listed, percent, size
+from qa_lm.reporting.wording import ABSENT, counted, duration, listed, percent, size
+from qa_lm.run.reader import finite
 
 
 def conclusion(findings: Findings) -> list[str]:

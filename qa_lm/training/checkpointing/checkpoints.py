@@ -23,8 +23,9 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from qa_lm.errors import FailedWrite, UserError, first_line
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import sync
-from qa_lm.run.checkpoint import BEST, LAST, PREVIOUS, STATE, read_checkpoint
+from qa_lm.run.checkpoint import STATE, read_checkpoint
 from qa_lm.run.manifest import SummedFile, announce, is_sound, written_and_summed
+from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, PROBE_FILE
 from qa_lm.training.checkpointing.kept_state import KeptState
 
 PROBE = 1 << 20
@@ -203,7 +204,7 @@ def newest_sound(folder: Path) -> Sound:
 
 def _why_full(folder: Path) -> str | None:
     """The system's own words on why nothing can be written here; torch keeps them to itself."""
-    probe = folder / f".probe.{os.getpid()}"
+    probe = folder / f".{PROBE_FILE}.{os.getpid()}"
     try:
         with probe.open("wb") as file:
             file.write(b"0" * PROBE)

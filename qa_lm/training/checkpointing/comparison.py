@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from qa_lm.run import run_folder
-from qa_lm.run.checkpoint import BEST, LAST, STATE, read_checkpoint
+from qa_lm.run.checkpoint import STATE, read_checkpoint
+from qa_lm.run.run_folder import BEST, LAST
 
 TEXTS = (run_folder.METRICS_BY_EPOCH, run_folder.ANSWERS, run_folder.BOARD, run_folder.SPLIT, run_folder.LEDGER_SUMMARY)
 TIMES = ("seconds", "tokens_per_s", "memory", "resumed", "_path", "dirpath", "best_k_models")

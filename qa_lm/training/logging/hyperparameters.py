@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.config.schema import TrainConfig
-from qa_lm.run.run_folder import ENVIRONMENT
+from qa_lm.run.run_folder import ENVIRONMENT, JOB
 
 TRAINER_COLUMNS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
 DATA = ("data.path", "data.builtin", "data.hub")
@@ -17,7 +17,6 @@ COMPARED = (
     "trainer.max_epochs",
 )
 """What people compare runs by; beside what they set on the command line."""
-JOB = "job.json"
 """What the launcher of a sweep leaves in a job's folder."""
 
 

@@ -1,0 +1,123 @@
+"""The tables of a run's report."""
+
+from typing import Any
+
+from qa_lm import names
+from qa_lm.reporting.run.board import SPLITS, WHOLE, BoardRow, thinned
+from qa_lm.reporting.tables import Cell, Table, plain_rows
+from qa_lm.reporting.wording import ABSENT, clipped, decimal, percent, whole
+from qa_lm.run.reader import RunFiles, Stopping, Threshold, WorstPair
+
+MARKS = {"right": "✓ right", "nearly": "≈ nearly", "wrong": "✗ wrong"}
+EPOCHS_SHOWN = 20
+
+
+def epochs_table(run: RunFiles) -> Table:
+    """A row per epoch; of many epochs some, with the best and the last."""
+    best = run.metrics.get("best_epoch")
+    chosen = thinned(run.epochs, EPOCHS_SHOWN)
+    rows = [
+        [
+            whole(row["epoch"]) + (" (best)" if row["epoch"] == best else ""),
+            decimal(row["train_loss"]),
+            decimal(row["val_loss"]),
+            percent(row["train_recall"]),
+            percent(row["val_exact_match"]),
+        ]
+        for row in run.epochs
+        if row in chosen or row["epoch"] == best
+    ]
+    header = ["epoch", "train loss", "validation loss", "recall", "held out, exact match"]
+    return Table("epochs", header, "rrrrr", plain_rows(rows))
+
+
+def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
+    """A row per kind of pairs, with all intervals."""
+    header = ["pairs", "what they are", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
+    rows = [
+        [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(whole(row.n))]
+        + [Cell(each.text, each.interval) for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)]
+        for title, group in groups
+        for row in group
+    ]
+    return Table("kinds of pairs", header, "llrrrrrr", rows)
+
+
+def printed_board(rows: list[BoardRow]) -> Table:
+    """The board in the width of a terminal."""
+    header = [
+        *("", "n", "exact match\n(95% interval)", "ignoring case\nand punctuation", "word\noverlap (F1)"),
+        *("baseline:\nnearest question", "baseline:\nmost common answer"),
+    ]
+    shown = []
+    for row in rows:
+        others = (row.normalised, row.f1, row.nearest, row.common)
+        shown.append(
+            [
+                Cell(row.name, indent=0 if row.name in WHOLE else 2),
+                Cell(f"{row.n:,}"),
+                Cell(f"{row.exact.value:.1%} ({row.exact.low:.1%} to {row.exact.high:.1%})"),
+                *(Cell("-" if each.value is None else f"{each.value:.1%}") for each in others),
+            ]
+        )
+    return Table("kinds of pairs", header, "lrrrrrr", shown)
+
+
+def stopping_table(stopping: list[Stopping]) -> Table:
+    """A row per split: how its answers end."""
+    header = ["pairs", "n", "end on their own", "too early", "too late", "probability of the end"]
+    rows = [
+        [
+            SPLITS.get(row["split"], row["split"]),
+            whole(row["n"]),
+            percent(row["stop_rate"]),
+            whole(row["cut_early"]),
+            whole(row["run_on"]),
+            percent(row["eos_probability"]),
+        ]
+        for row in stopping
+    ]
+    return Table("splits", header, "lrrrrr", plain_rows(rows))
+
+
+def coverage_table(points: list[Threshold]) -> Table:
+    """A row per threshold."""
+    rows = [
+        [decimal(point["threshold"], 2), percent(point["coverage"]), percent(point["precision"])] for point in points
+    ]
+    return Table("thresholds", ["probability\nat least", "answered", "of them\nright"], "rrr", plain_rows(rows))
+
+
+def samples_table(samples: list[dict[str, Any]]) -> Table:
+    """A row per sample answer."""
+    rows = [
+        [
+            MARKS[each["mark"]],
+            each["question"],
+            each["generated"],
+            "" if each["mark"] == "right" else each["answer"],
+            each["kind"] + ("" if each["stopped"] else "; did not end on its own"),
+            percent(each["probability"]),
+        ]
+        for each in samples
+    ]
+    header = ["", "question", "the model's answer", "the right answer", "pairs", "probability of being right"]
+    return Table("sample answers", header, "lllllr", plain_rows(rows))
+
+
+def worst_table(worst: list[WorstPair]) -> Table:
+    """A row per trained pair that may be wrong."""
+    header = ["place", "question", "answer", "learnt in\nepoch", "times\nforgotten", "last\nloss", "why"]
+    rows = [
+        [
+            clipped(pair["place"]),
+            clipped(pair["question"]),
+            clipped(pair["answer"]),
+            ABSENT if pair["learnt_at"] is None else str(pair["learnt_at"]),
+            whole(pair["forgotten"]),
+            decimal(pair["last_loss"], 2),
+            clipped(pair["why"]),
+        ]
+        for pair in worst
+    ]
+    return Table("pairs worth checking", header, "lllrrrl", plain_rows(rows))
