@@ -69,9 +69,9 @@ def given_command(environment: dict[str, Any]) -> list[str]:
     return [] if parts and parts[0] in WORKERS else parts
 
 
-def training_program(run: RunFiles) -> list[str]:
-    """What starts a training, as this run was started."""
-    return COMMAND.split() if given_command(run.environment)[:1] == [COMMAND] else ["python", "scripts/train.py"]
+def training_program(environment: dict[str, Any]) -> list[str]:
+    """What starts a training for someone who started the run of this environment.json."""
+    return COMMAND.split() if given_command(environment)[:1] == [COMMAND] else ["python", "scripts/train.py"]
 
 
 def read_epochs(path: Path) -> list[dict[str, float | None]]:

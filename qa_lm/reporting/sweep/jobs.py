@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.run.files import given_command, read_epochs
+from qa_lm.reporting.run.files import given_command, read_epochs, training_program
 from qa_lm.reporting.wording import finite
 
 JOB_FILES = ("config.yaml", "metrics.json", "metrics.csv", "job.json", "job.log")
@@ -66,6 +66,8 @@ class SweepFiles:
     jobs: list[Job]
     arguments: list[str]
     """What was given for the whole sweep, such as "optimizer.lr=1e-3,3e-3"; empty where it is not known."""
+    program: list[str]
+    """What starts a training, as the jobs were started."""
 
 
 def read_sweep(folder: Path) -> SweepFiles:
@@ -82,7 +84,9 @@ def read_sweep(folder: Path) -> SweepFiles:
     if not found and not (folder / "multirun.yaml").is_file():
         raise UserError(f"{folder}: not a sweep folder, no folder in it is a job's")
     found.sort(key=lambda path: (not path.name.isdecimal(), [_part(text) for text in re.split(r"(\d+)", path.name)]))
-    return SweepFiles("/".join(folder.resolve().parts[-2:]), [_job(path) for path in found], _arguments(folder, found))
+    program = training_program(next((each for each in map(_environment, found) if each), {}))
+    name = "/".join(folder.resolve().parts[-2:])
+    return SweepFiles(name, [_job(path) for path in found], _arguments(folder, found), program)
 
 
 def plain(value: Any) -> Any:
@@ -166,7 +170,11 @@ def _last_line(path: Path) -> str:
 
 
 def _command(folder: Path) -> list[str]:
-    return given_command(_read(folder / "environment.json", json.loads))
+    return given_command(_environment(folder))
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    return _read(folder / "environment.json", json.loads)
 
 
 def _own_arguments(folder: Path) -> list[str] | None:
