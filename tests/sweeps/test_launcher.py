@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from qa_lm.config.compose import register_schema
 from qa_lm.run.lock import run_lock
 from qa_lm.sweeps.identity import job_identity
-from qa_lm.sweeps.processes.factory import quoted
+from qa_lm.sweeps.processes.factory import quoted, resume_command
 from qa_lm.sweeps.processes.process import cores, share_of_gpus
 from tests.conftest import ROOT
 from tests.documented import QUICK
@@ -112,7 +112,7 @@ def test_a_second_signal_ends_jobs_that_do_not_listen(sweeps):
 
 
 def test_two_at_once_share_the_cores(sweeps):
-    assert sweeps.run("seed=1,2,3,4,5", "pause=0.2", "hydra.launcher.jobs=2").returncode == 0
+    assert sweeps.run("seed=1,2,3,4,5", "pause=0.6", "hydra.launcher.jobs=2").returncode == 0
     moments = []
     for path in sweeps.folder.glob("sweep/*/starts.txt"):
         start, end = path.read_text().splitlines()
@@ -220,6 +220,19 @@ def test_a_job_is_another_when_its_settings_or_its_data_are(tmp_path):
     path.write_text('{"question": "a", "answer": "c"}\n')
     os.utime(path, (1, 1))
     assert identity() != first
+
+
+@pytest.mark.parametrize(
+    ("started", "shown"),
+    [
+        (["python", "scripts/train.py"], "python scripts/train.py"),
+        (["/env/python", "/env/qa-lm", "train"], "qa-lm train"),
+    ],
+)
+def test_the_command_that_resumes_is_the_users(monkeypatch, started, shown):
+    monkeypatch.setattr(sys, "orig_argv", [*started, "-m", "seed=1,2", "hydra.sweep.dir=a"])
+    monkeypatch.setattr(sys, "argv", ["qa-lm train" if len(started) == 3 else started[1], "-m"])
+    assert resume_command(Path("/b")) == f"{shown} -m seed=1,2 hydra.sweep.dir=/b"
 
 
 @pytest.mark.parametrize(

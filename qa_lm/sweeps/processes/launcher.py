@@ -58,16 +58,12 @@ class ProcessLauncher(Launcher, Callback):
         hold_sweep(self.sweep)
         for job in jobs:
             job.load()
-        results: dict[int, float] = {}
-
-        def tell(job: Job) -> None:
-            results[job.number] = _objective(job)
-
-        rest = iter(jobs)
-        self._run(rest, tell, len(jobs), not_started=rest)
+        rest, objectives = iter(jobs), dict[int, float | None]()
+        self._run(rest, objectives.__setitem__, len(jobs), not_started=rest)
+        values = [math.nan if (value := objectives[job.number]) is None else value for job in jobs]
         return [
-            JobReturn(overrides=job.record.overrides, status=JobStatus.COMPLETED, _return_value=results[job.number])
-            for job in jobs
+            JobReturn(overrides=job.record.overrides, status=JobStatus.COMPLETED, _return_value=value)
+            for job, value in zip(jobs, values, strict=True)
         ]
 
     def launch_each(
@@ -95,11 +91,8 @@ class ProcessLauncher(Launcher, Callback):
                 else:
                     yield job
 
-        def over(job: Job) -> None:
-            tell(job.number, None if job.record.exit_code != 0 else _objective(job))
-
         hold_sweep(self.sweep)
-        self._run(jobs(), over, total, not_started=())
+        self._run(jobs(), tell, total, not_started=())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         """Let the script conclude; the number of failed jobs is the exit code."""
@@ -110,14 +103,20 @@ class ProcessLauncher(Launcher, Callback):
             print_summary(f"jobs that failed: {len(self._failed)}", self._failed, again)
             raise SystemExit(min(len(self._failed), 100))
 
-    def _run(self, jobs: Iterator[Job], tell: Callable[[Job], None], total: int, not_started: Iterable[Job]) -> None:
+    def _run(
+        self,
+        jobs: Iterator[Job],
+        tell: Callable[[int, float | None], None],
+        total: int,
+        not_started: Iterable[Job],
+    ) -> None:
         """Run jobs; if a signal stops them, print what is left and end."""
         share = f" with {max(1, cores() // self.jobs)} of {cores()} cores each" if self.jobs > 1 else ""
         print(f"sweep: {total} jobs, {self.jobs} at once{share}, in {self.sweep}", flush=True)
         stop_leftovers(self.sweep)
         progress = Progress(total, self.jobs)
         pool = Pool(self.jobs, self._factory.command, progress)
-        pool.run(jobs, tell)
+        pool.run(jobs, lambda job: tell(job.number, _objective(job)))
         self._failed += progress.failed
         if pool.stopped_by:
             left = [(job.label, f"interrupted after {job.record.seconds:,.0f} s") for job in pool.interrupted]
@@ -126,10 +125,10 @@ class ProcessLauncher(Launcher, Callback):
             raise SystemExit(128 + pool.stopped_by)
 
 
-def _objective(job: Job) -> float:
-    """The objective in the result of a job; nan if there is none."""
+def _objective(job: Job) -> float | None:
+    """The objective of a job; None if the job failed, nan if its result has none."""
     if job.record.exit_code != 0:
-        return math.nan
+        return None
     try:
         return float(json.loads((job.folder / RESULT).read_text(encoding="utf-8"))["objective"])
     except (OSError, ValueError, TypeError, KeyError):
