@@ -10,9 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-FILES = sorted(
-    file for folder in ("qa_lm", "scripts", "hydra_plugins") for file in (ROOT / folder).rglob("*.py") if file.is_file()
-)
+FILES = sorted(file for folder in ("qa_lm", "scripts") for file in (ROOT / folder).rglob("*.py") if file.is_file())
 NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 ROOMS = (
     *("shared", "run", "config", "data", "modeling", "inference", "evaluation", "ledger", "training", "reporting"),
@@ -61,7 +59,7 @@ def test_imports_go_one_way(file, name):
 
 
 def test_folders_stay_small():
-    folders = [path for top in ("qa_lm", "scripts", "hydra_plugins", "tests") for path in (ROOT / top).rglob("**/")]
+    folders = [path for top in ("qa_lm", "scripts", "tests") for path in (ROOT / top).rglob("**/")]
     files = {str(path): list(path.glob("*.py")) for path in folders}
     assert {path: len(found) for path, found in files.items() if len(found) > MOST_FILES} == {}
 
@@ -80,9 +78,7 @@ def test_functions_stay_short():
 def test_hydra_and_matplotlib_stay_where_they_belong():
     for file, name in zip(FILES, NAMES, strict=True):
         roots = {module.split(".")[0] for module in imported(file)}
-        if name != "qa_lm/commands/train.py" and not name.startswith(
-            ("qa_lm/config/", "qa_lm/sweeps/", "hydra_plugins/")
-        ):
+        if name != "qa_lm/commands/train.py" and not name.startswith(("qa_lm/config/", "qa_lm/sweeps/")):
             assert not roots & {"hydra", "omegaconf"}, name
         if not name.startswith("qa_lm/reporting/"):
             assert "matplotlib" not in roots, name

@@ -21,12 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_every_package_is_installed():
-    found = {
-        ".".join(file.parent.relative_to(ROOT).parts)
-        for top in ("qa_lm", "hydra_plugins")
-        for file in (ROOT / top).rglob("__init__.py")
-    }
-    assert {*PROJECT["tool"]["setuptools"]["packages"]} == {*found, "qa_lm.conf", "hydra_plugins"}
+    found = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "qa_lm").rglob("__init__.py")}
+    assert {*PROJECT["tool"]["setuptools"]["packages"]} == {*found, "qa_lm.conf"}
 
 
 def test_the_settings_are_found_in_a_checkout():
@@ -77,7 +73,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     source = folder / "source"
     source.mkdir()
-    for name in ("qa_lm", "conf", "hydra_plugins"):
+    for name in ("qa_lm", "conf"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -132,3 +128,5 @@ def test_a_sweep_of_the_command_starts_its_jobs(installed, tmp_path):
     assert len(list(tmp_path.glob("sweep/*/metrics.json"))) == 2
     report = called(installed, tmp_path, "sweep-report", "sweep")
     assert report.returncode == 0, report.stderr
+    assert "qa-lm train " in report.stdout
+    assert "scripts/" not in report.stdout

@@ -29,7 +29,8 @@ from qa_lm.config.resume import resume_argument, resumed_config, run_folder_over
 from qa_lm.config.validate import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
 from qa_lm.run import run_folder
-from qa_lm.sweeps.identity import job_identity  # noqa: F401  the launcher of sweeps looks for it here
+from qa_lm.sweeps.identity import job_identity
+from qa_lm.sweeps.plugins import register_plugins
 from qa_lm.threads import spin_briefly
 from qa_lm.training.early_checks import check_early
 
@@ -48,8 +49,6 @@ class How(Enum):
 
 ended: list[How] = []
 """Jobs without a result: at most one for a single run, any number in a sweep, which continues."""
-program: list[str] | None = None
-"""What starts a job of a sweep, after `python`; None for the script that was started. The launcher looks for it."""
 _is_main = False  # `main` was called in this process
 
 
@@ -77,16 +76,17 @@ def run(composed: DictConfig) -> float:
         return _ended(How.refused, explain(error, _folders(HydraConfig.get()), list(HydraConfig.get().overrides.task)))
 
 
-def main(started_by: list[str] | None = None) -> int:
+def main(program: list[str] | None = None) -> int:
     """Run Hydra; turn what the user can fix into one or two lines. Returns the exit code.
 
     Args:
-        started_by: see `program`.
+        program: the words after `python` that start a job of a sweep; None for the script that was started.
     """
-    global program, _is_main
-    program, _is_main = started_by, True
+    global _is_main
+    _is_main = True
     spin_briefly()
     register_schema()
+    register_plugins(job_identity, sweep_ended, program)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:
@@ -112,7 +112,7 @@ def main(started_by: list[str] | None = None) -> int:
 
 
 def sweep_ended(folder: Path) -> None:
-    """Conclude a sweep; the launcher calls it once all jobs are over."""
+    """Print and write the report of a sweep; the launcher calls it once all jobs are over."""
     from qa_lm.reporting.sweep.report import write_sweep_report
 
     try:
@@ -141,6 +141,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_early(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
+    from qa_lm.reporting.run.files import COMMAND
     from qa_lm.reporting.run.next_steps import Terminal, next_steps
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table
@@ -159,7 +160,9 @@ def _train(composed: DictConfig, folder: Path) -> float:
         raise
     draw_loss_curve(folder)
     write_report(folder)
-    terminal = Terminal(Path(HydraConfig.get().runtime.cwd), None if program else CONF.parent / "scripts")
+    terminal = Terminal(
+        Path(HydraConfig.get().runtime.cwd), None if sys.argv[0] == COMMAND else CONF.parent / "scripts"
+    )
     print(f"\n{answers_table(folder)}\n\n{next_steps(folder, terminal)}\n\n{folder}", flush=True)
     if result.metrics["diverged"]:
         words = f"training diverged: too many updates in a row were not finite (see above); {folder}"

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from qa_lm.config.hydra_settings import register_sweep_settings
 from qa_lm.config.schema import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.config.words import setting_here
@@ -29,6 +30,7 @@ def register_schema() -> None:
     """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
     # Hydra resolves its settings more than once, and means the same folder each time.
     OmegaConf.register_new_resolver("new_folder", functools.cache(new_folder), replace=True)
+    register_sweep_settings()
     store = ConfigStore.instance()
     schema = OmegaConf.structured(TrainConfig)
     # Without the struct flag, which makes Hydra refuse unknown keys, `optimizer.nesterov=true` needs no `+`.

@@ -1,4 +1,4 @@
-"""Hydra's own settings that run code, refused before Hydra reads them.
+"""Hydra's own settings: those of sweeps, and the refusal of those that run code.
 
 A settings file may come from someone else. Below `hydra` it could name any function: callbacks, launchers and sweepers
 by `_target_`, handlers and formatters of logging by `class` and `()`; Hydra refuses a list of known dangerous ones and
@@ -9,22 +9,25 @@ Hydra and its plugins bring is let through.
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from qa_lm.errors import UserError
 
-# Launchers and sweepers of Hydra, of its plugins and of this project, and the samplers of Optuna's.
+# Launchers and sweepers of Hydra, of this project and of Hydra's plugins, and the samplers of Optuna's.
 TARGETS = re.compile(
     r"hydra\._internal\.core_plugins\.(basic_launcher\.BasicLauncher|basic_sweeper\.BasicSweeper)"
-    r"|(hydra_plugins|qa_lm)\.\w+\.\w+\.(?!RayAWSLauncher)\w*(Launcher|Sweeper|Conf|Config)"
+    r"|hydra_plugins\.qa_lm\.(ProcessLauncher|OptunaSweeper)"
+    r"|hydra_plugins\.\w+\.\w+\.(?!RayAWSLauncher)\w*(Launcher|Sweeper|Conf|Config)"
     r"|optuna\.samplers\.\w+Sampler"
 )
 LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|colorlog\.ColoredFormatter")
@@ -50,6 +53,51 @@ VARIABLES = (
     *("QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"),
 )
 """Environment variables that settings may set: others, such as PATH, decide which programs run."""
+
+
+@dataclass
+class ProcessLauncherConf:
+    """The settings `hydra.launcher.*` of `hydra/launcher=processes`."""
+
+    _target_: str = "hydra_plugins.qa_lm.ProcessLauncher"
+    jobs: int = 1
+    """Maximum number of jobs at once; they share cores and GPUs."""
+    resume: str | None = "resume=auto"
+    """Override that makes the script resume what is in its run folder; null for a script without one."""
+
+
+@dataclass
+class OptunaSweeperConf:
+    """The settings `hydra.sweeper.*` of `hydra/sweeper=optuna`."""
+
+    _target_: str = "hydra_plugins.qa_lm.OptunaSweeper"
+    n_trials: int = 20
+    """Trials of the study, including failed and pruned ones, over all starts."""
+    direction: str | None = None
+    """`minimize` or `maximize` the objective; null follows the setting `monitor_mode`, and minimizes without one."""
+    seed: int = 42
+    """Seed of the sampler."""
+    startup_trials: int = 10
+    """Random trials before TPE chooses."""
+    prune: bool = True
+    """Stop jobs that do worse than others after the same number of epochs (Hyperband)."""
+    min_epochs: int = 1
+    """Epochs that every job may train."""
+    max_epochs: int | None = None
+    """Epochs of a whole job; null follows the setting `trainer.max_epochs`."""
+    reduction_factor: int = 3
+    """One job in this many continues at each of Hyperband's rungs."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Key to search space, written as on the command line, which overrides it; see conf/sweep."""
+    n_jobs: int = 1
+    """Trials at once for launchers that run jobs in batches; `processes` uses its own setting `jobs`."""
+
+
+def register_sweep_settings() -> None:
+    """Put the settings of our launcher and sweeper where Hydra's defaults lists find them."""
+    store = ConfigStore.instance()
+    store.store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="qa_lm")
+    store.store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="qa_lm")
 
 
 def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:

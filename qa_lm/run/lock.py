@@ -1,10 +1,11 @@
-"""One process at a time writes a run folder."""
+"""One process at a time writes a run folder, or runs the sweep of a sweep folder."""
 
 import contextlib
 import json
 import os
 import socket
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,19 +22,20 @@ def run_lock(folder: Path) -> Iterator[None]:
     Readers need no lock: every file of a run appears whole.
 
     Args:
-        folder: the run folder; made if it is not there.
+        folder: the folder of a run or a sweep; made if it is not there.
 
     Raises:
-        UserError: another process holds it; the message names the process and its machine.
+        UserError: another process holds it; the message names the process, its machine and since when.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise UserError(f"{folder}: {_holder(folder)} writes this run; wait for it, or choose another folder") from None
+        raise UserError(f"{folder}: in use by {_holder(folder)}; wait for it, or choose another folder") from None
     try:
-        write_json(folder / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
+        since = datetime.now().isoformat(sep=" ", timespec="seconds")
+        write_json(folder / HOLDER, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
     finally:
         with contextlib.suppress(OSError):  # the folder is gone, or read-only
@@ -46,6 +48,6 @@ def run_lock(folder: Path) -> Iterator[None]:
 def _holder(folder: Path) -> str:
     try:
         found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {int(found['pid'])} on {str(found['host'])[:100]}"
+        return f"process {int(found['pid'])} on {str(found['host'])[:100]} since {str(found['since'])[:19]}"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"

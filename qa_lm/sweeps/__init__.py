@@ -1,1 +1,1 @@
-"""Jobs of a sweep."""
+"""Sweeps: a launcher that runs each job in a process of its own, and a sweeper that searches with Optuna."""

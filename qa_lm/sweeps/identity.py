@@ -1,4 +1,4 @@
-"""What makes a job of a sweep the same job when the sweep is started again."""
+"""Which jobs are the same: a sweep that is started again skips or resumes those that it ran before."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qa_lm.data.readers.reading import Source
 
 KNOWN_TO_LIGHTNING = {"max_epochs", "num_sanity_val_steps", "precision", "accelerator", "devices", "strategy"}
-"""Arguments of the Trainer for whose sake nobody waits four seconds until Lightning is imported."""
+"""Arguments of the Trainer that need no check by Lightning, whose import takes four seconds."""
 
 
 def job_identity(composed: DictConfig) -> str:
@@ -32,7 +32,7 @@ def job_identity(composed: DictConfig) -> str:
         from qa_lm.config.trainer_arguments import check_trainer_arguments
 
         check_trainer_arguments(config.trainer)
-    config.resume, config.logger = None, LoggerConfig()  # say where the run is and who is told, not what it is
+    config.resume, config.logger = None, LoggerConfig()  # they do not change what is computed
     return resolved_yaml(config) + json.dumps(_data_keys(config.data))
 
 

@@ -171,7 +171,7 @@ def test_two_processes_never_write_one_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
         assert line_of(holder) == "held\n"
-        with pytest.raises(UserError, match=rf"run: process {holder.pid} on \S+ writes this run; wait for it"):
+        with pytest.raises(UserError, match=rf"run: in use by process {holder.pid} on \S+ since \S+ \S+; wait for it"):
             train(small_config(), folder)
         holder.kill()
     with run_lock(folder):  # the system let go of it

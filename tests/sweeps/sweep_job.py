@@ -1,4 +1,4 @@
-"""A stand-in for scripts/train.py, quick and without torch: counts its steps in its run folder and goes on from there.
+"""A stand-in for scripts/train.py, quick and without torch: counts its steps in its run folder and resumes from there.
 
 `steps.txt` gets a line for each step done, `starts.txt` one for each process; `metrics.json` ends it.
 """
@@ -15,6 +15,10 @@ from pathlib import Path
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from qa_lm.config.hydra_settings import register_sweep_settings
+from qa_lm.sweeps.plugins import register_plugins
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Settings:
     pause: float = 0.0
     """Seconds of a step."""
     mode: str = "well"
-    """`well`, `raise`, `kill` (itself), `raise_once`, `nan`, `deaf` to signals, `orphan` (leaves a process behind)."""
+    """`well`, `raise`, `kill` (itself), `raise_once`, `hang_once`, `nan`, `deaf` to signals, `orphan` (leaves a process
+    behind)."""
     resume: str | None = None
 
 
@@ -52,6 +57,8 @@ def run(settings: Settings) -> None:
             raise RuntimeError("the loss went away")
         if settings.mode == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if settings.mode == "hang_once" and step and not before:
+            time.sleep(600)
         append(steps, f"step {step} lr {settings.lr} seed {settings.seed}")
     objective = None if settings.mode == "nan" else (settings.lr - 0.01) ** 2 + settings.seed
     (folder / "metrics.json").write_text(json.dumps({"objective": objective}))
@@ -69,6 +76,8 @@ def terminated(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, terminated)
+    register_sweep_settings()
+    register_plugins(lambda task: OmegaConf.to_yaml(task, sort_keys=True))
     try:
         run()
     except KeyboardInterrupt:

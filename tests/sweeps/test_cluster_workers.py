@@ -81,7 +81,6 @@ def test_where_the_script_itself_runs_nothing_is_raised(job, monkeypatch, error)
 def test_a_failed_job_is_a_line_and_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr(train.hydra, "main", lambda **how: lambda run: _raising(JobFailed("diverged")))
     monkeypatch.setattr(train, "_is_main", False)  # which main sets, and monkeypatch puts back
-    monkeypatch.setattr(train, "program", None)
     monkeypatch.setattr(sys, "argv", ["train.py", "model=tiny"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets
     assert train.main() == 1

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from hydra_plugins.qa_lm_processes._points import quoted
-from hydra_plugins.qa_lm_processes._process import cores, share_of_gpus
 from qa_lm.config.compose import register_schema
+from qa_lm.run.lock import run_lock
 from qa_lm.sweeps.identity import job_identity
+from qa_lm.sweeps.processes.factory import quoted, resume_command
+from qa_lm.sweeps.processes.process import cores, share_of_gpus
 from tests.conftest import ROOT
 from tests.documented import QUICK
 from tests.sweeps.processes import LAUNCHER, STAND_IN, sweeps, wait_until
@@ -38,7 +39,7 @@ def test_a_job_that_fails_or_is_killed_does_not_stop_the_rest(sweeps):
     lines = done.stderr.splitlines()
     assert lines[0] == "jobs that failed: 4"
     assert lines[1].startswith("  seed=1 mode=raise: exit code 1: RuntimeError: the loss went away (")
-    assert lines[2].startswith("  seed=1 mode=kill: killed by SIGKILL: it said nothing (")
+    assert lines[2].startswith("  seed=1 mode=kill: killed by SIGKILL: no output (")
     assert lines[-1].startswith("to try them again: ")
     assert lines[-1].endswith(f" mode=well,raise,kill hydra.sweep.dir={quoted(str(sweeps.folder / 'sweep'))}")
     assert re.search(
@@ -78,11 +79,11 @@ def test_a_sweep_interrupted_at_half_goes_on_and_comes_to_what_the_jobs_come_to_
     assert before["seed-5"] == "left"
     assert interrupted >= 1
     assert finished + interrupted == 4
-    assert f"{number.name}: waiting for {interrupted} running" in out
+    assert f"{number.name}: waiting for {interrupted} running to save and stop" in out
     lines = errors.splitlines()
     assert lines[0] == f"stopped: done {finished}, running 0, failed 0, left {5 - finished} of 5"
     assert re.fullmatch(r"  seed=\d: interrupted after \d+ s", lines[1])
-    assert lines[-2] == "  seed=5: not begun"
+    assert lines[-2] == "  seed=5: not started"
     assert lines[-1].startswith("to resume: ")
 
     done = sweeps.run(*arguments)
@@ -111,7 +112,7 @@ def test_a_second_signal_ends_jobs_that_do_not_listen(sweeps):
 
 
 def test_two_at_once_share_the_cores(sweeps):
-    assert sweeps.run("seed=1,2,3,4,5", "pause=0.2", "hydra.launcher.jobs=2").returncode == 0
+    assert sweeps.run("seed=1,2,3,4,5", "pause=0.6", "hydra.launcher.jobs=2").returncode == 0
     moments = []
     for path in sweeps.folder.glob("sweep/*/starts.txt"):
         start, end = path.read_text().splitlines()
@@ -128,27 +129,50 @@ def test_one_at_a_time_has_what_a_job_alone_has(sweeps):
     assert " threads 7\n" in path.read_text()
 
 
-def test_two_people_who_start_it_at_once_share_the_jobs(sweeps):
-    arguments = ["seed=1,2,3,4,5,6", "mode=well,raise", "pause=0.1"]
-    both = [sweeps.start(*arguments), sweeps.start(*arguments)]
-    ends = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [6, 6], ends
-    assert len(sweeps.starts()) == 12
-    assert set(sweeps.starts().values()) == {1}
-    assert any("was finished" in out for out, _ in ends)  # the one that is behind hears of it
+def test_equal_jobs_of_a_sweep_run_once(sweeps):
+    done = sweeps.run("lr=0.1,1e-1", "mode=well,raise", "pause=0.1", "hydra.launcher.jobs=3")
+    assert done.returncode == 2, done.stderr
+    assert sorted(sweeps.starts().values()) == [1, 1]
+    assert done.stdout.splitlines()[-1].startswith("lr=")
+    assert "done 2, running 0, failed 2, left 0 of 4" in done.stdout
 
 
-def test_jobs_outlive_a_sweep_that_is_killed_and_are_not_started_again(sweeps):
-    arguments = ["seed=1,2,3", "steps=10", "pause=0.5", "hydra.launcher.jobs=2"]
+def test_a_second_sweep_in_the_folder_is_refused(script, sweeps):
+    with run_lock(sweeps.folder / "sweep"):
+        done = script("train.py", "-m", *LAUNCHER, "hydra.sweep.dir=sweep", "seed=1,2")
+    assert done.returncode == 2
+    pattern = (
+        rf"error: \S+/sweep: in use by process {os.getpid()} on \S+ since [\d-]+ [\d:]+; wait for it, or choose .*\n"
+    )
+    assert re.fullmatch(pattern, done.stderr)
+    assert sweeps.records() == []
+
+
+def test_jobs_that_a_killed_sweep_left_running_are_stopped_and_resumed(sweeps):
+    arguments = ["seed=1,2,3", "mode=hang_once", "hydra.launcher.jobs=2"]
     killed = sweeps.start(*arguments)
-    sweeps.wait_for_steps(3)
+    sweeps.wait_for_steps(2)
     killed.kill()
     killed.communicate()
-    done = sweeps.run(*arguments)
+    done = sweeps.run("seed=1,2", *arguments[1:])
     assert done.returncode == 0, done.stderr
-    assert re.search(r"was finished; done 1, running \d, failed 0, run by others 1, left \d of 3", done.stdout)
-    assert sweeps.starts() == {"seed-1": 1, "seed-2": 1, "seed-3": 1}
-    assert set(sweeps.states().values()) == {"finished"}
+    assert "stopping 2 running jobs of an earlier sweep that was killed\n" in done.stdout
+    assert sweeps.starts() == {"seed-1": 2, "seed-2": 2}
+    assert set(sweeps.states().values()) == {"finished", "left"}
+    for path in sweeps.step_files():  # no step is done twice, or by two processes
+        assert [line.split()[1] for line in path.read_text().splitlines()] == ["0", "1"]
+
+
+def test_a_job_that_finished_after_its_sweep_was_killed_is_finished(sweeps):
+    killed = sweeps.start("steps=2", "pause=0.3")
+    sweeps.wait_for_steps(1)
+    killed.kill()
+    killed.communicate()
+    wait_until(lambda: any(sweeps.folder.glob("sweep/*/metrics.json")))
+    done = sweeps.run("steps=2", "pause=0.3")
+    assert done.returncode == 0, done.stderr
+    assert "already finished" in done.stdout
+    assert set(sweeps.starts().values()) == {1}
 
 
 def test_what_a_job_started_ends_with_it(sweeps):
@@ -199,6 +223,19 @@ def test_a_job_is_another_when_its_settings_or_its_data_are(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("started", "shown"),
+    [
+        (["python", "scripts/train.py"], "python scripts/train.py"),
+        (["/env/python", "/env/qa-lm", "train"], "qa-lm train"),
+    ],
+)
+def test_the_command_that_resumes_is_the_users(monkeypatch, started, shown):
+    monkeypatch.setattr(sys, "orig_argv", [*started, "-m", "seed=1,2", "hydra.sweep.dir=a"])
+    monkeypatch.setattr(sys, "argv", ["qa-lm train" if len(started) == 3 else started[1], "-m"])
+    assert resume_command(Path("/b")) == f"{shown} -m seed=1,2 hydra.sweep.dir=/b"
+
+
+@pytest.mark.parametrize(
     ("gpus", "jobs", "shares"),
     [
         ([], 2, [[], []]),
@@ -211,17 +248,17 @@ def test_gpus_are_shared_out(gpus, jobs, shares):
     assert [share_of_gpus(gpus, jobs, slot) for slot in range(jobs)] == shares
 
 
-def test_hydra_finds_the_plugins_at_little_cost():
+def test_plugins_are_registered_once_and_can_be_sent_to_a_cluster():
+    """Launchers for clusters pickle Hydra's register of plugins; what is pickled by reference must be importable."""
     source = (
-        "import sys; from hydra.core.plugins import Plugins;"
-        "names = {p.__name__ for p in Plugins.instance().discover()};"
-        "stats = Plugins.instance().get_stats().modules_import_time;"
-        "print(sorted(names & {'ProcessLauncher', 'OptunaSweeper'}),"
-        "[m for m in ('torch', 'optuna', 'lightning', 'pyarrow') if m in sys.modules],"
-        "sum(t for m, t in stats.items() if m.startswith('hydra_plugins.qa_lm')) < 0.1)"
+        "import pickle, sys; from hydra.core.plugins import Plugins; from qa_lm.sweeps.plugins import register_plugins;"
+        "[register_plugins(str) for _ in range(2)]; register = Plugins.instance();"
+        "print(sorted(p.__name__ for p in register.discover() if p.__module__.startswith('qa_lm')),"
+        "pickle.loads(pickle.dumps(register)).discover() == register.discover(),"
+        "[m for m in ('torch', 'optuna', 'lightning', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "['OptunaSweeper', 'ProcessLauncher'] [] True\n"
+    assert done.stdout == "['OptunaSweeper', 'ProcessLauncher'] True []\n"
     assert done.stderr == ""
 
 

@@ -83,11 +83,11 @@ def test_optuna_searches_what_a_file_names(monkeypatch, tmp_path):
     pytest.importorskip("optuna", minversion="5", reason="Optuna 5 is missing: pip install 'qa_lm[optuna]'")
     from omegaconf import OmegaConf
 
-    from hydra_plugins.qa_lm_optuna import _study
-    from hydra_plugins.qa_lm_optuna.sweeper import OptunaSweeper
+    from qa_lm.sweeps.optuna import study
+    from qa_lm.sweeps.optuna.sweeper import OptunaSweeper
 
     spaces = []
-    monkeypatch.setattr(_study, "SweepStudy", lambda folder, space, *rest: spaces.append(space))
+    monkeypatch.setattr(study, "SweepStudy", lambda folder, space, *rest: spaces.append(space))
     sweeper = OptunaSweeper(params={"optimizer.lr": "1e-5,1e-4", "seed": "1,2,3"})
     sweeper._context = SimpleNamespace(config_loader=None)  # type: ignore[assignment]
     sweeper._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})

@@ -1,6 +1,7 @@
 """What a sweep's folder holds: jobs, what was swept, what they are judged by."""
 
 import csv
+import json
 
 import pytest
 
@@ -8,6 +9,7 @@ from qa_lm.errors import UserError
 from qa_lm.reporting.sweep.findings import find
 from qa_lm.reporting.sweep.jobs import label, read_sweep
 from qa_lm.reporting.sweep.knobs import SEED, design
+from qa_lm.reporting.sweep.next import next_steps
 from qa_lm.reporting.sweep.report import write_sweep_report
 from tests.reporting.report_pages import Page
 from tests.sweeps.sweep_example import SHARED, failed_job, grid, job
@@ -62,6 +64,17 @@ def test_what_no_knob_explains_is_said(tmp_path):
     write_sweep_report(tmp_path)
     said = "Differ for another reason, and may blur the comparison: data.batch_size."
     assert said in Page(tmp_path / "report.html").text
+
+
+@pytest.mark.parametrize(
+    ("command", "program"), [("qa-lm train", "qa-lm train"), ("train.py", "python scripts/train.py")]
+)
+def test_commands_start_as_the_jobs_were_started(tmp_path, command, program):
+    sweep = grid(tmp_path, seeds=[1])
+    for name in ("3", "4"):  # some jobs may have failed before they wrote theirs
+        (sweep / name / "environment.json").write_text(json.dumps({"command": [command, "seed=1"]}))
+    (line,) = next_steps(find(read_sweep(sweep)))[0].commands
+    assert line.startswith(f"{program} -m experiment=recall ")
 
 
 def test_numbers_written_in_two_ways_are_one_level():

@@ -1,7 +1,5 @@
 """The command that a run was started by."""
 
-from qa_lm.run.reader import RunFiles
-
 COMMAND = "qa-lm train"
 """The first word of a run's command where the installed command started it."""
 WORKERS = ("_submit.py", "default_worker.py")
@@ -15,6 +13,6 @@ def given_command(environment: dict[str, object]) -> list[str]:
     return [] if parts and parts[0] in WORKERS else parts
 
 
-def training_program(run: RunFiles) -> list[str]:
-    """What starts a training, as this run was started."""
-    return COMMAND.split() if given_command(run.environment)[:1] == [COMMAND] else ["python", "scripts/train.py"]
+def training_program(environment: dict[str, object]) -> list[str]:
+    """What starts a training for someone who started the run of this environment.json."""
+    return COMMAND.split() if given_command(environment)[:1] == [COMMAND] else ["python", "scripts/train.py"]

@@ -64,7 +64,7 @@ def again(run: RunFiles) -> tuple[str, list[str]]:
     if run.environment["git"] and run.environment["git"]["changed"]:
         notes.append("The code had changes that are in no commit; the commit alone may give another result.")
     if kept[0] in ("train.py", COMMAND):
-        kept = [*training_program(run), *kept[1:]]
+        kept = [*training_program(run.environment), *kept[1:]]
     return shlex.join(kept), notes
 
 

@@ -63,7 +63,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "marks": MARKS,
         "title": f"What the model learnt from {source_names(run)}",
         "verdict": verdict(run),
-        "next": quoted([*training_program(run), *next_arguments(run)]) if why_little(run) else "",
+        "next": quoted([*training_program(run.environment), *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),
         "charts": [chart for chart in charts if chart],
         "epochs": epochs_table(run),

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.run.command import given_command
+from qa_lm.reporting.run.command import given_command, training_program
 from qa_lm.run.reader import Epoch, finite, read_epochs
 from qa_lm.run.run_folder import CONFIG, ENVIRONMENT, JOB, JOB_LOG, METRICS, METRICS_BY_EPOCH, REPORT_HTML
 
@@ -69,6 +69,8 @@ class SweepFiles:
     jobs: list[Job]
     arguments: list[str]
     """What was given for the whole sweep, such as "optimizer.lr=1e-3,3e-3"; empty where it is not known."""
+    program: list[str]
+    """What starts a training, as the jobs were started."""
 
 
 def read_sweep(folder: Path) -> SweepFiles:
@@ -85,7 +87,9 @@ def read_sweep(folder: Path) -> SweepFiles:
     if not found and not (folder / MULTIRUN).is_file():
         raise UserError(f"{folder}: not a sweep folder, no folder in it is a job's")
     found.sort(key=lambda path: (not path.name.isdecimal(), [_part(text) for text in re.split(r"(\d+)", path.name)]))
-    return SweepFiles("/".join(folder.resolve().parts[-2:]), [_job(path) for path in found], _arguments(folder, found))
+    program = training_program(next((each for each in map(_environment, found) if each), {}))
+    name = "/".join(folder.resolve().parts[-2:])
+    return SweepFiles(name, [_job(path) for path in found], _arguments(folder, found), program)
 
 
 def plain(value: Any) -> Any:
@@ -169,7 +173,11 @@ def _last_line(path: Path) -> str:
 
 
 def _command(folder: Path) -> list[str]:
-    return given_command(_read(folder / ENVIRONMENT, json.loads))
+    return given_command(_environment(folder))
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    return _read(folder / ENVIRONMENT, json.loads)
 
 
 def _own_arguments(folder: Path) -> list[str] | None:

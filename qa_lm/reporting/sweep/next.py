@@ -57,7 +57,7 @@ def commands(findings: Findings, places: list[tuple[str, ...]], seeds: str) -> l
     levels = [list(dict.fromkeys(column)) for column in zip(*places, strict=True)]
     whole_grid = len(list(itertools.product(*levels))) == len(places) and UNSET not in itertools.chain(*places)
     lines = [levels] if whole_grid else [[[level] for level in place] for place in places]
-    start = ["python", "scripts/train.py", "-m", *_base(findings)]
+    start = [*findings.sweep.program, "-m", *_base(findings)]
     written = []
     for line in lines:
         given = [
@@ -156,7 +156,7 @@ def _to_a_verdict(findings: Findings) -> Step:
 def _learn_something(findings: Findings) -> Step:
     """A single run that is likely to learn: the recipe for that, or where the sweep followed it, a longer run."""
     base = _base(findings)
-    start = ["python", "scripts/train.py"]
+    start = findings.sweep.program
     if not any(override(each) == ("experiment", "recall") for each in base):
         data = [each for each in base if override(each)[0].startswith("data")]
         builtin = findings.measured[0].jobs[0].settings.get("data.builtin")

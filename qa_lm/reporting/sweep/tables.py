@@ -136,4 +136,4 @@ def _gap_interval(findings: Findings, each: Comparison) -> str:
 def _state(job: Job) -> Cell:
     mark = {"finished": "", "failed": "wrong"}.get(job.state, "nearly")
     small = clipped(job.error, 160) if job.error else job.early_end
-    return Cell({"left": "not begun"}.get(job.state, job.state), small, mark)
+    return Cell({"left": "not started"}.get(job.state, job.state), small, mark)

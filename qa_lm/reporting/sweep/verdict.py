@@ -84,7 +84,7 @@ def _ran(jobs: list[Job]) -> str:
 
 
 def _state(state: str) -> str:
-    return {"left": "not begun", "running": "still running"}.get(state, state)
+    return {"left": "not started", "running": "still running"}.get(state, state)
 
 
 def _nothing_learnt(findings: Findings) -> str:

@@ -1,11 +1,11 @@
-"""The study in the sweep folder: which trial is next, and what became of each.
+"""The study in the sweep folder: which trial is next, and the results of the earlier ones.
 
-- Everything is in `optuna.journal`, written by the sweep and by the jobs (qa_lm/training/callbacks/pruning.py), and
-  read again when the sweep goes on.
-- What is drawn for trial n depends on the seed, on n and on the trials before, so that a study that was interrupted
-  goes on as it would have.
-- A trial that was at work when the sweep ended is asked for again before any new one; one whose job failed is tried
-  again, as a new trial of the same values, when the sweep is started again.
+- `optuna.journal` holds all of it. The sweep and the jobs (qa_lm/training/callbacks/pruning.py) write it, and a resumed
+  sweep reads it again.
+- What is drawn for trial n depends on the seed, on n and on the trials before, so an interrupted study continues as if
+  it had not been interrupted.
+- A trial that was running when the sweep ended comes again before any new one. When the sweep is started again, each
+  failed job is tried again, as a new trial of the same values.
 """
 
 import logging
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
-from filelock import FileLock
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import JournalStorage
@@ -26,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 Direction = Literal["minimize", "maximize"]
 JOURNAL, NAME = "optuna.journal", "sweep"
 JOB_FAILED, PRUNED_AT, RETRY_OF = "job_failed", "pruned_at_epoch", "retry_of"
-"""What trials keep beside their values."""
+"""User attributes of trials."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,19 @@ class Pruning:
 
 
 class SweepStudy:
-    """The study, made if it is not there.
+    """The study; created if the folder has none.
 
     Args:
         sweep: the sweep folder.
         space: what is searched.
-        trials: how many there will be, failed ones included.
+        trials: number of trials, including failed ones.
         direction: `minimize` or `maximize`.
-        seed: of the sampler.
-        startup_trials: trials drawn at random before those of the sampler.
+        seed: seed of the sampler.
+        startup_trials: number of random trials before the sampler chooses.
         pruning: when jobs are stopped early; None for never.
 
     Raises:
-        HydraException: the folder's study is of another search space or direction.
+        HydraException: the study in the folder has another search space or direction.
     """
 
     def __init__(
@@ -67,20 +66,18 @@ class SweepStudy:
         optuna.logging.set_verbosity(logging.WARNING)
         self.space, self.trials, self.seed, self.startup_trials = space, trials, seed, startup_trials
         self.journal = sweep / JOURNAL
-        self.lock = FileLock(sweep / ".optuna.lock")
         pruner = optuna.pruners.NopPruner() if pruning is None else optuna.pruners.HyperbandPruner(**asdict(pruning))
-        with self.lock:
-            self.study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(self.journal))),
-                study_name=NAME,
-                direction=direction,
-                pruner=pruner,
-                load_if_exists=True,
-            )
-            self._check_same(sweep, direction)
-            self.study.set_user_attr("pruning", None if pruning is None else asdict(pruning))
-            self.at_work = [each for each in self._all() if each.state is TrialState.RUNNING]
-            self._try_failed_again()
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(self.journal))),
+            study_name=NAME,
+            direction=direction,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        self._check_same(sweep, direction)
+        self.study.set_user_attr("pruning", None if pruning is None else asdict(pruning))
+        self.at_work = [each for each in self._all() if each.state is TrialState.RUNNING]
+        self._try_failed_again()
         over = sum(each.state.is_finished() for each in self._all())
         self.left = self._still_to_ask() + len(self.at_work)
         if over or self.at_work:
@@ -93,31 +90,26 @@ class SweepStudy:
             if trial.params.keys() == self.space.keys():
                 return trial
             self.tell(trial.number, None)  # the sweep was killed while it was drawn
-        while True:
-            with self.lock:  # another sweep may ask, too
-                if self._still_to_ask() <= 0:
-                    return None
-                drawn = sum(each.state is not TrialState.WAITING for each in self._all())
-                self.study.sampler = optuna.samplers.TPESampler(
-                    seed=(self.seed * 1_000_003 + drawn) % 2**32, n_startup_trials=self.startup_trials
-                )
-                number = self.study.ask(self.space).number
-            trial = self._trial(number)
+        while self._still_to_ask() > 0:
+            drawn = sum(each.state is not TrialState.WAITING for each in self._all())
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=(self.seed * 1_000_003 + drawn) % 2**32, n_startup_trials=self.startup_trials
+            )
+            trial = self._trial(self.study.ask(self.space).number)
             same = self._over_with(trial)
             if same is None:
                 return trial
-            self.study.tell(number, same.value if same.state is TrialState.COMPLETE else None, same.state)
+            self.study.tell(trial.number, same.value if same.state is TrialState.COMPLETE else None, same.state)
+        return None
 
     def tell(self, number: int, objective: float | None) -> None:
-        """Note what became of a trial.
+        """Record the result of a trial.
 
         Args:
-            number: the trial's.
-            objective: what its job came to; None if the job failed.
+            number: number of the trial.
+            objective: objective of its job; None if the job failed.
         """
         trial = self._trial(number)
-        if trial.state.is_finished():
-            return  # another sweep waited for the same job
         if objective is None or not math.isfinite(objective):
             if objective is None:
                 self.study._storage.set_trial_user_attr(trial._trial_id, JOB_FAILED, True)
@@ -126,7 +118,7 @@ class SweepStudy:
             state, value = TrialState.PRUNED, None
         else:
             state, value = TrialState.COMPLETE, objective
-        self.study.tell(number, value, state, skip_if_finished=True)
+        self.study.tell(number, value, state)
 
     def best(self) -> FrozenTrial | None:
         """The best trial that was neither pruned nor failed."""
@@ -134,7 +126,7 @@ class SweepStudy:
         return self.study.best_trial if complete else None
 
     def summary(self) -> str:
-        """How many trials ended how."""
+        """The numbers of trials by how they ended."""
         states = [each.state for each in self._all()]
         words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return ", ".join(f"{states.count(state)} {word}" for word, state in words.items())
@@ -151,7 +143,7 @@ class SweepStudy:
         return max(0, self.trials - asked) + waiting
 
     def _over_with(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """An earlier trial of the same values whose result stands: its job need not even be looked for."""
+        """An earlier trial of the same values with a result, so that no job has to run."""
         stands = (TrialState.COMPLETE, TrialState.PRUNED)
         return next((each for each in self._all() if each.params == trial.params and each.state in stands), None)
 

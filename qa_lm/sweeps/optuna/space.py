@@ -1,12 +1,12 @@
-"""From Hydra's sweep syntax to what Optuna may choose from.
+"""From Hydra's sweep syntax to Optuna's search space.
 
 | on the command line | Optuna |
 |---|---|
-| `key=a,b` or `choice(a,b)` | one of these texts |
-| `range(1,9,2)` | 1, 3, 5 or 7: as in Python and in Hydra, the end is left out |
+| `key=a,b` or `choice(a,b)` | one of these values, as text |
+| `range(1,9,2)` | 1, 3, 5 or 7: as in Python, the end is excluded |
 | `interval(0,1)` | a number |
-| `tag(log, interval(1e-5,1e-2))` | a number, even on a logarithmic scale |
-| `int(interval(1,8))`, `tag(log, int(interval(1,1024)))` | a whole number, the end included |
+| `tag(log, interval(1e-5,1e-2))` | a number, uniform on a logarithmic scale |
+| `int(interval(1,8))`, `tag(log, int(interval(1,1024)))` | a whole number, including the end |
 """
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -20,10 +20,10 @@ from optuna.distributions import (
 
 
 def search_space(overrides: list[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """What is searched, key to distribution; and the overrides that all jobs share.
+    """The search space as key to distribution, and the overrides that all jobs share.
 
     Args:
-        overrides: the command line's; of two with one key the later counts.
+        overrides: all overrides of the sweep; of two with the same key the later one counts.
 
     Raises:
         HydraException: there is nothing to search, or a range is empty.
@@ -31,13 +31,15 @@ def search_space(overrides: list[Override]) -> tuple[dict[str, BaseDistribution]
     last = {each.get_key_element(): each for each in overrides}
     space = {key: _distribution(each) for key, each in last.items() if each.is_sweep_override()}
     if not space:
-        raise HydraException("hydra/sweeper=optuna: name something to search, as optimizer.lr='interval(1e-5,1e-2)'")
+        raise HydraException(
+            "hydra/sweeper=optuna: name something to search, such as optimizer.lr='interval(1e-5,1e-2)'"
+        )
     fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
     return space, fixed
 
 
 def as_override(key: str, value: object) -> str:
-    """A chosen value for a job's command line."""
+    """A chosen value as an override for a job."""
     return f"{key}={value!r}" if isinstance(value, float) else f"{key}={value}"
 
 

@@ -1,0 +1,87 @@
+"""The jobs of a sweep, and what is known of each in the sweep folder.
+
+    multirun/2026-01-31/12-00-00/
+        lr-0.001_seed-1_3f9a2c1d45/     a job; the name ends with its key
+            job.json                    its record, see `Record`
+            job.log                     its output, of all starts
+
+A key is computed from the settings and data of a job. A sweep that asks for the same job again finds its folder.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+from qa_lm.run.atomic import write_json
+
+RECORD, LOG, RESULT = "job.json", "job.log", "metrics.json"
+"""`RESULT` exists once a job has finished; its key `objective` is the value that a sweeper optimises."""
+
+
+class State(StrEnum):
+    """The state of a job; `left` means that it has not started."""
+
+    left = "left"
+    running = "running"
+    interrupted = "interrupted"
+    failed = "failed"
+    finished = "finished"
+
+
+@dataclass
+class Record:
+    """The content of job.json."""
+
+    key: str
+    overrides: list[str] = field(default_factory=list)
+    """All overrides of the job, as the sweeper gave them."""
+    swept: list[str] = field(default_factory=list)
+    """Keys of the overrides that differ between jobs."""
+    state: State = State.left
+    exit_code: int | None = None
+    """Exit code of the last process that ended; negative if a signal killed it."""
+    seconds: float = 0.0
+    """Wall-clock time of all starts."""
+    starts: int = 0
+    """Number of processes started."""
+    pid: int | None = None
+    """The process while the job runs."""
+    since: float | None = None
+    """When that process started, in seconds since the epoch."""
+
+
+@dataclass
+class Job:
+    """One job of a sweep.
+
+    Two jobs with the same settings have the same folder.
+    """
+
+    number: int
+    label: str
+    """The swept settings, such as `lr=0.001 seed=1`; the key if there are none."""
+    folder: Path
+    record: Record
+
+    def load(self) -> None:
+        """Take over the record of an earlier sweep, or write a first one."""
+        before = read_record(self.folder)
+        if before is not None:
+            self.record = replace(before, overrides=self.record.overrides, swept=self.record.swept)
+        if not self.record.starts:
+            self.save()
+
+    def save(self) -> None:
+        """Write job.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / RECORD, asdict(self.record))
+
+
+def read_record(folder: Path) -> Record | None:
+    """Read job.json from the folder of a job; None if there is no valid one."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Record(**found | {"state": State(found["state"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
