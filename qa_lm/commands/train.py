@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qa_lm.commands.exit_codes import print_any_text
 from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
     implied_choices,
@@ -85,6 +86,7 @@ def main(started_by: list[str] | None = None) -> int:
     global program, _is_main
     program, _is_main = started_by, True
     spin_briefly()
+    print_any_text()
     register_schema()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])

