@@ -5,11 +5,10 @@ page around it: control characters, halves of surrogate pairs, marks that turn t
 """
 
 import math
-import re
+
+from qa_lm.errors import harmless
 
 ABSENT = "\N{EN DASH}"
-# Invisible characters that would change how the text after them is read; tab and line end are kept.
-DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def finite(value: object) -> float | None:
@@ -81,9 +80,9 @@ def listed(names: list[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what could disturb the page; what is taken out leaves a replacement character."""
+    """The text without what could disturb the page, with line ends of one kind; see `qa_lm.errors.harmless`."""
     whole_characters = text.encode("utf-8", "replace").decode("utf-8")
-    return DISTURBING.sub("\N{REPLACEMENT CHARACTER}", whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
+    return harmless(whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def clipped(text: str, limit: int = 600) -> str:
