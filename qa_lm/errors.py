@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 
-# Control characters but tab and line end, and marks that turn the writing direction.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Invisible characters that change how the text after them is read: control characters except tab and line end, further
+# line ends, marks that turn the writing direction, and byte order marks.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 _SETTING = re.compile(r"\b(data\.[a-z_]+)(=?)")
 
@@ -34,7 +35,7 @@ class FailedWrite(OSError):
 
 
 def harmless(text: str) -> str:
-    """Text of others for a terminal: what would steer it is a replacement character."""
+    """Text of others for a terminal or a page: a replacement character stands for each that would disturb it."""
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

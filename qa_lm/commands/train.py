@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qa_lm.commands.exit_codes import print_any_text
 from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
     conf_folder,
@@ -85,6 +86,7 @@ def main(program: list[str] | None = None) -> int:
     global _is_main
     _is_main = True
     spin_briefly()
+    print_any_text()
     register_schema()
     register_plugins(job_identity, sweep_ended, program)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
@@ -141,7 +143,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     check_early(config)
     # Imported late: a mistake in the configuration is answered in a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
-    from qa_lm.reporting.run.files import COMMAND
+    from qa_lm.reporting.run.command import COMMAND
     from qa_lm.reporting.run.next_steps import Terminal, next_steps
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table

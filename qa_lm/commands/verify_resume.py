@@ -7,6 +7,7 @@ going on with `resume=`. Exit code 0 if both ended the same, 1 if they differ, a
 """
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -20,7 +21,8 @@ from qa_lm.config.compose import read_config
 from qa_lm.run import run_folder
 
 TRAIN = [sys.executable, "-m", "qa_lm.cli", "train"]
-SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
+SIGNALS = ("SIGTERM", "SIGKILL", "SIGINT") if os.name == "posix" else ("SIGTERM",)
+"""On Windows, SIGTERM ends another process at once, and nothing else can be sent to it."""
 
 
 def main() -> int:
@@ -61,9 +63,9 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
         try:
             process.wait(timeout=draw.uniform(0.1, 0.9) * seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(how)
+            process.send_signal(signal.Signals[how])
         process.wait()
-        print(f"interruption {number + 1} ({how.name}): {_state(broken)}", flush=True)
+        print(f"interruption {number + 1} ({how}): {_state(broken)}", flush=True)
     _train(command)
     from qa_lm.training.checkpointing.comparison import first_difference
 

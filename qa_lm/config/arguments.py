@@ -13,6 +13,7 @@ from qa_lm.config.words import DATA_SUFFIXES
 from qa_lm.errors import UserError
 
 SETTING = re.compile(r"(?P<key>[~+]{0,2}[\w.@/:-]+)=(?P<value>.+)", re.DOTALL)
+NETWORK_PATH = re.compile(r"""\\\\[^\\,'"\[\]{}()$]+\\[^,'"\[\]{}()$]+""")
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
@@ -50,7 +51,7 @@ def unreadable(override: str) -> str:
         if Path(override).suffix in DATA_SUFFIXES:
             return f"{override}: not a setting; did you mean data.path={override}?"
         return f"cannot read {override!r}: write a setting as key=value, without spaces around the ="
-    quoted = _quoted(found["key"], found["value"])
+    quoted = quoted_setting(found["key"], found["value"])
     if not _is_read(quoted):
         return f"cannot read {override!r}: {found['key']} is not the name of a setting"
     brackets = "Close its brackets, or quote" if found["value"][0] in "[{(" else "Quote"
@@ -62,22 +63,26 @@ def several_values(override: str) -> str:
     key, _, value = override.partition("=")
     return (
         f"{override}: several values; add -m to train with each of them\n"
-        f"As one value: {shlex.quote(f'{key}=[{value}]')} is a list, {shlex.quote(_quoted(key, value))} is text."
+        f"As one value: {shlex.quote(f'{key}=[{value}]')} is a list, {shlex.quote(quoted_setting(key, value))} is text."
     )
 
 
 def _with_quotes(word: str) -> str:
-    """The word; if letters beyond ASCII are all that Hydra's grammar minds in it, with quotation marks."""
+    """The word; with quotation marks if letters beyond ASCII are all that Hydra's grammar refuses in it, or if it is a
+    Windows network path, of whose first two backslashes Hydra would take one away."""
     found = SETTING.fullmatch(word)
+    if found and NETWORK_PATH.fullmatch(found["value"]):
+        return quoted_setting(found["key"], found["value"])
     if found is None or found["value"].isascii() or _is_read(word):
         return word
     plain = "".join(letter if letter.isascii() else "x" for letter in found["value"])
     if re.search(r"""[,"']""", plain) or not _is_read(f"{found['key']}={plain}"):
         return word  # a list, a sweep, or something else that is refused
-    return _quoted(found["key"], found["value"])
+    return quoted_setting(found["key"], found["value"])
 
 
-def _quoted(key: str, value: str) -> str:
+def quoted_setting(key: str, value: str) -> str:
+    """A setting whose value Hydra takes as plain text, whatever it holds."""
     escaped = re.sub(r"(\\+)(?=\"|$)", r"\1\1", value).replace('"', '\\"')
     return f'{key}="{escaped}"'
 

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qa_lm.config.arguments import quoted_setting
 from qa_lm.config.compose import read_config, schema_keys, unknown_key
 from qa_lm.config.enums import ScheduleKind
 from qa_lm.config.schema import TrainConfig
@@ -59,8 +60,7 @@ def resume_argument(arguments: list[str]) -> Path | None:
 
 def run_folder_override(folder: Path) -> str:
     """The override that makes Hydra run in the folder, whatever its name."""
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.run.dir='{quoted}'"
+    return quoted_setting("hydra.run.dir", str(folder))
 
 
 def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) -> TrainConfig:

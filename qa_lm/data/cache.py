@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from qa_lm.errors import UserError
+from qa_lm.run.atomic import sync
 
 FORMAT = 1
 """Raised when what is kept changes its form, so that an older folder is never read."""
@@ -79,11 +80,11 @@ def _make(folder: Path, make: Callable[[Path], dict[str, Any]]) -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
         (beside / META).write_text(json.dumps(meta | {"sizes": sizes}), encoding="utf-8")
         for file in beside.iterdir():
-            _to_disk(file)
+            sync(file)
         beside.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
         os.replace(beside, folder)
-        _to_disk(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -99,14 +100,6 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -1,16 +1,8 @@
 """GPT-2's byte-level BPE vocabulary, found or rebuilt without a model hub.
 
-Where it comes from, first that has it:
-
-- the project's cache folder (`make setup` fills it);
-- the Hugging Face cache, if "gpt2" was ever downloaded there;
-- a package of the Python package index that carries the vocabulary as a 0.8 MB rank file (MIT licence), checked by
-  sha256, from which vocabulary and merges rebuild exactly;
-- the Hugging Face hub.
-
-Whatever the source, three facts are checked before use: 50,257 entries, "Hello world" = [15496, 995], EOS = 50256.
-Checking matters because `GPT2Tokenizer.from_pretrained("gpt2")` without a network returns a tokenizer of one entry
-that encodes every text to [], and raises nothing.
+`GPT2Tokenizer.from_pretrained("gpt2")` without a network returns a tokenizer of one entry that encodes every text to
+[], and raises nothing. So the vocabulary is read here, and checked whatever its source: 50,257 entries, "Hello world" =
+[15496, 995], EOS = 50256.
 """
 
 import base64
@@ -19,18 +11,20 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from qa_lm.data.cache import cache_folder
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.run.atomic import write_text
 
 EOS_TOKEN = "<|endoftext|>"
 EOS_ID = 50256
 ENTRIES = 50257
 RANKS_PACKAGE = "mlx-whisper==0.4.3"
+"""A package of the Python package index (MIT licence) that carries the vocabulary as a 0.8 MB rank file."""
 RANKS_FILE = "mlx_whisper/assets/gpt2.tiktoken"
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 
@@ -46,21 +40,20 @@ def load_gpt2_tokenizer() -> Tokenizer:
         return _checked(Tokenizer.from_file(str(cached)), str(cached))
     reasons = []
     for name, source in (
-        ("Hugging Face cache", _from_hub_cache),
+        ("Hugging Face cache", partial(_from_hub, local_files_only=True)),
         (f"package {RANKS_PACKAGE}", _from_package),
         ("Hugging Face hub", _from_hub),
     ):
         try:
             tokenizer = _checked(source(), name)
         except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            reasons.append(
-                f"{name}: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}"
-            )
+            reasons.append(f"{name}: {first_line(error)}")
             continue
-        _store(tokenizer, cached)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cached, tokenizer.to_str())
         return tokenizer
     raise UserError(
-        f"GPT-2's vocabulary could not be had ({'; '.join(reasons)}).\n"
+        f"GPT-2's vocabulary is not available ({'; '.join(reasons)}).\n"
         "Run `make setup` once with a network, or give a folder that holds tokenizer.json: tokenizer.path=FOLDER"
     )
 
@@ -74,44 +67,21 @@ def _checked(tokenizer: Tokenizer, source: str) -> Tokenizer:
     return tokenizer
 
 
-def _store(tokenizer: Tokenizer, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, tokenizer.to_str())
+def _from_hub(local_files_only: bool = False) -> Tokenizer:
+    from huggingface_hub import hf_hub_download
 
-
-def _from_hub_cache() -> Tokenizer:
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache("gpt2", "tokenizer.json")
-    if not isinstance(file, str):
-        raise FileNotFoundError("not there")
+    file = hf_hub_download("gpt2", "tokenizer.json", etag_timeout=5, local_files_only=local_files_only)
     return Tokenizer.from_file(file)
 
 
-def _from_hub() -> Tokenizer:
-    from huggingface_hub import hf_hub_download
-
-    return Tokenizer.from_file(hf_hub_download("gpt2", "tokenizer.json", etag_timeout=5))
-
-
 def _from_package() -> Tokenizer:
-    """Download the package that carries the rank file (nothing of it is installed or run) and rebuild from it."""
+    """Download the package that carries the rank file, of which nothing is installed or run, and rebuild from it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            folder,
-            RANKS_PACKAGE,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, RANKS_PACKAGE)
+        command = [sys.executable, "-m", "pip", "download", *options]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
         if done.returncode != 0:
-            raise OSError(f"pip download failed: {done.stderr.strip() or 'no message'}")
+            raise OSError(f"pip download failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             ranks_file = archive.read(RANKS_FILE)

@@ -43,7 +43,7 @@ def _best_so_far(folder: Path) -> Answerer:
     if whole is None:
         why = "its checkpoints are damaged" if saved else "it has saved no weights yet (see checkpoint.every_seconds)"
         raise UserError(f"{folder}: this run is not finished, and {why}")
-    checkpoint = read_checkpoint(whole)
+    checkpoint = read_checkpoint(whole, mapped=False)
     try:
         weights = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items()}
         step, epochs = int(checkpoint["global_step"]), int(checkpoint["epoch"]) + 1

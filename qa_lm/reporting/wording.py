@@ -4,13 +4,10 @@ What is missing, or no number, is a dash. Text from data and models keeps its le
 page around it: control characters, halves of surrogate pairs, marks that turn the writing direction.
 """
 
-import re
-
+from qa_lm.errors import harmless
 from qa_lm.run.reader import finite
 
 ABSENT = "\N{EN DASH}"
-# Invisible characters that would change how the text after them is read; tab and line end are kept.
-DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 def percent(share: object) -> str:
@@ -75,9 +72,9 @@ def listed(names: list[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what could disturb the page; what is taken out leaves a replacement character."""
+    """The text without what could disturb the page, with line ends of one kind; see `qa_lm.errors.harmless`."""
     whole_characters = text.encode("utf-8", "replace").decode("utf-8")
-    return DISTURBING.sub("\N{REPLACEMENT CHARACTER}", whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
+    return harmless(whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def clipped(text: str, limit: int = 600) -> str:

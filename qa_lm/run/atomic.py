@@ -30,9 +30,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, outlive a power cut; some systems can do that for files alone."""
-    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-        number = os.open(path, os.O_RDONLY)
+    """Make a file, or the names in a folder, survive a power cut; Windows can do that for files alone."""
+    is_folder = path.is_dir()
+    with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
+        number = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs what is open for writing
         try:
             os.fsync(number)
         finally:

@@ -12,14 +12,19 @@ STATE = "qa_lm"
 """Key of what a checkpoint holds beside Lightning's own: see `qa_lm.training.checkpointing.last_checkpoint`."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors, mapped from the file, and plain values; code in it does not run.
+def read_checkpoint(path: Path, mapped: bool = True) -> dict[str, Any]:
+    """Read tensors and plain values; code in the file does not run.
+
+    Args:
+        path: the checkpoint.
+        mapped: map tensors from the file, so that only those that are used are read. Windows refuses to replace a file
+            that is mapped, so a reader that keeps the tensors copies them into memory instead.
 
     Raises:
         UserError: the file is damaged, or holds something else.
     """
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise UserError(f"{path}: refused: it holds pickled objects") from None
     except (RuntimeError, OSError, ValueError) as error:

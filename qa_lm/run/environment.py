@@ -52,7 +52,7 @@ def _git_state() -> dict[str, Any] | None:
     def git(*arguments: str) -> str:
         folder = Path(__file__).resolve().parent
         return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
         ).stdout
 
     try:

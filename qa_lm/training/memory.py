@@ -30,7 +30,7 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:
-        return 0
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))  # Windows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts in bytes, Linux in KiB
 
@@ -41,8 +41,8 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available]
     try:
-        used = int((CGROUP / "memory.current").read_text())
-        free.append(int((CGROUP / "memory.max").read_text()) - used)
+        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
+        free.append(int((CGROUP / "memory.max").read_text(encoding="ascii")) - used)
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         pass
     if resource is not None:

@@ -106,7 +106,7 @@ class _PeakMemory(threading.Thread):
 
 def memory(name: str) -> int:
     """A figure of /proc/self/status in MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) // 1024
     return 0

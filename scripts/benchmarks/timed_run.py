@@ -88,7 +88,7 @@ def main() -> None:
     try:
         runpy.run_path(str(TRAIN), run_name="__main__")
     finally:
-        PARTS.write_text(json.dumps(clock.seconds))
+        PARTS.write_text(json.dumps(clock.seconds), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -237,6 +237,9 @@ def test_other_words_that_are_no_settings():
         (["a=1", "-m", "b=2", "a=1"], ["a=1", "b=2", "a=1", "-m"]),
         (["--cfg", "job", "-p", "data", "a=1"], ["a=1", "--cfg", "job", "-p", "data"]),
         (["-sc", "install=bash"], ["install=bash", "-sc"]),
+        # Hydra takes every backslash as it is, except the first of two at the start, as of a Windows network path.
+        ([r"data.path=C:\new\faq.csv"], [r"data.path=C:\new\faq.csv"]),
+        ([r"data.path=\\server\new\faq.csv"], [r'data.path="\\server\new\faq.csv"']),
     ],
 )
 def test_the_command_line_as_hydra_takes_it(given, read):

@@ -33,13 +33,15 @@ def test_merges_rebuild_from_ranks_alone():
 
 
 def test_without_any_source_the_error_names_them(monkeypatch, tmp_path):
-    def none() -> Tokenizer:
+    def none(**_: bool) -> Tokenizer:
         raise OSError("no network")
 
     monkeypatch.setenv("QA_LM_CACHE", str(tmp_path))
-    for source in ("_from_hub_cache", "_from_package", "_from_hub"):
+    for source in ("_from_package", "_from_hub"):
         monkeypatch.setattr(gpt2_vocabulary, source, none)
-    with pytest.raises(UserError, match="no network.*\nRun `make setup`"):
+    with pytest.raises(
+        UserError, match=r"cache: no network; package .*: no network; .* hub: no network.*\nRun `make setup`"
+    ):
         load_gpt2_tokenizer()
 
 

@@ -1,6 +1,8 @@
 """What a run cannot go on with: other data, tokenizer or model, settings without effect, a second process."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.pairs import builtin_path
-from qa_lm.errors import UserError
+from qa_lm.errors import FailedWrite, UserError
 from qa_lm.run.lock import run_lock
 from qa_lm.training.checkpointing.resume import finished
 from qa_lm.training.train import train
@@ -153,7 +156,11 @@ def test_the_folder_on_the_command_line(begun, tmp_path):
         resume_argument([f"resume={tmp_path}/nothing"])
     with pytest.raises(UserError, match="takes one run folder"):
         resume_argument([f"resume={run},{run}", "-m"])
-    assert run_folder_override(Path("/a b/it's=x,y")) == r"hydra.run.dir='/a b/it\'s=x,y'"
+
+
+@pytest.mark.parametrize("folder", ["/a b/it's=x,y", r"C:\new\faq", r"\\server\new run\faq", "C:\\"])
+def test_a_run_folder_of_any_name_is_an_override(folder):
+    assert OverridesParser.create().parse_override(run_folder_override(Path(folder))).value() == folder
 
 
 HOLD = """
@@ -176,6 +183,15 @@ def test_two_processes_never_write_one_folder(tmp_path):
         holder.kill()
     with run_lock(folder):  # the system let go of it
         pass
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(FailedWrite, match=r"run: cannot be locked: No locks available; choose another folder$"):
+        train(small_config(), tmp_path / "run")
 
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path):

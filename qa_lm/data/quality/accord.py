@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from qa_lm.data.pairs import normalised_question
-from qa_lm.data.quality.near import pieces_of
+from qa_lm.data.quality.near import hashed_pieces
 from qa_lm.data.table import PairTable
 
 BLOCK = 8192
@@ -48,7 +48,7 @@ def _accord(texts: Sequence[tuple[str, str]]) -> np.ndarray:
 
 def _vectors(texts: Sequence[str]) -> csr_array:
     """Unit vectors of pieces, (texts, pieces)."""
-    found = [pieces_of(text) for text in texts]
+    found = [hashed_pieces(text) for text in texts]
     different, column = np.unique(np.concatenate(found), return_inverse=True)
     begins = np.cumsum([0, *map(len, found)])
     weight = np.log(len(texts) / np.bincount(column)).astype(np.float32)

@@ -38,23 +38,23 @@ def near_groups(questions: Iterable[str], keys: np.ndarray) -> np.ndarray:
         keys: a key of each normalised question, (questions,) uint64.
     """
     different, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    bands, pieces = _described(questions, first)
-    sizes = np.diff(pieces.indptr)
+    bands, rows = _described(questions, first)
+    sizes = np.diff(rows.indptr)
     groups = np.arange(len(different), dtype=np.int32)
     for number in range(BANDS):
         for one, other in _candidates(bands[:, number], bands[:, (number + 1) % BANDS]):
             apart = groups[one] != groups[other]
             one, other = one[apart], other[apart]
-            near = np.concatenate([np.zeros(0, bool), *_near(one, other, pieces, sizes)])
+            near = np.concatenate([np.zeros(0, bool), *_near(one, other, rows, sizes)])
             groups = _joined(groups, one[near], other[near])
     return groups[which]
 
 
-def _near(one: np.ndarray, other: np.ndarray, pieces: csr_array, sizes: np.ndarray) -> Iterator[np.ndarray]:
+def _near(one: np.ndarray, other: np.ndarray, rows: csr_array, sizes: np.ndarray) -> Iterator[np.ndarray]:
     """Whether each of the candidates is near, a chunk at a time."""
     for begin in range(0, len(one), CHUNK):
         a, b = one[begin : begin + CHUNK], other[begin : begin + CHUNK]
-        shared = (pieces[a] * pieces[b]).sum(axis=1)
+        shared = (rows[a] * rows[b]).sum(axis=1)
         yield shared >= NEAR * (sizes[a] + sizes[b] - shared)
 
 
@@ -68,33 +68,37 @@ def _joined(groups: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarra
 def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
     """Band keys (wanted, BANDS) uint64 and pieces, a row of ones per question, in the order of `wanted`."""
     is_wanted = set(wanted.tolist())
-    bands, pieces, sizes = [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.int32)], [0]
+    bands, ids, sizes = [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.int32)], [0]
     chunk: list[np.ndarray] = []
 
     def flush() -> None:
         signatures = [each.hashvalues for each in MinHash.bulk(chunk, num_perm=BANDS * BAND, hashfunc=int)]
         if chunk:
             bands.append(_band_keys(np.stack(signatures).astype(np.uint64)))
-            pieces.extend(chunk)
+            ids.extend(chunk)
             sizes.extend(map(len, chunk))
         chunk.clear()
 
     for place, question in enumerate(questions):
         if place in is_wanted:
-            chunk.append(pieces_of(normalised_question(question)))
+            chunk.append(hashed_pieces(normalised_question(question)))
             if len(chunk) == CHUNK:
                 flush()
     flush()
-    ids = np.concatenate(pieces)
-    rows = csr_array((np.ones(len(ids), np.int32), ids, np.cumsum(sizes)), shape=(len(sizes) - 1, 1 << 30))
+    columns = np.concatenate(ids)
+    rows = csr_array((np.ones(len(columns), np.int32), columns, np.cumsum(sizes)), shape=(len(sizes) - 1, 1 << 30))
     in_order = np.argsort(np.argsort(wanted))  # they came in the order of the texts
     return np.concatenate(bands)[in_order], rows[in_order]
 
 
-def pieces_of(text: str) -> np.ndarray:
+def pieces(text: str) -> set[str]:
+    """The different four-letter pieces of a text; a shorter text is one piece."""
+    return {text[i : i + PIECE] for i in range(max(1, len(text) - PIECE + 1))}
+
+
+def hashed_pieces(text: str) -> np.ndarray:
     """Hashes of the text's different pieces, ascending, int32 from 0."""
-    found = {_piece_hash(text[i : i + PIECE]) for i in range(max(1, len(text) - PIECE + 1))}
-    return np.array(sorted(found), np.int32)
+    return np.array(sorted({_piece_hash(piece) for piece in pieces(text)}), np.int32)
 
 
 @lru_cache(maxsize=1 << 20)

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from qa_lm.data.pairs import normalised_question
-from qa_lm.data.quality.near import NEAR, PIECE
+from qa_lm.data.quality.near import NEAR, pieces
 
 AT_ONCE = 256
 """Questions looked up together: 256 against a million are 256 million numbers at most."""
@@ -72,5 +72,4 @@ class TrainedQuestions:
 
 
 def _pieces(question: str) -> set[str]:
-    text = normalised_question(question)
-    return {text[i : i + PIECE] for i in range(max(1, len(text) - PIECE + 1))}
+    return pieces(normalised_question(question))

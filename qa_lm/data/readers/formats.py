@@ -1,7 +1,7 @@
 """The formats of files of pairs: each reader yields (line, record) and raises or yields `BadLine`.
 
-A record maps column names to values. Readers stream: memory does not grow with the file, but for a JSON file that is
-one object (SQuAD's nesting), which is read whole. Lines are counted from 1; of a record over several lines it is the
+A record maps column names to values. Readers stream: memory does not grow with the file, except for JSON files, whose
+text is read whole. Lines are counted from 1; of a record over several lines it is the
 first. Where a line says nothing, in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends
 a line of JSONL: U+2028, U+0085 and the like inside a string are text.
 """
@@ -26,7 +26,6 @@ from qa_lm.data.readers.files import (
     text_encoding,
     undecodable,
 )
-from qa_lm.data.readers.json_stream import JsonStream
 from qa_lm.data.readers.problems import BadLine, Remarks
 from qa_lm.data.readers.separated import read_separated
 
@@ -39,6 +38,7 @@ NO_TEXT = b"\xff"
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
 # What json.loads raises: ValueError for bad JSON and for numbers of thousands of digits.
 JSON_ERRORS = (ValueError, RecursionError)
+JSON_SPACE = " \t\r\n"
 
 
 def read_records(
@@ -130,20 +130,35 @@ def _record(line: int, value: object) -> Found:
 
 def _json(path: Path, encoding: str) -> Iterator[Found]:
     with opened(path) as file:
-        stream = JsonStream(as_text(file, encoding, ""))
-        if stream.is_list():
-            for place, value in _placed(stream.elements()):
-                yield _record(place, value)
-            return
-        first = stream.first_line()
+        lines = _filled(as_text(file, encoding, "\n"))
+        first, has_more = next(lines, (1, ""))[1], next(lines, None) is not None
+    if has_more and _is_object(first):  # a file of JSON lines under another name
+        yield from _jsonl(path, encoding)
+        return
+    with opened(path) as file:
+        text = as_text(file, encoding, "").read()
+    if first.lstrip(JSON_SPACE).startswith("["):
+        for place, value in _placed(_elements(text)):
+            yield _record(place, value)
+        return
     try:
-        is_lines = isinstance(json.loads(first), dict)
+        whole = json.loads(text)
+    except JSON_ERRORS as error:
+        raise _not_json(error, 1) from None
+    yield from _nested(whole)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
     except JSON_ERRORS:
-        is_lines = False
-    if is_lines:  # a file of JSON lines under another name, or one short object
-        yield from _jsonl_or_object(path, encoding)
-    else:
-        yield from _object(path, encoding)
+        return False
+
+
+def _not_json(error: Exception, line: int) -> BadLine:
+    if isinstance(error, json.JSONDecodeError):
+        return BadLine(error.lineno, f"not JSON: {error.msg} at column {error.colno}", fatal=True)
+    return BadLine(line, f"not JSON: {error}", fatal=True)
 
 
 def _placed(elements: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
@@ -154,24 +169,36 @@ def _placed(elements: Iterator[tuple[int, object]]) -> Iterator[tuple[int, objec
         yield number if by_number else line, value
 
 
-def _jsonl_or_object(path: Path, encoding: str) -> Iterator[Found]:
-    with opened(path) as file:
-        lines = _filled(as_text(file, encoding, "\n"))
-        _, first = next(lines)
-        only_one = next(lines, None) is None
-    yield from _nested(json.loads(first.removeprefix("\ufeff"))) if only_one else _jsonl(path, encoding)
+def _elements(text: str) -> Iterator[tuple[int, object]]:
+    """Line and value of each element of a list.
 
+    Raises:
+        BadLine: what follows the elements so far is not JSON.
+    """
 
-def _object(path: Path, encoding: str) -> Iterator[Found]:
-    with opened(path) as file:
-        text = as_text(file, encoding, "").read()
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadLine(error.lineno, f"not JSON: {error.msg} at column {error.colno}", fatal=True) from None
-    except JSON_ERRORS as error:
-        raise BadLine(1, f"not JSON: {error}", fatal=True) from None
-    yield from _nested(value)
+    def next_sign(at: int) -> tuple[int, str]:
+        while at < len(text) and text[at] in JSON_SPACE:
+            at += 1
+        return at, text[at : at + 1]
+
+    line, line_at, (at, sign) = 1, 0, next_sign(0)
+    while sign in ("[", ","):
+        begin, following = next_sign(at + 1)
+        line, line_at = line + text.count("\n", line_at, begin), begin
+        if sign == "[" and following == "]":
+            at, sign = begin, following
+            break
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, begin)
+        except JSON_ERRORS as error:
+            raise _not_json(error, line) from None
+        yield line, value
+        at, sign = next_sign(end)
+    end_line = line + text.count("\n", line_at, at)
+    if sign != "]":
+        raise BadLine(end_line, f"not JSON: expected , and found {sign or 'the end of the file'}", fatal=True)
+    if next_sign(at + 1)[1]:
+        raise BadLine(end_line, "not JSON: text after the end of the list", fatal=True)
 
 
 def _nested(value: Any) -> Iterator[Found]:

@@ -92,7 +92,7 @@ class DirectCheckpointIO(TorchCheckpointIO):
         self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Read tensors and plain values; see `read_checkpoint`."""
-        return read_checkpoint(Path(path))
+        return read_checkpoint(Path(path), mapped=False)
 
     def _write_best(self, folder: Path) -> None:
         if self.best.state is not None and not self.best.written:

@@ -16,9 +16,12 @@ from types import FrameType
 
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-TIME_IS_SHORT = (signal.SIGUSR1, signal.SIGUSR2)
-"""What SLURM is asked to send before a job's time is over: the first by people, the second by submitit."""
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(TIME_IS_SHORT, 143)
+TIME_IS_SHORT: tuple[int, ...] = tuple(
+    getattr(signal, each) for each in ("SIGUSR1", "SIGUSR2") if hasattr(signal, each)
+)
+"""What SLURM is asked to send before a job's time is over: the first by people, the second by submitit. Windows has
+neither."""
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(TIME_IS_SHORT, 143)
 """Exit codes, as shells have them."""
 SUBMITIT_STARTS_AGAIN = 144
 """The exit code after which submitit's launcher for this machine starts a job again; it does not export the name."""
@@ -33,7 +36,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int) -> None:
         again = number in TIME_IS_SHORT and in_local_submitit()
-        super().__init__(SUBMITIT_STARTS_AGAIN if again else CODES[signal.Signals(number)])
+        super().__init__(SUBMITIT_STARTS_AGAIN if again else CODES[number])
         self.number = number
 
 
@@ -101,7 +104,7 @@ def next_signal_ends() -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     """Not by an exception: whoever asks twice does not want to wait for what might catch it."""
     os.write(sys.stderr.fileno(), b"left at once\n")
-    os._exit(CODES[signal.Signals(number)])
+    os._exit(CODES[number])
 
 
 def in_slurm() -> bool:
@@ -122,7 +125,7 @@ def requeue() -> str:
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, encoding="utf-8", timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         return f"SLURM did not take job {job} back: {error}"
     return f"SLURM starts job {job} again"

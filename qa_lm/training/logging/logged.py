@@ -47,6 +47,7 @@ def append_record(path: Path, found: dict[str, Any]) -> None:
     """Add a line."""
     # Neither through a link nor into a pipe that nobody reads: someone else's run may hold one. The line before may be
     # half a one.
-    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | careful, 0o644)
     with os.fdopen(number, "w", encoding="utf-8") as file:
         file.write(f"\n{json.dumps(found)}")

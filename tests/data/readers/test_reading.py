@@ -104,8 +104,7 @@ def test_json_lines_under_the_name_json_and_one_object(tmp_path):
     assert read(write(tmp_path, '{\n"data": [\n' + GOOD + "]}", "c.json")) == [Pair("a?", "b")]
 
 
-def test_a_long_json_list_is_read_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("qa_lm.data.readers.json_stream.BLOCK", 7)
+def test_records_of_a_json_list_are_placed_by_line(tmp_path):
     content = json.dumps([{"question": f"q{i}", "answer": "a\n[{" * i + "x"} for i in range(50)], indent=2)
     assert len(read(write(tmp_path, content, "a.json"))) == 50
     records = ['{"question": "a", "answer": "b"}', '\n{"question": "c",\n"answer": "d"}', GOOD.replace('"b"', "{}")]
