@@ -14,8 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from qa_lm.run.atomic import write_json
+from qa_lm.run.run_folder import JOB, JOB_LOG, METRICS
 
-RECORD, LOG, RESULT = "job.json", "job.log", "metrics.json"
+RECORD, LOG, RESULT = JOB, JOB_LOG, METRICS
 """`RESULT` exists once a job has finished; its key `objective` is the value that a sweeper optimises."""
 
 
