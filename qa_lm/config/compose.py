@@ -28,8 +28,7 @@ IMPLIED = {"data.path": "file", "data.hub": "hub"}
 
 def register_schema() -> None:
     """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
-    # Hydra resolves its settings more than once, and means the same folder each time.
-    OmegaConf.register_new_resolver("new_folder", functools.cache(new_folder), replace=True)
+    OmegaConf.register_new_resolver("new_folder", new_folder_once, replace=True)
     register_sweep_settings()
     store = ConfigStore.instance()
     schema = OmegaConf.structured(TrainConfig)
@@ -71,6 +70,13 @@ def new_folder(path: str) -> str:
             continue
         return str(folder)
     raise AssertionError
+
+
+@functools.cache
+def new_folder_once(path: str) -> str:
+    """`new_folder` for Hydra, which resolves its settings more than once and means the same folder each time. Launchers
+    for clusters pickle it by its name."""
+    return new_folder(path)
 
 
 def implied_choices(arguments: list[str], conf: Path) -> list[str]:

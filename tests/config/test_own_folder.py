@@ -1,10 +1,15 @@
 """A folder of the user's own settings files, which `--config-dir` adds to `conf/`."""
 
+import functools
 import os
+import pickle
 
 import pytest
+from joblib.externals import cloudpickle
+from omegaconf.basecontainer import BaseContainer
 
 import qa_lm
+from qa_lm.config.compose import new_folder, register_schema
 
 MINE = {
     "mine": "defaults:\n  - override /model: tiny\nseed: 7\ntrainer:\n  max_epochs: 1\n",
@@ -58,3 +63,10 @@ def test_a_folder_that_is_not_there_is_named(mine, script):
     assert (done.returncode, done.stderr) == (2, "error: --config-dir=nowhere: no such folder\n")
     with pytest.raises(qa_lm.UserError, match="config_dir=nowhere: no such folder"):
         qa_lm.compose(config_dir="nowhere")
+
+
+def test_the_resolvers_can_be_sent_to_the_workers_of_a_cluster():
+    register_schema()
+    with pytest.raises(pickle.PicklingError):  # a cache that no module holds under its name
+        cloudpickle.dumps(functools.cache(new_folder))
+    assert pickle.loads(cloudpickle.dumps(BaseContainer._resolvers))
