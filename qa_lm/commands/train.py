@@ -38,7 +38,7 @@ from qa_lm.training.early_checks import check_early
 CONF = conf_folder()
 
 TRACEBACK = "QA_LM_TRACEBACK"
-"""Environment variable by which a worker of a cluster knows whether the user set HYDRA_FULL_ERROR, which `main` sets too."""
+"""Environment variable that shows workers of a cluster whether the user set HYDRA_FULL_ERROR; `main` sets that too."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1"
 
 
