@@ -249,7 +249,6 @@ class Lookup:
         print(getattr(owner, name))
 timed_run.watch_parts(Lookup())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) > 10
