@@ -92,7 +92,7 @@ def test_it_is_the_curve_of_a_whole_run(method, call, whole, tmp_path):
     assert set(found) == set(whole)
     assert found == whole
     assert [step for step, _ in found["train/loss_step"]] == list(range(1, 25))
-    assert [step for step, _ in found["val/loss"]] == [8, 16, 24]
+    assert [step for step, _ in found["val/loss"]] == [step for step, _ in found["train/loss"]] == [8, 16, 24]
 
 
 @pytest.mark.parametrize(("every_steps", "every_seconds", "lost"), [(5, None, 4), (None, 0.0, 0), (8, None, 6)])

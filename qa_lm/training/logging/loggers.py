@@ -1,7 +1,7 @@
 """The loggers of a run, which `loggers.NAME._target_` names, and what they are given at its start and end.
 
-All classes except `EventsLogger` are other people's and are guarded. Services that know a run by an id (Weights & Biases,
-MLflow) are given that of the run folder's loggers.json, so that a resumed run continues there.
+All classes except `EventsLogger` are other people's and are guarded. A resumed run continues under the id by which a
+service (Weights & Biases, MLflow) knows it: the run folder's loggers.json keeps it.
 """
 
 import json

@@ -83,7 +83,7 @@ class EventsLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_texts(self, answers: list[EvaluatedPair], board: dict[str, Any], step: int) -> None:
-        """Write sample answers and the results table to the Text page, and end the HParams row: the run has finished."""
+        """Write sample answers and the results table to the Text page, and mark the run as finished."""
         _, _, end = hparams({}, {})
 
         def write() -> None:
@@ -99,8 +99,7 @@ class EventsLogger(TensorBoardLogger):
             self.attempt(writer.flush)
 
     def finalize(self, status: str) -> None:
-        """Flush only: the Trainer calls this before the final values are known, and a closed writer would begin a second
-        file."""
+        """Flush only: the Trainer calls this before the final values are known; a closed writer would begin a file."""
         self.save()
 
     def attempt(self, write: Callable[[], None]) -> None:
