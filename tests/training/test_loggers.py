@@ -160,7 +160,7 @@ def test_an_error_of_a_logger_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_a_guarded_logger_has_the_attributes_of_its_own_until_it_fails(tmp_path, capsys):
     logger = GuardedLogger(CSVLogger(tmp_path, name="x"), "loggers.csv")
-    assert logger.experiment is logger.logger.experiment
+    assert logger.experiment is logger.logger.experiment  # type: ignore[attr-defined]
     assert (logger.name, logger.version, logger.save_dir) == ("x", 0, str(tmp_path))
     logger.log_metrics({"a": 1.0}, 1)
     logger.finalize("success")  # by the Trainer
