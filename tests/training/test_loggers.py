@@ -77,8 +77,9 @@ def small_changes(config: TrainConfig, **changes: object) -> TrainConfig:
 
 
 def same_as_tensorboard(folder: Path, points: Points) -> None:
-    wanted = {tag.replace(RESULTS, END): found for tag, found in curves(folder).items()}
-    points = {tag: sorted(found) for tag, found in points.items() if tag not in CLOCKS}
+    """MLflow takes no commas in names."""
+    wanted = {tag.replace(RESULTS, END).replace(",", ""): found for tag, found in curves(folder).items()}
+    points = {tag.replace(",", ""): sorted(found) for tag, found in points.items() if tag not in CLOCKS}
     assert points.keys() == wanted.keys() > {"train/loss_step", "val/loss", "end/best_val_loss", "end/recall"}
     for tag, found in points.items():
         assert [step for step, _ in found] == [step for step, _ in wanted[tag]], tag
