@@ -57,8 +57,9 @@ def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, settings in (("model", config.model), ("optimizer", config.optimizer)):
         if settings._target_ is not None:
             yield key, {TARGET: settings._target_, **settings.extra}
-    for name, node in config.callbacks.items():
-        yield f"callbacks.{name}", node
+    for group, nodes in (("loggers", config.loggers), ("callbacks", config.callbacks)):
+        for name, node in nodes.items():
+            yield f"{group}.{name}", node
 
 
 def check_targets(config: TrainConfig) -> None:

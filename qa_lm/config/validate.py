@@ -1,7 +1,6 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
 import difflib
-import re
 from dataclasses import replace
 
 from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind, SplitKind
@@ -12,8 +11,6 @@ from qa_lm.templates import check_templates
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
 TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
-LOGGER_KINDS = ("tensorboard", "csv", "wandb", "mlflow")
-PROJECT = re.compile(r"\w[\w .-]{0,99}")
 
 
 def check_values(config: TrainConfig) -> None:
@@ -48,10 +45,6 @@ def check_values(config: TrainConfig) -> None:
         _require(count >= 0, key, count, "must be 0 or more")
     seconds = config.checkpoint.every_seconds
     _require(seconds is None or seconds >= 0, "checkpoint.every_seconds", seconds, "must be 0 or more")
-    kind, project = config.logger.kind, config.logger.project
-    _require(kind in LOGGER_KINDS, "logger.kind", kind, f"must be one of {', '.join(LOGGER_KINDS)}")
-    plain = PROJECT.fullmatch(project) is not None
-    _require(plain, "logger.project", project, "must be at most 100 letters, digits, spaces and any of . _ -")
     _check_recall(config)
     _require(
         not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"

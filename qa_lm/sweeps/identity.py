@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from qa_lm.config.compose import resolved_yaml, typed_config
-from qa_lm.config.schema import DataConfig, LoggerConfig
+from qa_lm.config.schema import DataConfig
 from qa_lm.config.validate import check_values
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def job_identity(composed: DictConfig) -> str:
         from qa_lm.config.trainer_arguments import check_trainer_arguments
 
         check_trainer_arguments(config.trainer)
-    config.resume, config.logger = None, LoggerConfig()  # they do not change what is computed
+    # These do not change what is computed.
+    config.resume, config.loggers, config.name, config.tags = None, {}, None, []
     return resolved_yaml(config) + json.dumps(_data_keys(config.data))
 
 

@@ -4,9 +4,13 @@ import importlib.util
 from pathlib import Path
 
 from qa_lm.config.schema import TrainConfig
+from qa_lm.config.targets import TARGET
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.data.readers.files import check_files_exist
 from qa_lm.errors import UserError
+
+PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+"""The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
 
 
 def check_early(config: TrainConfig) -> None:
@@ -24,17 +28,18 @@ def check_early(config: TrainConfig) -> None:
         raise UserError(f"tokenizer.path={tokenizer.path}: no such folder", "tokenizer.path")
     if data.hub is not None:
         check_installed("datasets", f"data.hub={data.hub}", ".venv/bin/pip install datasets", "data.hub")
-    check_logger(config.logger.kind)
+    check_loggers(config)
 
 
-def check_logger(kind: str) -> None:
-    """Refuse a logger whose package is not installed.
+def check_loggers(config: TrainConfig) -> None:
+    """Refuse loggers whose package is not installed.
 
     Raises:
         UserError: says how to install it.
     """
-    if kind in ("wandb", "mlflow"):
-        check_installed(kind, f"logger={kind}", f'pip install -e ".[{kind}]"', "logger")
+    for name, node in config.loggers.items():
+        if package := PACKAGES.get(node[TARGET].rpartition(".")[2]):
+            check_installed(package, f"loggers.{name}", f'pip install -e ".[{package}]"', f"loggers.{name}")
 
 
 def check_installed(package: str, setting: str, command: str, key: str) -> None:

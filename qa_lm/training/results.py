@@ -20,7 +20,7 @@ from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Parts
 from qa_lm.training.estimate import Expectation
-from qa_lm.training.logging.tensorboard import log_end
+from qa_lm.training.logging.loggers import log_end
 from qa_lm.training.memory import peak_memory
 from qa_lm.training.precision import device_of
 from qa_lm.training.trainer import Loop, restore_best
