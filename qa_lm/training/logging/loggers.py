@@ -169,10 +169,8 @@ def _known_ids(folder: Path) -> dict[str, str]:
 
 def _refuse_links(folder: Path) -> None:
     """Refuse links by which a logger would write outside the run folder: someone else's run may hold one."""
-    inside = os.path.realpath(folder)
-    for path in folder.rglob("*"):
-        leads_out = path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside)
-        if leads_out and path.relative_to(folder).parts[0] != CHECKPOINTS:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()) and path.name != CHECKPOINTS:
             raise UserError(f"{path}: links to outside the run folder, where a logger may write; remove it")
 
 
