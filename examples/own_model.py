@@ -1,7 +1,7 @@
 """A model of your own: a recurrent network (GRU) in place of a transformer.
 
 From Python: `python examples/own_model.py`. On the command line, in the folder of this file:
-`train.py trust=own_model model._target_=own_model.GruLM optimizer.lr=3e-3`, then `ask.py RUN_FOLDER --trust own_model`.
+`train.py trust=own_model model._target_=own_model.GruLM optimizer.lr=1e-2`, then `ask.py RUN_FOLDER --trust own_model`.
 """
 
 from typing import Any
@@ -64,6 +64,6 @@ class GruLM(PreTrainedModel):
 
 
 if __name__ == "__main__":
-    config = qa_lm.compose("model=tiny", "optimizer.lr=3e-3", "tokenizer=bpe", "trainer.max_epochs=20")
+    config = qa_lm.compose("model=tiny", "model.layers=1", "optimizer.lr=1e-2", "tokenizer=bpe")
     run = qa_lm.train(config, model=GruLM)
     print(run.ask("What is 2 + 2?"))
