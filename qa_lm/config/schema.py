@@ -20,7 +20,6 @@ from qa_lm.config.enums import (
     Mode,
     OptimizerKind,
     ScheduleKind,
-    SplitKind,
     TooLong,
     TrainOn,
     Weights,
@@ -59,8 +58,9 @@ class DataConfig:
     """Lines that are not a pair: `error` ends the run, `skip` leaves them out and counts them."""
     unanswerable: str | None = None
     """Questions without an answer: null ends the run, `skip` leaves them out, another text is trained as the answer."""
-    split: SplitKind = SplitKind.question
-    """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing` or `phrasing_and_fact`."""
+    split: str = "question"
+    """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing`, `phrasing_and_fact`, or a split of
+    your own (docs/extending.md)."""
     split_seed: int = 42
     """Seed of the split."""
     train_fraction: float = 0.8

@@ -17,7 +17,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError, first_line
 
 TARGET = "_target_"
-TRUST_HELP = "a Python package whose model class may be loaded, for a run with a model class of your own"
+TRUST_HELP = "a Python package with code of your own: a model class, a format of files, a split; it is imported"
 PACKAGES = ("lightning", "qa_lm", "torch", "transformers")
 """Packages whose classes settings may always name."""
 

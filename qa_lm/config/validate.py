@@ -3,13 +3,15 @@
 import difflib
 from dataclasses import replace
 
-from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind, SplitKind
+from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
 from qa_lm.templates import check_templates
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
+HOLDS_OUT_PHRASINGS = ("phrasing", "phrasing_and_fact")
+"""Values of `data.split` that hold out phrasings of trained facts."""
 TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
 
 
@@ -82,7 +84,7 @@ def _check_monitor(config: TrainConfig) -> None:
 
 def nothing_held_out(data: DataConfig) -> bool:
     """Whether all pairs are trained, so that there is no validation."""
-    held_out_otherwise = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    held_out_otherwise = data.split in HOLDS_OUT_PHRASINGS
     return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
 
 
@@ -166,7 +168,7 @@ def _check_data(data: DataConfig) -> None:
     check_templates(data.prompt, data.completion)
     _require(data.unanswerable is None or bool(data.unanswerable.strip()), "data.unanswerable", "", "must not be empty")
     unused = "has no effect here: "
-    by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    by_phrasing = data.split in HOLDS_OUT_PHRASINGS
     for name, value, used, rule in (
         ("hub_subset", data.hub_subset, data.hub is not None, "it belongs to data.hub"),
         ("hub_split", data.hub_split, data.hub is not None or data.hub_split == "train", "it belongs to data.hub"),

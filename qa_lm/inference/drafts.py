@@ -47,20 +47,22 @@ class Checked:
         return int(wrong[0]) if len(wrong) else len(draft.answer)
 
 
-def checked_drafts(model: PreTrainedModel, drafts: Sequence[Draft], eos_id: int) -> list[Checked]:
+def checked_drafts(model: PreTrainedModel, drafts: Sequence[Draft], eos_id: int, packed: bool = True) -> list[Checked]:
     """Every draft checked, in order.
 
     Args:
         model: a causal LM whose logits are its head's of its body's output, in eval mode.
         drafts: prompts, none empty, with drafts; no longer together than the model's context.
         eos_id: where an answer ends.
+        packed: whether several may share a row.
     """
     if not drafts:
         return []
     lengths = np.array([len(draft) for draft in drafts], np.int64)
     row_tokens = max(SHORTEST_ROW, 1 << int(lengths.max() - 1).bit_length())
     rows_at_once = max(1, POSITIONS // row_tokens)
-    rows = list(PackedRows(np.arange(len(drafts)), lengths, False, 0, rows_at_once, row_tokens))
+    alone = ([number] for number in range(len(drafts)))
+    rows = list(PackedRows(np.arange(len(drafts)), lengths, False, 0, rows_at_once, row_tokens) if packed else alone)
     found: dict[int, Checked] = {}
     for begin in range(0, len(rows), rows_at_once):
         batch = [[int(number) for number in row] for row in rows[begin : begin + rows_at_once]]

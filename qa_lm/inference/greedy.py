@@ -17,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from qa_lm.inference.drafts import Checked, Draft, checked_drafts
 from qa_lm.inference.sampling import Continuation, room_for
+from qa_lm.modeling.causal_lm import packs_exactly
+from qa_lm.modeling.custom_model import continues_from_cache, is_of_transformers, last_logits
 from qa_lm.modeling.prediction import best_token
 
 BATCH = 64
@@ -42,19 +44,23 @@ def greedy_answers(
         check: whether the drafts are used; without, all is decoded.
     """
     model.eval()
+    own = not is_of_transformers(type(model))
+    packed, cached = not own or packs_exactly(model), not own or continues_from_cache(model)
     limits = [min(max_new_tokens, room_for(model, draft.prompt)) for draft in drafts]
     begun = [Continuation([], False, [])] * len(drafts)
     if check:
         # The token after the draft is known too, so a draft is one shorter than the limit.
         short = [Draft(draft.prompt, draft.answer[: limit - 1]) for draft, limit in zip(drafts, limits, strict=True)]
-        checked = checked_drafts(model, short, eos_id)
+        checked = checked_drafts(model, short, eos_id, packed)
         begun = [_accepted(draft, found, eos_id) for draft, found in zip(short, checked, strict=True)]
     left = [n for n, limit in enumerate(limits) if not begun[n].stopped and len(begun[n].ids) < limit]
     left.sort(key=lambda number: len(drafts[number].prompt) + len(begun[number].ids))
     for begin in range(0, len(left), batch_size):
         numbers = left[begin : begin + batch_size]
         prefixes = [drafts[number].prompt + begun[number].ids for number in numbers]
-        rests = _decoded(model, prefixes, eos_id, [limits[number] - len(begun[number].ids) for number in numbers])
+        rests = _decoded(
+            model, prefixes, eos_id, [limits[number] - len(begun[number].ids) for number in numbers], cached
+        )
         for number, rest in zip(numbers, rests, strict=True):
             begun[number] = begun[number].followed_by(rest)
     return begun
@@ -72,8 +78,11 @@ def _accepted(draft: Draft, checked: Checked, eos_id: int) -> Continuation:
 
 
 @torch.inference_mode()
-def _decoded(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int]) -> list[Continuation]:
-    """Continuations of one batch, each to its EOS or its own limit."""
+def _decoded(
+    model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int], cached: bool = True
+) -> list[Continuation]:
+    """Continuations of one batch, each to its EOS or its own limit; without a cache each token sees its whole prefix
+    again."""
     width = max(map(len, prefixes))
     padded = [[eos_id] * (width - len(prefix)) + prefix for prefix in prefixes]
     inputs = torch.tensor(padded, device=model.device)  # (prefixes, time), padded on the left
@@ -86,15 +95,18 @@ def _decoded(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, lim
     stopped = [False] * len(prefixes)
     running = list(range(len(prefixes)))
     while True:
-        output = model(
-            input_ids=inputs,
-            attention_mask=mask if needs_mask else None,
-            position_ids=positions,
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        best, best_log_probabilities, _ = best_token(output.logits[:, -1], eos_id)
+        if cached:
+            logits = model(
+                input_ids=inputs,
+                attention_mask=mask if needs_mask else None,
+                position_ids=positions,
+                cache=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        else:
+            logits = last_logits(model, [prefixes[number] + ids[number] for number in running])
+        best, best_log_probabilities, _ = best_token(logits, eos_id)
         kept = []  # rows of the batch that go on
         for row, (token, log_probability) in enumerate(
             zip(best.tolist(), best_log_probabilities.tolist(), strict=True)
@@ -110,7 +122,8 @@ def _decoded(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, lim
             break
         if len(kept) < len(running):
             rows = torch.tensor(kept, device=model.device)
-            cache.batch_select_indices(rows)
+            if cached:
+                cache.batch_select_indices(rows)
             best, mask, positions = best[rows], mask[rows], positions[rows]
             running = [running[row] for row in kept]
         inputs, positions = best[:, None], positions[:, -1:] + 1

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from qa_lm.errors import UserError
+from qa_lm.modeling.custom_model import continues_from_cache, is_of_transformers
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -74,9 +77,18 @@ def drawn_answers(
         max_new_tokens: longest continuation, EOS included; less where the context ends first.
         sampling: how tokens are drawn; its temperature is above 0.
         batch_size: most prompts at once.
+
+    Raises:
+        UserError: a model class of the user's has no `generate`.
     """
     model.eval()
-    continue_from: Any = model.generate  # its stub does not know that every causal LM can
+    continue_from: Any = getattr(model, "generate", None)
+    if continue_from is None:
+        name = type(model).__name__
+        raise UserError(
+            f"answers of {name} cannot be drawn: let the class inherit from transformers.GenerationMixin too"
+        )
+    cached = is_of_transformers(type(model)) or continues_from_cache(model)
     torch.manual_seed(sampling.seed)
     answers: dict[int, Continuation] = {}
     for indices in _groups_of_one_length(prompts, batch_size):
@@ -86,6 +98,7 @@ def drawn_answers(
             eos_token_id=eos_id,
             pad_token_id=eos_id,
             do_sample=True,
+            use_cache=cached,
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,

@@ -23,6 +23,8 @@ ATTENTION = ("eager", "sdpa")
 """Implementations of attention that a configuration may name; others may be programs of the hub."""
 NOT_OF_THE_MODEL = ("architectures", "transformers_version", "_name_or_path", "auto_map")
 """Entries of a transformers config that say where it comes from."""
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Arguments that every config takes, and that some leave out where they are None."""
 # What different architectures call their dropout probabilities.
 DROPOUT_NAMES = (
     "resid_pdrop",
@@ -172,7 +174,7 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
         )
     config: PretrainedConfig = AutoConfig.for_model(architecture)
     # transformers stores any argument it is given without a word, so a typo would change nothing.
-    arguments = {*config.to_dict(), *config.attribute_map}
+    arguments = {*config.to_dict(), *config.attribute_map, *TOKEN_IDS}
     for name in extra:
         if name not in arguments:
             close = difflib.get_close_matches(name, arguments, 1)

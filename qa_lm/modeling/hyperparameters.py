@@ -33,6 +33,17 @@ def built_optimizer(optimizer: MakeOptimizer | Plain | None) -> MakeOptimizer:
     return optimizer or _no_optimizer
 
 
+def checked_optimizer(optimizer: object) -> Optimizer:
+    """What a function of the user's returned, if it is an optimizer.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"optimizer: must return a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    return optimizer
+
+
 def built_schedule(schedule: Callable[[int], float] | Plain | None) -> Callable[[int], float]:
     """The factor of the learning rate by step; 1 if no schedule is given."""
     if isinstance(schedule, Mapping):

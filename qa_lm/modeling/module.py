@@ -25,9 +25,10 @@ from qa_lm.modeling.hyperparameters import (
     built_model,
     built_optimizer,
     built_schedule,
+    checked_optimizer,
     plain_hyperparameters,
 )
-from qa_lm.modeling.loss import LossSums, batch_loss
+from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
 from qa_lm.modeling.sums import Sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
@@ -96,7 +97,7 @@ class CausalLMModule(EpochMetrics):
         body = self.hidden_states if torch.is_grad_enabled() else hidden_states
         states = body(self.model, batch.inputs, batch.positions)
         if self.loss is not None and self.training:
-            sums = self.loss(states, head(self.model), batch)
+            sums = checked_sums(self.loss(states, head(self.model), batch), batch)
         else:
             sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
         self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
@@ -125,6 +126,6 @@ class CausalLMModule(EpochMetrics):
 
     def configure_optimizers(self) -> Any:
         """The optimizer that `make_optimizer` builds, with the schedule of its learning rate."""
-        optimizer = self.make_optimizer(self.model)
+        optimizer = checked_optimizer(self.make_optimizer(self.model))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

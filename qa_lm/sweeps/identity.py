@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from qa_lm.config.compose import resolved_yaml, typed_config
 from qa_lm.config.schema import DataConfig
+from qa_lm.config.targets import import_trusted
 from qa_lm.config.validate import check_values
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def job_identity(composed: DictConfig) -> str:
     """
     config = typed_config(composed)
     check_values(config)
+    import_trusted(config.trust)  # it may register formats of files
     if not config.trainer.keys() <= KNOWN_TO_LIGHTNING:
         from qa_lm.config.trainer_arguments import check_trainer_arguments
 

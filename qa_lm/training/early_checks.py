@@ -4,9 +4,10 @@ import importlib.util
 from pathlib import Path
 
 from qa_lm.config.schema import TrainConfig
-from qa_lm.config.targets import TARGET
+from qa_lm.config.targets import TARGET, import_trusted
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.data.readers.files import check_files_exist
+from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
 
 PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
@@ -14,12 +15,15 @@ PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 
 
 def check_early(config: TrainConfig) -> None:
-    """Refuse arguments of the Trainer, files that are missing, and packages that are not installed.
+    """Import what the user trusts; refuse wrong arguments of the Trainer, missing files, unknown splits, and packages
+    that are not installed.
 
     Raises:
         UserError: the message begins with the setting or the file.
     """
+    import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
+    check_split(config.data.split)
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
         if patterns := getattr(data, name):

@@ -9,7 +9,7 @@ from typing import Any
 from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
-from qa_lm.data.splits import KINDS
+from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import assess
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.export import export_model

@@ -20,7 +20,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values, nothing_held_out, without_validation
 from qa_lm.data.prepare import PreparedData, prepare
-from qa_lm.data.split_file import write_split
+from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.run import run_folder

@@ -29,7 +29,7 @@ def accord_of(table: PairTable, indices: np.ndarray) -> np.ndarray:
         table: all pairs.
         indices: places of the pairs that are looked at, ascending.
     """
-    texts = table.texts(indices)
+    texts = (pair[:2] for pair in table.texts(indices))
     blocks = np.array_split(indices, max(1, -(-len(indices) // BLOCK)))  # of nearly one size
     return np.concatenate([_accord(list(islice(texts, len(block)))) for block in blocks])
 

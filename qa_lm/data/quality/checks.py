@@ -13,7 +13,7 @@ from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.quality.missing import missing_in_words
 from qa_lm.data.quality.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
 from qa_lm.data.quality.shared_answers import shared_answers, shared_in_words
-from qa_lm.data.splits import KINDS, Split, leaks
+from qa_lm.data.splits.draw import KINDS, Split, leaks
 from qa_lm.data.table import PairTable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)

@@ -22,7 +22,7 @@ def outvoted(table: PairTable, indices: np.ndarray) -> dict[int, tuple[str, int]
         table: all pairs.
         indices: places of the pairs that are looked at, ascending.
     """
-    answers = np.fromiter((text_key(normalised_question(answer)) for _, answer in table.texts(indices)), np.uint64)
+    answers = np.fromiter((text_key(normalised_question(pair.answer)) for pair in table.texts(indices)), np.uint64)
     alone = np.arange(1, len(indices) + 1, dtype=np.uint64)
     facts = table.numbers("group_key")[indices]
     found: dict[int, tuple[str, int]] = {}
@@ -42,7 +42,7 @@ def _near(table: PairTable, indices: np.ndarray) -> np.ndarray:
         return np.arange(len(indices))
     from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second
 
-    questions = (question for question, _ in table.texts(indices))
+    questions = (pair.question for pair in table.texts(indices))
     return near_groups(questions, table.numbers("normalised_key")[indices])
 
 
