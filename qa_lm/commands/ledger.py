@@ -12,7 +12,7 @@ from typing import Any
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.errors import UserError, harmless
-from qa_lm.reporting.tables import cells, short, straight
+from qa_lm.reporting.tables import align_rows, display_width, truncate
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
 """Columns of the terminal that a text takes at most."""
@@ -52,14 +52,14 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return ["No pair to check.", ""]
     heading = ("place", "question", "answer", "learnt at", "forgotten", "last loss", "why")
-    return [*straight([heading, *map(_line, rows)]), ""]
+    return [*align_rows([heading, *map(_line, rows)]), ""]
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         _end(harmless(row["place"]), PLACE),
-        short(row["question"], QUESTION),
-        short(row["answer"], ANSWER),
+        truncate(row["question"], QUESTION),
+        truncate(row["answer"], ANSWER),
         "never" if row["learnt_at"] is None else str(row["learnt_at"]),
         str(row["forgotten"]),
         "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
@@ -70,7 +70,7 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 def _end(place: str, width: int) -> str:
     """The end of a place, which names the line."""
     kept = place
-    while cells(kept) > width - 3 and cells(place) > width:
+    while display_width(kept) > width - 3 and display_width(place) > width:
         kept = kept[1:]
     return place if kept == place else f"...{kept}"
 
