@@ -50,7 +50,7 @@ def test_both_say_the_same(tmp_path):
         "the fact was not trained with any wording: the answer is a guess",
         "calibrated by isotonic regression on 133 held-out and 400 trained pairs",
         "Brier score 0.083",
-        "3 of 3, chosen to show",
+        "3 of 3, an equal selection",
         "✗ wrong",
         "I do not know",
         "12.5%",

@@ -66,7 +66,7 @@ def _asked(n: int, trained: int | None) -> str:
 def _counted_recall(run: RunFiles) -> list[str]:
     answers = [answer for answer in run.answers if answer["split"] == "train"]
     if not answers:
-        return ["No training question was asked, so it is not known whether the model has memorised them."]
+        return ["No training question was asked: it is unknown whether the model has memorised them."]
     right = sum(answer["exact_match"] for answer in answers)
     asked = _asked(len(answers), run.metrics.get("pairs_trained"))
     share = f"{format_int(right)} of {asked} word for word ({percent(right / len(answers))})"

@@ -184,7 +184,7 @@ def _hard_to_distinguish(first: Comparison, gap: str, needed: int | None) -> str
     elif first.difference.spread and first.difference.value:
         price = f"more than {MAX_SEEDS} new seeds of each would be needed to distinguish them"
     else:
-        price = "there is no variation between their seeds"
+        price = "their values do not vary between seeds"
     return f"The best two settings differ by {gap}; {price}. Choose between them by other criteria, such as time."
 
 
