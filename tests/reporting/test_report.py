@@ -170,7 +170,7 @@ def test_not_a_run_folder(tmp_path):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(UserError, match="not a run folder, it has no environment.json"):
+    with pytest.raises(UserError, match="not a run folder: environment.json is missing"):
         write_report(tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_optuna_searches_what_a_file_names(monkeypatch, tmp_path):
     sweeper = OptunaSweeper(params={"optimizer.lr": "1e-5,1e-4", "seed": "1,2,3"})
     sweeper._context = SimpleNamespace(config_loader=None)  # type: ignore[assignment]
     sweeper._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
-    sweeper._begin(["seed=7"])
+    sweeper._open_study(["seed=7"])
     assert list(spaces[0]) == ["optimizer.lr"]
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from qa_lm import names
 from qa_lm.reporting.wording import format_int, percent
-from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Measured, Stopping, Threshold, WorstPair
+from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Proportion, Stopping, Threshold, WorstPair
 
 SPLITS = {
     "train": "Trained",
@@ -81,7 +81,7 @@ class BoardRow:
     common: Share
 
 
-def share(measured: Measured | None) -> Share:
+def share(measured: Proportion | None) -> Share:
     """Convert a value of board.json to a `Share`."""
     return Share(measured["value"], measured["low"], measured["high"]) if measured else Share(None, None, None)
 

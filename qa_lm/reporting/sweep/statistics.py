@@ -13,7 +13,7 @@ of its own for each setting. They assume nothing about how settings compare.
 - The best setting is selected by the same data, so each comparison with it is corrected for all pairs that could have
   been selected (Holm 1979). If there are comparisons of settings and of knobs' levels, they share the 5% significance
   level: in a sweep without any effect, the probability of a false alarm is at most 5%.
-  Measured over 4,000 simulated sweeps of six settings, for 2, 3 and 6 seeds, equal and unequal variances: 1% to 3%.
+  Proportion over 4,000 simulated sweeps of six settings, for 2, 3 and 6 seeds, equal and unequal variances: 1% to 3%.
 """
 
 import itertools
