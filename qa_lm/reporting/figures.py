@@ -124,7 +124,7 @@ def epoch_axis(axes: "Axes", first: float, last: float) -> None:
 
 
 def named_ticks(axes: "Axes", places: Sequence[float], names: Sequence[str], room: float = WIDTH - 70) -> None:
-    """Label the horizontal axis without overlaps: shorten names, or leave them out, if there is no room.
+    """Label the horizontal axis without overlaps: shorten names, or leave them out, if space is short.
 
     Args:
         axes: axes with their final limits.

@@ -105,7 +105,7 @@ def record_sha256(folder: Path, name: str, digest: str, step: int) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]] | None:
-    """Read the manifest: the sums of each name, newest first; None if there is no readable manifest."""
+    """Read the manifest: the sums of each name, newest first; None if the manifest is missing or unreadable."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         # Anything else in the file is ignored.
@@ -118,7 +118,7 @@ def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]] | None:
 
 
 def is_intact(path: Path) -> bool | None:
-    """Whether the file is exactly as it was written; None if there is no readable manifest."""
+    """Whether the file is exactly as it was written; None if the manifest is missing or unreadable."""
     known = read_manifest(path.parent)
     if known is None:
         return None

@@ -175,5 +175,5 @@ def test_a_finished_run_is_asked_and_read(learnt_run):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(qa_lm.UserError, match="holds no run"):
+    with pytest.raises(qa_lm.UserError, match="not a run folder"):
         qa_lm.Run(tmp_path)

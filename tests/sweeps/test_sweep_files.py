@@ -54,7 +54,7 @@ def test_the_study_leaves_all_but_its_questions_to_the_recipe():
 
 def test_without_m_a_sweep_is_refused(script):
     done = script("train.py", "sweep=recipe", "model=tiny")
-    assert (done.returncode, done.stderr) == (2, "error: sweep=recipe: is a sweep; add -m\n")
+    assert (done.returncode, done.stderr) == (2, "error: sweep=recipe: is a sweep: add -m\n")
 
 
 @pytest.mark.parametrize(("key", "told"), [("optimizer.lrx", "optimizer.lr"), ("modle", "model")])

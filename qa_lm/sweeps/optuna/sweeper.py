@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class OptunaSweeper(Sweeper):
     """A sweeper that lets Optuna choose the settings of each job, and reports the results to Optuna.
 
-    Optuna is an optional dependency, so it is imported only when a sweep starts.
+    Optuna, an optional dependency, is imported only when a sweep starts.
 
     Args:
         settings: see `OptunaSweeperConf`.

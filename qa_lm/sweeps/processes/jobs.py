@@ -80,7 +80,7 @@ class Job:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read job.json from the folder of a job; None if there is no valid one."""
+    """Read job.json from the folder of a job; None if it is missing or invalid."""
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return Record(**content | {"state": State(content["state"])})
