@@ -42,13 +42,13 @@ format: $(READY)  ## format the code and fix what lint can fix
 docs: $(READY)  ## write docs/configuration.md from the schema of the settings
 	$(VENV)/bin/python scripts/settings_page.py
 
-lock: $(READY)  ## choose versions anew and write requirements.lock
+lock: $(READY)  ## update versions and write requirements.lock
 	$(PIP) uv
 	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package torch --output-file requirements.lock --quiet
 
 # pip-audit fails where it finds something, where it reaches no service and, by --strict, where a service does not know
-# a package, as a mirror without advisories: only "Found" tells them apart. Hashes are left out, since torch has none.
+# a package, as a mirror without advisories: only "Found" distinguishes them. Hashes are left out, since torch has none.
 audit: $(PIP_AUDIT)  ## look up the locked packages in advisory services; says so where none can be reached
 	@for service in pypi osv; do \
 		said=$$({ sed -n 's/ *\\$$//; /^[^ ]*==/p' requirements.lock; echo '$(TORCH)'; } | $(PIP_AUDIT) --strict \

@@ -13,11 +13,11 @@ COMMANDS = {
     "sweep-report": ("sweep_report", "write the report of a sweep"),
     "verify-resume": ("verify_resume", "check that runs resume exactly"),
 }
-"""Each command's module in `qa_lm.commands`, and what it does."""
+"""Each command with its module in `qa_lm.commands` and its description."""
 
 
 def main() -> int:
-    """Run a command; the rest of the command line is its own. Returns the exit code."""
+    """Run a command with the rest of the command line. Returns the exit code."""
     given = sys.argv[1:]
     if not given or given[0] in ("-h", "--help"):
         print(_usage())
@@ -30,18 +30,18 @@ def main() -> int:
         return 0
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(COMMANDS)}"
+        hint = f"did you mean {close[0]}?" if close else f"available: {', '.join(COMMANDS)}"
         print(f"error: {name}: no such command; {hint}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"qa_lm.commands.{COMMANDS[name][0]}")
-    sys.argv = [f"qa-lm {name}", *rest]  # as usage messages and environment.json show it
+    sys.argv = [f"qa-lm {name}", *rest]  # shown in usage messages and environment.json
     code = module.main(["-m", "qa_lm.cli", "train"]) if name == "train" else module.main()
     return int(code)
 
 
 def _usage() -> str:
     lines = [f"  {name:<14} {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(["usage: qa-lm COMMAND ...", "", *lines, "", "qa-lm COMMAND --help says more of each."])
+    return "\n".join(["usage: qa-lm COMMAND ...", "", *lines, "", "qa-lm COMMAND --help describes each command."])
 
 
 if __name__ == "__main__":

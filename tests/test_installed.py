@@ -61,7 +61,7 @@ def test_a_command_gets_its_arguments_and_gives_its_exit_code(monkeypatch, capsy
     assert run_cli(monkeypatch, "train", "seed=1") == 77
 
 
-@pytest.mark.parametrize(("word", "hint"), [("trian", "did you mean train?"), ("x", "there is train, ask,")])
+@pytest.mark.parametrize(("word", "hint"), [("trian", "did you mean train?"), ("x", "available: train, ask,")])
 def test_an_unknown_command_is_one_line(monkeypatch, capsys, word, hint):
     assert run_cli(monkeypatch, word) == 2
     assert f"error: {word}: no such command; {hint}" in capsys.readouterr().err

@@ -41,6 +41,16 @@ def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
     assert any(line.startswith("next:") and line.endswith("experiment=recall data=tutorial") for line in lines)
 
 
+def test_help_into_a_pipe_whose_reader_has_exited():
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_first_run_does_not_speak_of_fonts(tmp_path):
     """A cache of matplotlib that is empty, and no model worth the name; in a process that has not imported it."""

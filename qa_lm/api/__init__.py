@@ -1,1 +1,1 @@
-"""What `import qa_lm` offers: train a configuration, and a finished run."""
+"""The Python API of `import qa_lm`: train a configuration, and use a run."""

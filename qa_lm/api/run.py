@@ -1,4 +1,4 @@
-"""A run folder as an object: ask the model, read what was measured."""
+"""A run folder as an object: ask the model, read the results."""
 
 import functools
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Run:
         run.metrics["recall"], run.report
 
     Args:
-        folder: the run folder; of a run that still trains, only `ask` works, with the best weights so far.
-        trust: the package, or packages, that define the model class, if it is one of your own and not imported yet.
+        folder: the run folder. While the run trains, only `ask` works, with the best weights so far.
+        trust: the package or packages that define your own model class, if they are not imported yet.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder is not a run folder.
     """
 
     folder: Path
@@ -38,18 +38,18 @@ class Run:
         import_trusted(trust)
         object.__setattr__(self, "folder", Path(folder).expanduser())
         if not (self.folder / run_folder.CONFIG).is_file():
-            raise UserError(f"{folder}: holds no run ({run_folder.CONFIG} is missing); give the folder of a run")
+            raise UserError(f"{folder}: not a run folder: {run_folder.CONFIG} is missing")
 
     def ask(self, question: str, max_new_tokens: int = 64, **columns: str) -> str:
         """The model's most likely answer to a question.
 
         Args:
             question: the question.
-            max_new_tokens: the longest answer, in tokens.
-            columns: texts of the further columns of the prompt, such as `context`.
+            max_new_tokens: maximum length of the answer, in tokens.
+            columns: texts of other columns in the prompt, such as `context`.
 
         Raises:
-            UserError: there are no weights yet, they are damaged, or the question is empty or too long.
+            UserError: no weights exist yet, they are damaged, or the question is empty or too long.
         """
         template, texts = self.answerer.template, {**columns, "question": question}
         needed = names_in(template.question_parts)
@@ -77,12 +77,12 @@ class Run:
 
     @property
     def board(self) -> dict[str, Any]:
-        """The content of board.json: exact match and F1 by kind of question, with intervals and baselines."""
+        """The content of board.json: exact match and F1 by group of pairs, with intervals and baselines."""
         return dict(reader.read_board(self.folder))
 
     @property
     def answers(self) -> "list[EvaluatedPair]":
-        """The pairs that were asked at the end, each with the model's answer: the lines of answers.jsonl."""
+        """The evaluated pairs, each with the model's answer: the lines of answers.jsonl."""
         from qa_lm.evaluation.evaluate import EvaluatedPair
 
         records: list[dict[str, Any]] = [dict(record) for record in reader.read_answers(self.folder)]

@@ -1,4 +1,4 @@
-"""`qa_lm.train`: a run from Python, which leaves the process as it was."""
+"""`qa_lm.train`: train from Python, without side effects on the process."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,29 +40,29 @@ def train(
 ) -> Run:
     """Train, evaluate, and write the run folder with its report.
 
-    Signal handlers, warning filters, the memory allocator and the process itself are left alone: Ctrl-C is a
-    KeyboardInterrupt as ever. The random seeds of Python, NumPy and torch are set to `config.seed`.
+    Signal handlers, warning filters and the memory allocator are not changed: Ctrl-C raises KeyboardInterrupt as usual.
+    The random seeds of Python, NumPy and torch are set to `config.seed`.
 
     Args:
         config: all settings, from `qa_lm.compose`. It is not changed.
-        folder: the run folder, made if it is not there; None for a new one, `outputs/DATE/TIME`. With `resume=auto` in
-            the settings, a run that it holds is resumed.
+        folder: the run folder, created if it does not exist; None for a new one, `outputs/DATE/TIME`. With
+            `resume=auto` in the settings, a run in the folder is resumed.
         model: a `PreTrainedModel` class, whose config class gets the settings `model.*`; or a function of `vocab_size`,
             `context` and `eos_id` that returns a model (`qa_lm.modeling.custom_model`).
         optimizer: a function from the model to its optimizer; the settings keep the schedule.
         loss: what training minimises, from hidden states, head and batch to `LossSums` (`CausalLMModule`).
         datamodule: a subclass of `PairsDataModule`, or a function with its arguments that returns one.
-        callbacks: further callbacks for Lightning's Trainer.
-        loggers: further loggers for Lightning's Trainer.
+        callbacks: additional callbacks for Lightning's Trainer.
+        loggers: additional loggers for Lightning's Trainer.
 
     Returns:
-        The run. Of several processes (`trainer.devices`) the first still writes its files when the others get here.
+        The run. With several processes (`trainer.devices`), the first may still write files when the others return.
 
     Raises:
-        UserError: the settings or the data are wrong, or the folder cannot be used; nothing was trained.
-        OutOfMemory: memory is used up.
-        FailedWrite: a checkpoint cannot be written; those before are as they were.
-        KeyboardInterrupt: Ctrl-C. What was saved before is in the folder's checkpoints.
+        UserError: the settings or the data are invalid, or the folder cannot be used; nothing was trained.
+        OutOfMemory: memory is exhausted.
+        FailedWrite: a checkpoint cannot be written. Earlier checkpoints are unchanged.
+        KeyboardInterrupt: Ctrl-C. The folder has the checkpoints saved so far.
     """
     custom = CustomParts(model, optimizer, loss, datamodule, callbacks, loggers)
     config = checked_copy(config)

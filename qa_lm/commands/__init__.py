@@ -1,1 +1,1 @@
-"""What the scripts and the command `qa-lm` run: a module with a function `main` for each."""
+"""The commands: a module with a function `main` for each script and each subcommand of `qa-lm`."""

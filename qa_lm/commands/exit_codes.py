@@ -1,4 +1,4 @@
-"""The border of the commands that only read a run: errors become lines on standard error, and exit codes."""
+"""Convert the errors of commands to lines on standard error and exit codes."""
 
 import io
 import os
@@ -9,23 +9,24 @@ from qa_lm.errors import UserError, as_options
 
 
 def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None) -> int:
-    """Do the work of a command.
+    """Run a command.
 
     Args:
-        work: what it does and prints.
-        options: settings that error messages name, and the options of the command that stand for them.
+        work: does the work and prints the result.
+        options: the command's options for the settings that error messages name.
 
     Returns:
-        0; 1 if a file cannot be read or written; 2 for a mistake of the user's; 130 on Ctrl-C.
+        0; 1 if a file cannot be read or written; 2 for a mistake of the user; 130 on Ctrl-C.
     """
     print_any_text()
     try:
         work()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {as_options(str(error), options or {})}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
+    except BrokenPipeError:
+        discard_output()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
@@ -35,9 +36,14 @@ def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None
     return 0
 
 
+def discard_output() -> None:
+    """Discard further output, after the reader of standard output has exited, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's flush at exit raises the error again
+
+
 def print_any_text() -> None:
-    """Let standard output and error take every character: as UTF-8 where they are redirected, unless PYTHONIOENCODING
-    names another encoding; a terminal shows "?" for what it cannot show. Windows would raise an error."""
+    """Allow all characters in standard output and error: UTF-8 if they are redirected without PYTHONIOENCODING. A
+    terminal shows "?" for characters that it cannot show, where Windows would raise an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             kept = stream.isatty() or "PYTHONIOENCODING" in os.environ

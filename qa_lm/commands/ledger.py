@@ -1,4 +1,4 @@
-"""The trained pairs worth checking: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
+"""List the trained pairs worth checking: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
 
 The history of each trained pair is in the run's ledger.parquet. Pairs are listed that contradict others, were never
 learnt, or whose answer is unlike the answers to similar questions.
@@ -12,10 +12,10 @@ from typing import Any
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.errors import UserError, harmless
-from qa_lm.reporting.tables import cells, short, straight
+from qa_lm.reporting.tables import align_rows, display_width, truncate
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
-"""Columns of the terminal that a text takes at most."""
+"""Maximum widths of texts, in terminal columns."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,15 +30,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--worst", type=int, default=20, metavar="N", help="how many pairs (default 20)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--never", action="store_true", help="pairs that were never learnt")
-    which.add_argument("--all", action="store_true", help="pairs without a reason to check them, too")
-    parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all that is known of it")
+    which.add_argument("--all", action="store_true", help="also pairs without a reason to check them")
+    parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all its data")
     return parser
 
 
 def _shown(options: argparse.Namespace) -> str:
     if options.worst < 1:
         raise UserError("--worst must be at least 1")
-    # Imported late: a wrong option is answered at once.
+    # Imported late, so that invalid options are reported at once.
     from qa_lm.ledger.file import Which, read_summary, read_worst
 
     which = Which.never_learnt if options.never else Which.every if options.all else Which.suspicious
@@ -52,14 +52,14 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return ["No pair to check.", ""]
     heading = ("place", "question", "answer", "learnt at", "forgotten", "last loss", "why")
-    return [*straight([heading, *map(_line, rows)]), ""]
+    return [*align_rows([heading, *map(_line, rows)]), ""]
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         _end(harmless(row["place"]), PLACE),
-        short(row["question"], QUESTION),
-        short(row["answer"], ANSWER),
+        truncate(row["question"], QUESTION),
+        truncate(row["answer"], ANSWER),
         "never" if row["learnt_at"] is None else str(row["learnt_at"]),
         str(row["forgotten"]),
         "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
@@ -68,9 +68,9 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _end(place: str, width: int) -> str:
-    """The end of a place, which names the line."""
+    """Shorten a place to its end, which has the line number."""
     kept = place
-    while cells(kept) > width - 3 and cells(place) > width:
+    while display_width(kept) > width - 3 and display_width(place) > width:
         kept = kept[1:]
     return place if kept == place else f"...{kept}"
 

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qa_lm.commands.exit_codes import print_any_text
+from qa_lm.commands.exit_codes import discard_output, print_any_text
 from qa_lm.config.arguments import config_dir, hydra_arguments
 from qa_lm.config.compose import (
     conf_folder,
@@ -42,20 +42,20 @@ TRACEBACK = "QA_LM_TRACEBACK"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1"
 
 
-class How(Enum):
+class Failure(Enum):
     """Why a job ended without a result."""
 
-    refused = "the user's settings made it impossible"
-    failed = "something could not be written, memory was used up, or training diverged"
+    refused = "the settings are invalid"
+    failed = "a file could not be written, memory was exhausted, or training diverged"
 
 
-ended: list[How] = []
-"""Jobs without a result: at most one for a single run, any number in a sweep, which continues."""
+ended: list[Failure] = []
+"""Failed jobs: at most one for a single run. A sweep continues after a failed job."""
 _is_main = False  # `main` was called in this process
 
 
 def run(composed: DictConfig) -> float:
-    """One job: train, draw, print. Returns the value a sweeper optimises."""
+    """Run one job: train, write the report, print the results. Returns the value that a sweeper optimises."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return _train(composed, folder)
@@ -67,22 +67,24 @@ def run(composed: DictConfig) -> float:
     except (OSError, OutOfMemory) as error:
         if WANTS_TRACEBACK:
             raise
-        return _ended(How.failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
+        return _ended(Failure.failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
     except Exception as error:
-        # Hydra would print a line of its own about an exception that it sees.
+        # Hydra would print its own message about an exception.
         if WANTS_TRACEBACK or not is_configuration_error(error):
             if _in_worker() and not isinstance(error, JobFailed):
-                traceback.print_exc()  # which is not sent back with the error
+                traceback.print_exc()  # tracebacks are not sent back with the error
             raise
         _remove_if_empty(folder)
-        return _ended(How.refused, explain(error, _folders(HydraConfig.get()), list(HydraConfig.get().overrides.task)))
+        return _ended(
+            Failure.refused, explain(error, _folders(HydraConfig.get()), list(HydraConfig.get().overrides.task))
+        )
 
 
 def main(program: list[str] | None = None) -> int:
-    """Run Hydra; turn what the user can fix into one or two lines. Returns the exit code.
+    """Run Hydra, and print one or two lines for errors that the user can fix. Returns the exit code.
 
     Args:
-        program: the words after `python` that start a job of a sweep; None for the script that was started.
+        program: arguments of `python` that start a job of a sweep; None for the current script.
     """
     global _is_main
     _is_main = True
@@ -91,20 +93,25 @@ def main(program: list[str] | None = None) -> int:
     register_schema()
     register_plugins(job_identity, sweep_ended, program)
     os.environ[TRACEBACK] = str(int(WANTS_TRACEBACK))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise exceptions instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         folder = resume_argument(sys.argv[1:])
         sys.argv += [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)
         settings = refuse_code(CONF, sys.argv[1:])
-        if settings is not None and settings.resume is None:  # most mistakes; Hydra composes twice more before `run`
+        if (
+            settings is not None and settings.resume is None
+        ):  # catches most mistakes early: Hydra composes twice before `run`
             settings, hydras = without_hydra(settings)
             check_early(checked(settings, hydras, _folders(hydras)))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
+        sys.stdout.flush()
     except JobFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        discard_output()
     except Exception as error:
         if WANTS_TRACEBACK or not is_configuration_error(error):
             raise
@@ -112,24 +119,24 @@ def main(program: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 2 if How.refused in ended else 1 if How.failed in ended else 0
+    return 2 if Failure.refused in ended else 1 if Failure.failed in ended else 0
 
 
 def sweep_ended(folder: Path) -> None:
-    """Print and write the report of a sweep; the launcher calls it once all jobs are over."""
+    """Print and write the report of a sweep. The launcher calls it when all jobs have ended."""
     from qa_lm.reporting.sweep.report import write_sweep_report
 
     try:
         print(f"\n{write_sweep_report(folder)}", flush=True)
     except UserError as error:
-        print(f"warning: no report on the sweep: {error}", file=sys.stderr)
+        print(f"warning: the report of the sweep could not be written: {error}", file=sys.stderr)
 
 
 def _train(composed: DictConfig, folder: Path) -> float:
     config = checked(composed, HydraConfig.get(), _folders(HydraConfig.get()))
     sweep = HydraConfig.get().runtime.choices.get("sweep")
     if sweep and HydraConfig.get().mode is RunMode.RUN and config.resume is None:  # jobs of a sweep have resume=auto
-        raise UserError(f"sweep={sweep}: is a sweep; add -m")
+        raise UserError(f"sweep={sweep}: is a sweep: add -m")
     if config.resume is not None and (folder / run_folder.CONFIG).is_file():
         before = read_config(folder / run_folder.CONFIG)
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
@@ -138,12 +145,12 @@ def _train(composed: DictConfig, folder: Path) -> float:
 
         if over := finished(folder, before, config):
             if over.diverged:
-                return _ended(How.failed, over.words)
+                return _ended(Failure.failed, over.words)
             print(over.words, flush=True)
             return math.nan
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import ever would say that it lists fonts
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import would log that it lists fonts
     check_early(config)
-    # Imported late: a mistake in the configuration is answered in a second.
+    # Imported late, so that configuration errors are reported within a second.
     from qa_lm.reporting.loss_curve import draw_loss_curve
     from qa_lm.reporting.run.command import COMMAND
     from qa_lm.reporting.run.next_steps import Terminal, next_steps
@@ -154,13 +161,13 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.training.train import train
     from qa_lm.training.trainer import quiet_lightning
 
-    # This process trains and does nothing else, so its allocator, warnings and signals are ours to set.
+    # This process only trains, so its allocator, warnings and signal handlers may be changed.
     quiet_lightning()
     keep_freed_memory()
     try:
         result = train(config, folder, handle_signals=True)
     except (KeyboardInterrupt, SystemExit):
-        next_signal_ends()  # while this script, and Hydra, come to their end
+        next_signal_ends()  # while this script and Hydra exit
         raise
     draw_loss_curve(folder)
     write_report(folder)
@@ -169,47 +176,47 @@ def _train(composed: DictConfig, folder: Path) -> float:
     )
     print(f"\n{answers_table(folder)}\n\n{next_steps(folder, terminal)}\n\n{folder}", flush=True)
     if result.metrics["diverged"]:
-        words = f"training diverged: too many updates in a row were not finite (see above); {folder}"
-        return _ended(How.failed, words)
+        message = f"training diverged: too many consecutive updates were not finite (see above); {folder}"
+        return _ended(Failure.failed, message)
     return result.objective
 
 
 def _folders(hydra: HydraConf) -> Folders:
-    """Where the settings of a job are from."""
+    """Return the configuration folders of a job."""
     sources = [each.path for each in hydra.runtime.config_sources if each.provider == "command-line"]
     return Folders(CONF, Path(sources[0]) if sources else None)
 
 
-def _ended(how: How, words: str) -> float:
-    """Note and say how a job ended. From a worker of a cluster it is raised, too: Hydra raises it again where the sweep
-    was started, when all jobs are over."""
-    ended.append(how)
-    print(f"error: {words}", file=sys.stderr)
+def _ended(failure: Failure, message: str) -> float:
+    """Record and print the failure of a job. In a worker of a cluster, also raise it: Hydra raises it again where the
+    sweep was started, when all jobs have ended."""
+    ended.append(failure)
+    print(f"error: {message}", file=sys.stderr)
     if _in_worker():
-        raise UserError(words) if how is How.refused else JobFailed(words)
+        raise UserError(message) if failure is Failure.refused else JobFailed(message)
     return math.nan
 
 
 def _in_worker() -> bool:
-    """Whether this is a worker of submitit's or Ray's, which was sent `run` alone."""
+    """Whether this is a worker of submitit or Ray, which runs only `run`."""
     return not _is_main
 
 
 def _interrupted(end: BaseException, folder: Path) -> str:
     how = "interrupted" if isinstance(end, KeyboardInterrupt) else "terminated"
     if not (folder / run_folder.CHECKPOINTS / run_folder.LAST).is_file():
-        return f"{how}; nothing was trained yet"
-    return f"{how}; what was trained so far is in {folder}/checkpoints; to resume: resume={folder}"
+        return f"{how}; no checkpoint was saved yet"
+    return f"{how}; the checkpoint is in {folder}/checkpoints; to resume: resume={folder}"
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:
     what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
     kept = (folder / run_folder.CHECKPOINTS / run_folder.LAST).is_file()
-    return what + (f"; {folder}/checkpoints holds what was saved before" if kept else "")
+    return what + (f"; earlier checkpoints are in {folder}/checkpoints" if kept else "")
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Take back the empty folders that Hydra made, below the current one, for a run that never began."""
+    """Remove the empty folders that Hydra created below the working directory for a run that did not start."""
     here = Path(HydraConfig.get().runtime.cwd)
     for path in (folder, *folder.parents):
         if here not in path.parents:

@@ -1,9 +1,9 @@
-"""Prove on your own settings that an interrupted run ends as one that was left alone, bit for bit.
+"""Check on your own settings that an interrupted run gives bitwise the same result as an uninterrupted one.
 
     python scripts/verify_resume.py [--times N] [group=choice] [key=value]
 
-Trains once without interruption, and once with N of them (signals and kills in turn, at random moments), each time
-going on with `resume=`. Exit code 0 if both ended the same, 1 if they differ, and that of the training if it failed.
+Trains once without interruption, and once with N of them (signals and kills in turn, at random times), each time
+resuming with `resume=`. Exit code 0 if the results are the same, 1 if they differ, that of the training if it failed.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from qa_lm.run import run_folder
 
 TRAIN = [sys.executable, "-m", "qa_lm.cli", "train"]
 SIGNALS = ("SIGTERM", "SIGKILL", "SIGINT") if os.name == "posix" else ("SIGTERM",)
-"""On Windows, SIGTERM ends another process at once, and nothing else can be sent to it."""
+"""On Windows, SIGTERM kills another process, and no other signal can be sent to it."""
 
 
 def main() -> int:
@@ -30,11 +30,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Train with and without interruptions, and compare.", epilog="Other arguments are train.py's."
     )
-    parser.add_argument("--times", type=int, default=3, help="interruptions (default 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of their moments")
+    parser.add_argument("--times", type=int, default=3, help="number of interruptions (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of their times (default 0)")
     given, overrides = parser.parse_known_args()
     if any(word.startswith(("resume=", "hydra.run.dir=", "-m", "--multirun")) for word in overrides):
-        parser.error("takes settings of a run, without resume, hydra.run.dir and sweeps")
+        parser.error("accepts settings of a single run, without resume and hydra.run.dir")
     folder = Path(tempfile.mkdtemp(prefix="verify_resume."))
     try:
         return _verify(folder, overrides, given.times, random.Random(given.seed))
@@ -46,11 +46,11 @@ def main() -> int:
 
 def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random) -> int:
     whole, broken = folder / "whole", folder / "broken"
-    begin = time.monotonic()
+    started = time.monotonic()
     _train([*overrides, f"hydra.run.dir={whole}"])
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - started
     print(f"without interruption: {seconds:.0f} s", flush=True)
-    # What is measured at a start can come out otherwise at the next.
+    # Settings that are chosen by a measurement at the start may differ at the next start.
     config = read_config(whole / run_folder.CONFIG)
     same = [f"++trainer.precision={config.trainer['precision']}", f"compile={str(config.compile).lower()}"]
     often = (
@@ -69,9 +69,11 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
     _train(command)
     from qa_lm.training.checkpointing.comparison import first_difference
 
-    found = first_difference(whole, broken)
-    print(f"different: {found}" if found else "the same, bit for bit: weights, optimizer, metrics.csv, answers")
-    return 1 if found else 0
+    difference = first_difference(whole, broken)
+    print(
+        f"different: {difference}" if difference else "the same, bit for bit: weights, optimizer, metrics.csv, answers"
+    )
+    return 1 if difference else 0
 
 
 def _train(arguments: list[str]) -> None:
@@ -80,9 +82,9 @@ def _train(arguments: list[str]) -> None:
 
 def _state(folder: Path) -> str:
     if (folder / run_folder.METRICS).exists():
-        return "the run had ended before"
+        return "the run had already finished"
     if not (folder / run_folder.CHECKPOINTS / run_folder.LAST).exists():
-        return "nothing was saved yet"
+        return "no checkpoint yet"
     from qa_lm.run.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(folder / run_folder.CHECKPOINTS / run_folder.LAST)

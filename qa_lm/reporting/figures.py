@@ -1,7 +1,7 @@
-"""Charts by matplotlib: as SVG within a page, and as a PNG.
+"""Matplotlib charts, as inline SVG and as PNG.
 
-Within a page a chart has no script and no address outside it. Its text stays text, in the page's font, and its colours
-are variables of the page's style sheet, so that it follows the page in light and in dark mode.
+Inline charts have no scripts and no external references. Their text stays text in the page's font, and their colours
+are variables of the page's style sheet, so that they follow its light and dark mode.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from qa_lm.reporting.wording import cut, printable
+from qa_lm.reporting.wording import printable, shorten
 from qa_lm.run.atomic import replacing
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -26,52 +26,52 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 
 INK, SOFT, RULE, PAPER = "#000000", "#5d5a55", "#dedad2", "#ffffff"
 STYLES = ("#a9a49b", "#0b63a5", "#b04600", "#1c7a4a", "#8a3a8f", "#7a6200", "#a8235a")
-"""Colours of lines, as they are in a PNG; the first is for what has no colour of its own."""
+"""Line colours, as in a PNG. The first is for lines without a colour of their own."""
 MARKERS, GLYPHS = "oos^DvP", "●●■▲◆▼✚"
-"""The marks of the styles, for matplotlib and for a legend in the page."""
+"""Markers of the styles, for matplotlib and for a legend in the page."""
 LINE = "━"
-OF_THE_PAGE = {INK: "currentColor", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)"} | {
+PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER: "var(--paper)"} | {
     colour: f"var(--s{number})" for number, colour in enumerate(STYLES)
 }
 WIDTH, HEIGHT = 360.0, 226.0
-"""Points, which are pixels of the page."""
+"""Size in points, which are pixels on the page."""
 TEXT = 12.0
 LETTER = 7.4
-"""Width of a letter of text, in points, with a little room."""
+"""Width of a letter of text, in points, with some margin."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its title, and a legend in the page where one is needed."""
+    """A figure with its title and, where needed, a legend in the page."""
 
     key: str
-    """Its name on the page."""
+    """Its id on the page."""
     title: str
     label: str
-    """What a screen reader says."""
+    """Text for screen readers."""
     figure: "Figure"
     legend: tuple[tuple[int, str], ...] = ()
-    """Style and name of each line."""
+    """Style number and name of each line."""
     marked: bool = True
-    """Whether the lines have marks."""
+    """Whether the lines have markers."""
 
     @property
     def svg(self) -> Markup:
-        """The figure as an element of the page."""
+        """The figure as an SVG element."""
         return svg(self.figure, self.key, self.label)
 
     @property
     def keys(self) -> list[tuple[int, str, str]]:
-        """Style, mark and name of each line of the legend."""
+        """Style number, marker and name of each legend entry."""
         return [(number, GLYPHS[number] if self.marked else LINE, name) for number, name in self.legend]
 
 
 @contextlib.contextmanager
 def style(salt: str = "") -> Iterator[None]:
-    """Matplotlib's settings while a figure is built or written; also a decorator.
+    """Set matplotlib's parameters while a figure is built or written. Also works as a decorator.
 
     Args:
-        salt: what the ids in an SVG are made from. Charts of one page need different ones.
+        salt: seed of the ids in an SVG. Charts on one page need different ones.
     """
     import matplotlib
 
@@ -81,13 +81,13 @@ def style(salt: str = "") -> Iterator[None]:
         **{"svg.fonttype": "none", "svg.hashsalt": salt or "qa_lm"},
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The page's own font shows the letters that matplotlib's font lacks.
+        # The page's font has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def new_axes(x_label: str, y_label: str = "", height: float = HEIGHT) -> "tuple[Figure, Axes]":
-    """A new figure and its axes, with a grid for the values."""
+    """Create a figure and its axes, with horizontal grid lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
@@ -104,19 +104,19 @@ def new_axes(x_label: str, y_label: str = "", height: float = HEIGHT) -> "tuple[
 
 
 def one_line(text: str) -> str:
-    """Text from outside, for a chart."""
+    """Make untrusted text safe for a chart, on one line."""
     return " ".join(printable(text).split())
 
 
-def percentages(axis: "Axis") -> None:
-    """Show the values of an axis, which are shares, as percentages."""
+def percent_axis(axis: "Axis") -> None:
+    """Format the values of an axis, which are fractions, as percentages."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0))
 
 
-def whole_epochs(axes: "Axes", first: float, last: float) -> None:
-    """Let the horizontal axis show epochs."""
+def epoch_axis(axes: "Axes", first: float, last: float) -> None:
+    """Scale the horizontal axis for epochs, with integer ticks."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(first, last) if first < last else axes.set_xlim(first - 1, first + 1)
@@ -124,13 +124,13 @@ def whole_epochs(axes: "Axes", first: float, last: float) -> None:
 
 
 def named_ticks(axes: "Axes", places: Sequence[float], names: Sequence[str], room: float = WIDTH - 70) -> None:
-    """Names below the horizontal axis, none over another: cut, or left out, where there is no room.
+    """Label the horizontal axis without overlaps: shorten names, or leave them out, if space is short.
 
     Args:
-        axes: with their final limits.
-        places: where each name is, rising.
+        axes: axes with their final limits.
+        places: position of each name, in ascending order.
         names: the names.
-        room: the width of the axis, in points.
+        room: width of the axis, in points.
     """
     ends = axes.transData.transform([(place, 1.0) for place in (*axes.get_xlim(), *places)])[:, 0]
     points = [float(end - ends[0]) / float(ends[1] - ends[0]) * room for end in ends[2:]]
@@ -138,27 +138,27 @@ def named_ticks(axes: "Axes", places: Sequence[float], names: Sequence[str], roo
     letters, free = max(6, int(gap / LETTER)), float("-inf")
     shown: list[tuple[float, str]] = []
     for place, point, name in zip(places, points, names, strict=True):
-        words = cut(one_line(name), letters)
-        if point - len(words) * LETTER / 2 >= free:
-            shown.append((place, words))
-            free = point + len(words) * LETTER / 2
-    axes.set_xticks([place for place, _ in shown], [words for _, words in shown])
+        text = shorten(one_line(name), letters)
+        if point - len(text) * LETTER / 2 >= free:
+            shown.append((place, text))
+            free = point + len(text) * LETTER / 2
+    axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
     axes.minorticks_off()
 
 
 def svg(figure: "Figure", key: str, label: str) -> Markup:
-    """The figure as an SVG element for a page; the same figure always gives the same text.
+    """Convert a figure to an SVG element for a page. The same figure always gives the same text.
 
     Args:
-        figure: drawn in the colours of this module.
-        key: its id is `chart-KEY`.
-        label: what a screen reader says.
+        figure: a figure in the colours of this module.
+        key: the element's id is `chart-KEY`.
+        label: text for screen readers.
     """
     written = io.StringIO()
     with style(key):
         undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=undated)
-    body = written.getvalue().partition("</defs>")[2]  # what is before is a style sheet for the whole page
+    body = written.getvalue().partition("</defs>")[2]  # skips a style sheet that would apply to the whole page
     # Tags are between < and >, which text and attributes cannot hold unescaped: no label is changed.
     body = re.sub(r"<[^>]*>", lambda tag: _for_the_page(tag[0]), body)
     width, height = figure.get_size_inches() * 72
@@ -169,14 +169,14 @@ def svg(figure: "Figure", key: str, label: str) -> Markup:
 
 
 def _for_the_page(tag: str) -> str:
-    """A tag in the page's colours and font, without the ids that nothing refers to."""
-    for colour, name in OF_THE_PAGE.items():
+    """Give a tag the page's colours and font, and remove ids that nothing refers to."""
+    for colour, name in PAGE_COLOURS.items():
         tag = tag.replace(colour, name)
     tag = re.sub(r"; font-family: [^;\"]*", "", tag)
     return re.sub(r'^<g id="[^"]*"', "<g", tag)
 
 
 def png(figure: "Figure", path: Path) -> None:
-    """Write the figure as a picture on white."""
-    with style(), replacing(path) as beside:
-        figure.savefig(beside, dpi=200, format="png")
+    """Write the figure as a PNG with a white background."""
+    with style(), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=200, format="png")

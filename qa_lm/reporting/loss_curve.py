@@ -1,10 +1,10 @@
-"""The chart of train and validation loss by epoch, for the report and as loss_curve.png."""
+"""Plot train and validation loss by epoch, for the report and as loss_curve.png."""
 
 import bisect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.reporting.figures import INK, MARKERS, SOFT, STYLES, new_axes, png, style, whole_epochs
+from qa_lm.reporting.figures import INK, MARKERS, SOFT, STYLES, epoch_axis, new_axes, png, style
 from qa_lm.run.reader import RunFiles, read_run
 from qa_lm.run.run_folder import LOSS_CURVE
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_MARKS = 40
-"""Longer lines have no marks: they would hide the line."""
+MAX_MARKS = 40
+"""Lines with more points have no markers, which would hide the line."""
 
 
 def draw_loss_curve(run_folder: Path) -> Path:
-    """Draw the curve of a run folder, finished or not; returns the picture's path.
+    """Draw the loss curve of a run folder, finished or not, and return the path of the PNG.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder is not a run folder.
     """
     path = run_folder / LOSS_CURVE
     png(loss_figure(read_run(run_folder)), path)
@@ -33,24 +33,24 @@ def loss_figure(run: RunFiles) -> "Figure":
     figure, axes = new_axes("epoch", "loss, nats per token")
     draw_by_epoch(axes, run, {"train": by_epoch(run, "train_loss"), "validation": by_epoch(run, "val_loss")})
     axes.set_ylim(bottom=0)
-    _mark_bad(axes, run)
+    _mark_bad_batches(axes, run)
     add_legend(figure)
     return figure
 
 
 def by_epoch(run: RunFiles, column: str) -> list[tuple[float, float]]:
-    """The epochs in which a column of metrics.csv has a value, with the value."""
+    """Epochs at which a column of metrics.csv has a value, each with that value."""
     rows = [(row.get("epoch"), row.get(column)) for row in run.epochs]
     return [(epoch, value) for epoch, value in rows if epoch is not None and value is not None]
 
 
 def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float, float]]]) -> None:
-    """Draw lines by epoch over the epochs of the run, and mark the best epoch.
+    """Draw lines over the epochs of a run, and mark the best epoch.
 
     Args:
-        axes: to draw on.
-        run: whose epochs they are.
-        lines: the points of each line, which may leave out epochs, by its name.
+        axes: the axes to draw on.
+        run: the run.
+        lines: points of each line by its name. They may skip epochs.
     """
     for number, (name, points) in enumerate(lines.items(), 1):
         if points:
@@ -59,14 +59,14 @@ def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float
                 color=STYLES[number],
                 linestyle="-" if number == 1 else "--",
                 linewidth=2,
-                marker=MARKERS[number] if len(points) <= MOST_MARKS else "",
+                marker=MARKERS[number] if len(points) <= MAX_MARKS else "",
                 markersize=5,
                 clip_on=False,
                 label=name,
             )
     epochs = [epoch for row in run.epochs if (epoch := row.get("epoch")) is not None]
     if epochs:
-        whole_epochs(axes, min(epochs), max(epochs))
+        epoch_axis(axes, min(epochs), max(epochs))
     best = run.metrics.get("best_epoch")
     if best is not None and best in epochs:
         axes.axvline(best, color=SOFT, linewidth=1, linestyle=":")
@@ -85,12 +85,12 @@ def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float
 
 
 def add_legend(figure: "Figure") -> None:
-    """Put the legend above the axes, where it hides nothing."""
+    """Add a legend above the axes, where it covers nothing."""
     figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=SOFT, handlelength=2.2)
 
 
-def _mark_bad(axes: "Axes", run: RunFiles) -> None:
-    """Marks along the axis where updates were skipped and where the loss leapt, at their place within the epoch."""
+def _mark_bad_batches(axes: "Axes", run: RunFiles) -> None:
+    """Mark skipped updates and loss spikes along the axis, at their position within the epoch."""
     steps = [0.0, *(row["step"] or 0.0 for row in run.epochs)]  # at the end of each epoch
     low = axes.get_xaxis_transform()
     for kind, marker, color, label in (
@@ -104,7 +104,7 @@ def _mark_bad(axes: "Axes", run: RunFiles) -> None:
 
 
 def _within_epochs(step: float, steps: list[float]) -> float:
-    """Where on the axis of epochs a step is; one of an epoch that has not ended is at the end of the axis."""
+    """Position of a step on the axis of epochs. A step of an unfinished epoch is at the end of the axis."""
     epoch = bisect.bisect_left(steps, step)
     if epoch >= len(steps):
         return float(epoch)

@@ -1,8 +1,7 @@
-"""How pages are filled and written.
+"""Fill the templates of the reports.
 
-- Whatever a template prints is escaped, by the environment and not by each template: text of pairs, models and file
-  names can be hostile. Only what our own code has marked as HTML or Markdown is printed as it is.
-- A file is written beside its place and renamed: a reader never sees half of one.
+The environment, not each template, escapes every value that a template prints, because text of pairs, models and file
+names can be hostile. Only text that our own code has marked as HTML or Markdown is printed unescaped.
 """
 
 from collections.abc import Callable
@@ -13,18 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from qa_lm.reporting import markdown
-from qa_lm.reporting.wording import decimal, percent, printable, whole
+from qa_lm.reporting.wording import decimal, format_int, percent, printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def html_page(template: str, content: dict[str, Any]) -> str:
-    """The template filled for a browser."""
+    """Fill a template as an HTML page."""
     return _render(template, _printable, content)
 
 
 def markdown_page(template: str, content: dict[str, Any]) -> str:
-    """The template filled as Markdown."""
+    """Fill a template as Markdown."""
     return _render(template, markdown.escape, content)
 
 
@@ -32,9 +31,9 @@ def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) 
     """Fill a template.
 
     Args:
-        template: its name.
-        text: what each printed value goes through before the environment escapes it as HTML, if it is not Markup yet.
-        content: the values.
+        template: file name of the template.
+        text: converts each printed value, before the environment escapes it as HTML unless it is Markup.
+        content: the template's variables.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -46,7 +45,7 @@ def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) 
         keep_trailing_newline=True,
     )
     environment.globals |= {"fenced": markdown.fenced}
-    environment.filters |= {"percent": percent, "decimal": decimal, "whole": whole}
+    environment.filters |= {"percent": percent, "decimal": decimal, "format_int": format_int}
     return environment.get_template(template).render(content)
 
 

@@ -1,1 +1,1 @@
-"""The run folder: names and writing of its files, lock, manifest, checkpoints as they are read."""
+"""The run folder: names of its files, atomic writes, lock, manifest, and reading of checkpoints and results."""

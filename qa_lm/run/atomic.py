@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their target, synced to the disk and renamed."""
+"""Atomic writes: a file is written to a temporary file next to its target, synced to disk and renamed."""
 
 import contextlib
 import json
@@ -11,29 +11,29 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """An empty file beside the target to write into; when the block ends, it takes the target's place.
+    """Yield an empty temporary file to write to, which replaces the target when the block ends.
 
-    A reader sees the old file or the new one, never half of one. If the block fails, the target stays as it is. The
-    file is new and its name random, so no link that somebody put there is followed.
+    Readers see the old file or the new one, never a partial one. If the block fails, the target is unchanged. The
+    temporary file is new and its name random, so that no existing link is followed.
     """
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(number)
-    beside = Path(name)
+    temporary = Path(name)
     try:
-        beside.chmod(0o644)
-        yield beside
-        sync(beside)
-        os.replace(beside, path)
+        temporary.chmod(0o644)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
     finally:
-        with contextlib.suppress(OSError):  # the folder is gone, or read-only
-            beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder was deleted, or is read-only
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut; Windows can do that for files alone."""
+    """Flush a file, or the names in a folder, to disk. Windows supports this only for files."""
     is_folder = path.is_dir()
     with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
-        number = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs what is open for writing
+        number = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs only files open for writing
         try:
             os.fsync(number)
         finally:
@@ -41,13 +41,13 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write as UTF-8, line ends as they are."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")
+    """Write text as UTF-8, without converting line endings."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write as indented JSON; nan and infinity, which JSON has not, become null."""
+    """Write indented JSON. nan and infinity, which JSON lacks, become null."""
     write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
 
 

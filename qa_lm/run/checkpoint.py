@@ -1,4 +1,4 @@
-"""The checkpoints of a run, and how they are read: tensors and plain values, never code."""
+"""Read the checkpoints of a run: tensors and plain values, never code."""
 
 import pickle
 from pathlib import Path
@@ -9,24 +9,24 @@ import torch
 from qa_lm.errors import UserError, first_line
 
 STATE = "qa_lm"
-"""Key of what a checkpoint holds beside Lightning's own: see `qa_lm.training.checkpointing.last_checkpoint`."""
+"""Key of qa_lm's own state in a checkpoint, next to Lightning's: see `qa_lm.training.checkpointing.last_checkpoint`."""
 
 
 def read_checkpoint(path: Path, mapped: bool = True) -> dict[str, Any]:
-    """Read tensors and plain values; code in the file does not run.
+    """Read a checkpoint. Only tensors and plain values are allowed; code in the file is not run.
 
     Args:
         path: the checkpoint.
-        mapped: map tensors from the file, so that only those that are used are read. Windows refuses to replace a file
-            that is mapped, so a reader that keeps the tensors copies them into memory instead.
+        mapped: memory-map the tensors, so that only those that are used are read. On Windows a mapped file cannot be
+            replaced, so set it to False to keep the tensors.
 
     Raises:
-        UserError: the file is damaged, or holds something else.
+        UserError: the file is damaged or not a checkpoint.
     """
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
-        raise UserError(f"{path}: refused: it holds pickled objects") from None
+        raise UserError(f"{path}: refused: contains pickled objects") from None
     except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a valid checkpoint: {first_line(error)}") from None
-    return found
+        raise UserError(f"{path}: not a valid checkpoint: {first_line(error)}") from None
+    return checkpoint

@@ -1,4 +1,4 @@
-"""environment.json: what a run ran on, so that it can be run again."""
+"""Content of environment.json: what is needed to reproduce a run."""
 
 import importlib.metadata
 import platform
@@ -25,11 +25,11 @@ PACKAGES = (
 
 
 def describe_environment(seed: int, fingerprints: dict[str, str]) -> dict[str, Any]:
-    """Versions, machine, git commit, command line and seed.
+    """Collect versions, machine, git commit, command line and seed.
 
     Args:
-        seed: of the run.
-        fingerprints: sha256 of what is trained on, by name.
+        seed: the seed of the run.
+        fingerprints: sha256 of the training data, by name.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

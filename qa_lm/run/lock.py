@@ -1,4 +1,4 @@
-"""One process at a time writes a run folder, or runs the sweep of a sweep folder."""
+"""Locks: only one process at a time uses a run folder or a sweep folder."""
 
 import contextlib
 import json
@@ -17,16 +17,16 @@ from qa_lm.run.run_folder import HOLDER, LOCK
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder while the block runs; the system releases it when the process ends, however it ends.
+    """Lock the folder while the block runs. The system releases the lock when the process ends, for any reason.
 
-    Readers need no lock: every file of a run appears whole.
+    Readers need no lock, because files are written atomically.
 
     Args:
         folder: the folder of a run or a sweep; created if it does not exist.
 
     Raises:
-        UserError: another process holds it; the message names the process, its machine and since when.
-        FailedWrite: the folder is read-only, or its file system has no locks, as some network file systems.
+        UserError: another process holds the lock; the message names the process, its machine and since when.
+        FailedWrite: the folder is read-only, or its file system has no locks, as with some network file systems.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,16 +41,16 @@ def run_lock(folder: Path) -> Iterator[None]:
         write_json(folder / HOLDER, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
     finally:
-        with contextlib.suppress(OSError):  # the folder is gone, or read-only
+        with contextlib.suppress(OSError):  # the folder was deleted, or is read-only
             (folder / HOLDER).unlink(missing_ok=True)
-            if [each.name for each in folder.iterdir()] == [LOCK]:  # no run was begun
+            if [each.name for each in folder.iterdir()] == [LOCK]:  # no run was started
                 (folder / LOCK).unlink()
         lock.release()
 
 
 def _holder(folder: Path) -> str:
     try:
-        found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {int(found['pid'])} on {str(found['host'])[:100]} since {str(found['since'])[:19]}"
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {int(holder['pid'])} on {str(holder['host'])[:100]} since {str(holder['since'])[:19]}"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"

@@ -1,6 +1,6 @@
-"""A run folder, read: each file with the types that it has.
+"""Read a run folder, each file with its types.
 
-A run that still trains has no metrics, answers, board or ledger yet; a run without a ledger never has one.
+While a run trains, it has no metrics, answers, board or ledger yet.
 """
 
 import csv
@@ -17,8 +17,8 @@ from qa_lm.run import run_folder
 
 
 class Metrics(TypedDict, total=False):
-    """metrics.json, as far as it has a fixed content: numbers in seconds, bytes, nats or shares; null if not
-    measured. Nothing is there before training ends."""
+    """The fixed part of metrics.json: numbers in seconds, bytes, nats or fractions; null if not measured. It is empty
+    before training ends."""
 
     best_epoch: int | None
     best_val_loss: float | None
@@ -38,8 +38,8 @@ class Metrics(TypedDict, total=False):
     peak_memory: int | None
 
 
-class Measured(TypedDict):
-    """A share with its 95% interval."""
+class Proportion(TypedDict):
+    """A fraction with its 95% confidence interval."""
 
     value: float
     low: float
@@ -47,21 +47,21 @@ class Measured(TypedDict):
 
 
 class Baselines(TypedDict):
-    """The exact match of copying."""
+    """Exact match of the copying baselines."""
 
-    nearest_question: Measured
-    most_common_answer: Measured
+    nearest_question: Proportion
+    most_common_answer: Proportion
 
 
 class Row(TypedDict):
-    """A kind of pairs, and how they are answered."""
+    """A row of board.json: a group of pairs, and how well they are answered."""
 
     split: str
     name: str
     n: int
-    exact_match: Measured
-    normalised_exact_match: Measured
-    f1: Measured
+    exact_match: Proportion
+    normalised_exact_match: Proportion
+    f1: Proportion
     baselines: Baselines | None
 
 
@@ -77,7 +77,7 @@ class Stopping(TypedDict):
 
 
 class Threshold(TypedDict):
-    """A point of the curve of precision by coverage."""
+    """A point of the precision-coverage curve."""
 
     threshold: float
     coverage: float
@@ -85,7 +85,7 @@ class Threshold(TypedDict):
 
 
 class HeldOut(TypedDict):
-    """What the curve of precision by coverage rests on."""
+    """Number of held-out pairs behind the precision-coverage curve, right ones, and right ones needed."""
 
     pairs: int
     right: int
@@ -93,7 +93,7 @@ class HeldOut(TypedDict):
 
 
 class Confidence(TypedDict):
-    """How probabilities are calibrated, and how good they are."""
+    """How probabilities are calibrated, and how well."""
 
     method: str
     fitted_on: dict[str, int]
@@ -103,7 +103,7 @@ class Confidence(TypedDict):
 
 
 class Board(TypedDict):
-    """board.json."""
+    """Content of board.json."""
 
     rows: list[Row]
     stopping: list[Stopping]
@@ -112,7 +112,7 @@ class Board(TypedDict):
 
 
 class WorstPair(TypedDict):
-    """A trained pair that may be wrong."""
+    """A trained pair that may be a label error."""
 
     place: str
     question: str
@@ -124,7 +124,7 @@ class WorstPair(TypedDict):
 
 
 class LedgerSummary(TypedDict):
-    """ledger_summary.json."""
+    """Content of ledger_summary.json."""
 
     pairs: int
     learnt: int
@@ -153,7 +153,7 @@ class Answer(TypedDict):
 
 
 Epoch = dict[str, float | None]
-"""A line of metrics.csv: each column's number, None where it was not measured."""
+"""A row of metrics.csv: number by column, None if not measured."""
 
 
 @dataclass(frozen=True)
@@ -161,35 +161,35 @@ class RunFiles:
     """The content of a run folder."""
 
     name: str
-    """The last two parts of the folder's path: a date and a time, by default."""
+    """The last two parts of the folder's path, by default a date and a time."""
     config: dict[str, Any]
     config_text: str
-    """config.yaml as it stands."""
+    """Text of config.yaml."""
     environment: dict[str, Any]
     data_report: dict[str, Any]
     epochs: list[Epoch]
     bad_batches: list[dict[str, Any]]
     metrics: Metrics
-    """Empty before training ends, as are the answers and the board."""
+    """Empty before training ends, like the answers and the board."""
     answers: list[Answer]
     board: Board
     ledger: LedgerSummary | None
     has_picture: bool
-    """Whether loss_curve.png is there."""
+    """Whether loss_curve.png exists."""
 
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run folder.
 
     Raises:
-        UserError: it holds no run, or one that ended before its first step; or a file of it is damaged.
+        UserError: it is not a run folder, the run ended before its first step, or a file is damaged.
     """
     for name in (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.DATA_REPORT):
         if not (folder / name).is_file():
-            raise UserError(f"{folder}: not a run folder, it has no {name}")
+            raise UserError(f"{folder}: not a run folder: {name} is missing")
     config_text = _text(folder / run_folder.CONFIG)
     ledger, board = folder / run_folder.LEDGER_SUMMARY, folder / run_folder.BOARD
-    nothing: Board = {"rows": [], "stopping": [], "confidence": None, "warnings": []}
+    empty_board: Board = {"rows": [], "stopping": [], "confidence": None, "warnings": []}
     return RunFiles(
         name="/".join(folder.resolve().parts[-2:]),
         config=yaml.safe_load(config_text),
@@ -200,41 +200,41 @@ def read_run(folder: Path) -> RunFiles:
         bad_batches=_lines(folder / run_folder.BAD_BATCHES),
         metrics=read_metrics(folder) if (folder / run_folder.METRICS).is_file() else {},
         answers=cast(list[Answer], _lines(folder / run_folder.ANSWERS)),
-        board=read_board(folder) if board.is_file() else nothing,
+        board=read_board(folder) if board.is_file() else empty_board,
         ledger=cast(LedgerSummary, read_object(ledger)) if ledger.is_file() else None,
         has_picture=(folder / run_folder.LOSS_CURVE).is_file(),
     )
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """The metrics.json of a run folder.
+    """Read metrics.json of a run folder.
 
     Raises:
-        UserError: the run has not ended, or the file is damaged. So do the other functions.
+        UserError: training has not ended, or the file is damaged.
     """
     return cast(Metrics, read_object(finished_file(folder, run_folder.METRICS)))
 
 
 def read_board(folder: Path) -> Board:
-    """The board.json of a run folder."""
+    """Read board.json of a run folder; see `read_metrics` for errors."""
     return cast(Board, read_object(finished_file(folder, run_folder.BOARD)))
 
 
 def read_answers(folder: Path) -> list[Answer]:
-    """The answers.jsonl of a run folder."""
+    """Read answers.jsonl of a run folder; see `read_metrics` for errors."""
     return cast(list[Answer], _lines(finished_file(folder, run_folder.ANSWERS)))
 
 
 def finished_file(folder: Path, name: str) -> Path:
-    """The path of a file that is written when training ends."""
+    """Return the path of a file that is written when training ends, or raise `UserError` if it is missing."""
     path = folder / name
     if not path.is_file():
-        raise UserError(f"{folder}: has no {name}, which is written when training ends")
+        raise UserError(f"{folder}: {name} is missing; it is written when training ends")
     return path
 
 
 def read_epochs(folder: Path) -> list[Epoch]:
-    """The lines of a run folder's metrics.csv; none if it is not there."""
+    """Read metrics.csv of a run folder; empty if it does not exist."""
     path = folder / run_folder.METRICS_BY_EPOCH
     try:
         rows = csv.DictReader(_text(path).splitlines()) if path.is_file() else ()
@@ -244,30 +244,30 @@ def read_epochs(folder: Path) -> list[Epoch]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
+    """Read a JSON object from a file."""
     return _object(path, _text(path))
 
 
 def finite(value: object) -> float | None:
-    """The number; None for null, nan, infinity and what is not a number."""
+    """Convert a finite number to float; None for anything else, such as null, nan and infinity."""
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in a file, one per line; none if it is not there."""
+    """Read a file with one JSON object per line; empty if it does not exist."""
     return [_object(path, line) for line in _text(path).split("\n") if line.strip()] if path.is_file() else []
 
 
 def _object(path: Path, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: cannot be read: it holds no JSON object")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: cannot be read: not a JSON object")
+    return content
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The names in a run folder, and what killed writes leave in it."""
+"""Names of the files in a run folder, and removal of the leftovers of interrupted writes."""
 
 import re
 import shutil
@@ -26,12 +26,12 @@ LOGGERS = "loggers.json"
 LOCK, HOLDER = ".lock", ".holder.json"
 
 BEST, LAST, PREVIOUS, MANIFEST = "best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json"
-"""In the folder of the checkpoints."""
+"""Files in the folder of the checkpoints."""
 PROBE_FILE = "probe"
-"""A file that is written beside the checkpoints to see whether they can be."""
+"""A file written next to the checkpoints to test whether the folder is writable."""
 
 JOB, JOB_LOG = "job.json", "job.log"
-"""In the run folder of a sweep's job: its record, and what it printed."""
+"""Files in the run folder of a sweep's job: its record and its output."""
 
 WRITTEN = "|".join(
     re.escape(name)
@@ -42,13 +42,13 @@ WRITTEN = "|".join(
     )
 )
 LEFTOVER = re.compile(rf"\.(?:{WRITTEN})\.(?:\d+|[a-z0-9_]{{8}})(?:\.before)?")
-"""A file or folder beside its target: a hidden name that ends with a process's number or `tempfile`'s letters."""
+"""A temporary file or folder next to its target: a hidden name that ends with a process id or `tempfile`'s suffix."""
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what writes that were killed left beside their targets, and nothing of anyone else's.
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that interrupted writes left next to their targets.
 
-    Only whoever holds the run may call it.
+    The caller must hold the lock of the run.
     """
     for where in (folder, folder / CHECKPOINTS):
         for path in where.glob(".*.*"):

@@ -1,1 +1,1 @@
-"""Sweeps: a launcher that runs each job in a process of its own, and a sweeper that searches with Optuna."""
+"""Sweeps: a launcher that runs each job in its own process, and a sweeper that searches with Optuna."""

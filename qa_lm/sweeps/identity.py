@@ -1,4 +1,4 @@
-"""Which jobs are the same: a sweep that is started again skips or resumes those that it ran before."""
+"""Identify equal jobs, so that a sweep that is started again skips or resumes them."""
 
 import json
 from functools import cache
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from qa_lm.data.readers.reading import Source
 
 KNOWN_TO_LIGHTNING = {"max_epochs", "num_sanity_val_steps", "precision", "accelerator", "devices", "strategy"}
-"""Arguments of the Trainer that need no check by Lightning, whose import takes four seconds."""
+"""Trainer arguments that need no check by Lightning, whose import takes four seconds."""
 
 
 def job_identity(composed: DictConfig) -> str:
-    """The resolved settings of a run and the sha256 of its data files, as text; equal for equal runs.
+    """Combine the resolved settings of a run and the sha256 of its data files into a text that identifies the run.
 
-    A data set of the hub has no file to look at: its name stands for it.
+    A data set of the hub is identified by its name.
 
     Raises:
-        UserError: the settings or the names of the files are wrong.
+        UserError: the settings are invalid, or files do not exist.
     """
     config = typed_config(composed)
     check_values(config)
@@ -40,7 +40,7 @@ def job_identity(composed: DictConfig) -> str:
 
 
 def _data_keys(data: DataConfig) -> list[str | None]:
-    from qa_lm.data.pairs import builtin_path  # imported late: a single run does not need them yet
+    from qa_lm.data.pairs import builtin_path  # imported late: a single run does not need it
     from qa_lm.data.readers.reading import Source, file_sources
 
     sources: list[Source] = []
@@ -50,13 +50,13 @@ def _data_keys(data: DataConfig) -> list[str | None]:
         sources += file_sources(data.path, "data.path")
     sources += file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     sources += file_sources(data.test_path, "data.test_path") if data.test_path else []
-    return [_content_key(each, _changed(each.path)) for each in sources]
+    return [_content_key(source, _modified(source.path)) for source in sources]
 
 
-@cache  # the jobs of a sweep mostly share their data
-def _content_key(source: "Source", changed: int) -> str | None:
+@cache  # jobs of a sweep usually share their data
+def _content_key(source: "Source", modified: int) -> str | None:
     return source.content_key()
 
 
-def _changed(path: Path | None) -> int:
+def _modified(path: Path | None) -> int:
     return path.stat().st_mtime_ns if path is not None and path.is_file() else 0

@@ -1,4 +1,4 @@
-"""One sweep at a time uses a sweep folder."""
+"""The lock of a sweep folder, which only one sweep at a time may use."""
 
 import atexit
 import contextlib
@@ -9,14 +9,14 @@ from qa_lm.run.lock import run_lock
 
 
 @functools.cache
-def hold_sweep(folder: Path) -> None:
-    """Keep other sweeps out of the folder until this process ends.
+def lock_sweep(folder: Path) -> None:
+    """Lock the folder against other sweeps until this process ends.
 
     Args:
-        folder: the sweep folder; made if it is not there.
+        folder: the sweep folder; created if it does not exist.
 
     Raises:
-        UserError: another process holds it; the message names the process, its machine and since when.
+        UserError: another process holds the lock; the message names the process, its machine and since when.
     """
     stack = contextlib.ExitStack()
     stack.enter_context(run_lock(folder))

@@ -1,4 +1,4 @@
-"""Hydra's knowledge of `hydra/launcher=processes` and `hydra/sweeper=optuna`; their settings are in `qa_lm.config`."""
+"""Register `hydra/launcher=processes` and `hydra/sweeper=optuna` with Hydra; their settings are in `qa_lm.config`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +16,18 @@ def register_plugins(
     ended: Callable[[Path], None] | None = None,
     program: list[str] | None = None,
 ) -> None:
-    """Register the launcher and the sweeper; call it before `hydra.main` runs, and again to change the arguments.
+    """Register the launcher and the sweeper. Call it before `hydra.main` runs, and again to change the arguments.
 
     Args:
-        identity: gets each job's composed configuration before any job starts. It raises if the configuration is
-            wrong, and returns a text that is equal for equal jobs.
-        ended: gets the sweep folder once all jobs are over.
-        program: the words after `python` that start a job; by default those that started this process.
+        identity: called with each job's composed configuration before any job starts. It raises an error if the
+            configuration is invalid, and returns a text that identifies the job.
+        ended: called with the sweep folder when all jobs have ended.
+        program: arguments of `python` that start a job; by default those that started this process.
     """
     ProcessLauncher.script = Script(identity, ended, program)
     plugins = Plugins.instance()
     for plugin in (ProcessLauncher, OptunaSweeper):
         plugins.register(plugin)
-        # Hydra makes launchers and sweepers only by names that begin with "hydra_plugins.". An alias satisfies it, and
-        # leaves the class where it can be imported: launchers for clusters pickle it by reference.
+        # Hydra creates launchers and sweepers only by names that start with "hydra_plugins.". This alias does, and the
+        # class stays importable: launchers for clusters pickle it by reference.
         plugins.class_name_to_class[f"hydra_plugins.qa_lm.{plugin.__name__}"] = plugin

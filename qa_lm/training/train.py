@@ -154,7 +154,7 @@ def _write_beginning(
     run: RunSoFar,
 ) -> None:
     """The files of a run that begins, its settings last: a folder without them holds no run."""
-    run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
+    run_folder.remove_leftovers(folder)  # also of a process that was killed before this was a run
     if run.begun:
         reopen(folder)
     else:

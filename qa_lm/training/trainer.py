@@ -24,7 +24,7 @@ from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import read_checkpoint
-from qa_lm.run.manifest import is_sound
+from qa_lm.run.manifest import is_intact
 from qa_lm.run.run_folder import LAST
 from qa_lm.training.callbacks.bad_batches import BadBatches
 from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
@@ -158,7 +158,7 @@ def restore_best(module: CausalLMModule, loop: Loop) -> None:
         module.load_state_dict(best.state["state_dict"])
     elif not best.written:
         print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
-    elif is_sound(Path(path)) is False:
+    elif is_intact(Path(path)) is False:
         print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
     else:
         checkpoint = read_checkpoint(Path(path))

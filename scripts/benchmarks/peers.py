@@ -39,7 +39,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
         row: tokens of TRL's and LitGPT's packed rows; raised where a pair is longer.
     """
     sides: Runs = {}
-    beside = peers(litgpt is not None)  # once: a measurement that came out otherwise would name other sides
+    others = peers(litgpt is not None)  # once: a measurement that came out otherwise would name other sides
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for number in range(rounds):
@@ -49,7 +49,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 name = Path(path).name.split(".")[0]
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
                 sides.setdefault(f"{name}: ours", []).append(found)
-                for side in beside:
+                for side in others:
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
                     is_litgpt = side.startswith("litgpt")
@@ -68,7 +68,7 @@ def print_table(sides: Runs) -> None:
 
 
 def peers(litgpt: bool) -> list[str]:
-    """The sides beside ours, in order; a name says what is switched on."""
+    """The other sides, in order; a name says what is switched on."""
     bf16 = precision_suffix()
     trl = [f"trl{bf16}-{on}-compile" for on in ("length", "packing", "packing-wrapped")]
     return ["loop", f"trainer{bf16}", f"trainer{bf16}-compile", "trl", *trl, *([f"litgpt{bf16}"] if litgpt else [])]

@@ -31,7 +31,7 @@ def compare(
     batches: list[int],
     optimizers: list[str],
 ) -> Runs:
-    """Ours on so many pairs each, and TRL on the first count.
+    """Ours on each number of pairs, and TRL on the first count.
 
     Args:
         file: a file of pairs.

@@ -1,14 +1,14 @@
-"""The peers' training, run in an environment of their own: `PEERS_PYTHON scripts/benchmarks/trainers.py SETTINGS`.
+"""Training with other libraries, run in their own environment: `PEERS_PYTHON scripts/benchmarks/trainers.py SETTINGS`.
 
 SETTINGS is a JSON object: side, pairs (JSONL), tokenizer (folder), model (arguments of LlamaConfig), and either steps
-(to measure speed) or recall and seconds (to train until so many pairs are answered, or so long). Imports nothing of
-qa_lm; prints one line of JSON.
+(to measure speed) or recall and seconds (to train until a recall or a time limit is reached). Imports nothing of qa_lm;
+prints one line of JSON.
 
 The sides, each with the best settings known for it on a CPU:
 loop      the tutorial's: one pair a step, float32, AdamW
 trainer   transformers' Trainer: 32 pairs a step, padded to the longest, pairs of like length together
-trl       TRL's SFTTrainer as it comes but for the number of pairs (32) and float32
-A name that goes on with -bf16 trains in it; with -length, on pairs of like length together; with -packing, in rows of
+trl       TRL's SFTTrainer with default settings except for the batch size (32) and float32
+The suffix -bf16 trains in bfloat16; with -length, on pairs of like length together; with -packing, in rows of
 `row` tokens (8 a step; whole pairs, kept apart), with -packing-wrapped, in full rows that may cut pairs, which see one
 another; with -compile, by torch.compile. All train question and answer with fused AdamW where the Trainer has it,
 without checkpoints, logs or evaluation.

@@ -168,10 +168,10 @@ def test_a_finished_run_is_asked_and_read(learnt_run):
     run.__dict__["answerer"] = replace(run.answerer, template=PromptTemplate("{context} {question}", " {answer}"))
     with pytest.raises(qa_lm.UserError, match=r"ask\(question, context=...\)"):
         run.ask("What?")
-    with pytest.raises(qa_lm.UserError, match=r"report\.html, which is written when training ends"):
+    with pytest.raises(qa_lm.UserError, match=r"report\.html is missing; it is written when training ends"):
         run.report  # noqa: B018
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(qa_lm.UserError, match="holds no run"):
+    with pytest.raises(qa_lm.UserError, match="not a run folder"):
         qa_lm.Run(tmp_path)

@@ -14,8 +14,8 @@ import torch
 
 import qa_lm.training.train as training
 from qa_lm.errors import UserError
-from qa_lm.run.manifest import is_sound, read_manifest
-from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, clear_leftovers
+from qa_lm.run.manifest import is_intact, read_manifest
+from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, remove_leftovers
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_sound
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.checkpointing.resume import run_so_far
@@ -65,10 +65,10 @@ def test_any_flipped_byte_is_found(run):
     found = 0
     for place in places:
         flip(last, place)
-        found += is_sound(last) is False
+        found += is_intact(last) is False
         flip(last, place)
     assert found == FLIPS
-    assert is_sound(last)
+    assert is_intact(last)
 
 
 def test_the_checkpoint_before_is_used_and_ends_the_same(run, tmp_path, capsys):
@@ -133,7 +133,7 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
     for name in folders:
         (run / name).mkdir()
     before = {path.name for path in run.rglob("*")}
-    clear_leftovers(run)
+    remove_leftovers(run)
     assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, *folders]}
 
 
@@ -191,7 +191,7 @@ def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manife
     checked = 0
     for copy in copies:
         for path in copy.glob("*.ckpt"):
-            assert is_sound(path), path
+            assert is_intact(path), path
             checked += 1
         best, last = (saved_step(copy / name) for name in (BEST, LAST))
         # Never is a best state missing that the run, going on, takes as known.

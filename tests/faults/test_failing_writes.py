@@ -19,7 +19,7 @@ from qa_lm.errors import FailedWrite
 from qa_lm.inference.answerer import Answerer
 from qa_lm.inference.export import export_model
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.run.manifest import is_sound
+from qa_lm.run.manifest import is_intact
 from qa_lm.training.checkpointing import kept_state
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.comparison import first_difference
@@ -57,7 +57,7 @@ def test_a_failing_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
             files.save_checkpoint(state(2), path)
     assert path.read_bytes() == before
     assert sorted(each.name for each in path.parent.iterdir()) == ["last.ckpt", "manifest.json"]
-    assert is_sound(path)
+    assert is_intact(path)
     files.save_checkpoint(state(3), path)
     assert torch.load(path, weights_only=True)["global_step"] == 3
 
@@ -115,7 +115,7 @@ def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys, eac
     said = capsys.readouterr().out
     assert said.count("cannot be written: No space left on device; training goes on") == 1
     assert result.metrics["epochs_run"] == 3
-    assert is_sound(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert is_intact(tmp_path / "run" / "checkpoints" / "best.ckpt")
     assert saved_step(tmp_path / "run" / "checkpoints" / "best.ckpt") == 24
 
 
@@ -161,7 +161,7 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
         filler = disk / "filler"
         with pytest.raises(FailedWrite, match=r"cannot be written: No space left on device$"):
             _train_until_full(config, folder, filler)
-        assert is_sound(folder / "checkpoints" / "last.ckpt")
+        assert is_intact(folder / "checkpoints" / "last.ckpt")
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         train(config, folder)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from qa_lm.reporting.figures import INK, OF_THE_PAGE, STYLES, new_axes, style, svg
+from qa_lm.reporting.figures import INK, PAGE_COLOURS, STYLES, new_axes, style, svg
 from qa_lm.reporting.loss_curve import draw_loss_curve, loss_figure
 from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
 from qa_lm.run.reader import read_run
@@ -89,7 +89,7 @@ def test_an_svg_follows_the_page_and_depends_on_nothing():
     assert element == svg(labelled("plain"), "one", "label")
     assert element.startswith('<svg class="chart" id="chart-one" viewBox="0 0 360 226" role="img" aria-label="label">')
     assert {"currentColor", "var(--s1)", "var(--soft)"} <= set(re.findall(r"currentColor|var\(--\w+\)", element))
-    assert not [colour for colour in OF_THE_PAGE if colour in element]
+    assert not [colour for colour in PAGE_COLOURS if colour in element]
     for foreign in ("<style", "<script", "<metadata", "http", "font-family", "url(http", "<!"):
         assert foreign not in element
     names = re.findall(r' id="(\w+)"', element)

@@ -6,7 +6,7 @@ import pytest
 
 from qa_lm.reporting.markdown import escape, fenced, table
 from qa_lm.reporting.run.report import write_report
-from qa_lm.reporting.wording import counted, duration, listed, percent, printable
+from qa_lm.reporting.wording import duration, list_names, percent, pluralize, printable
 from tests.reporting.report_example import (
     hostile_folder,
 )
@@ -58,6 +58,6 @@ def test_numbers_in_words():
     assert [dashed(duration(seconds)) for seconds in (4.23, 74, 725, 7800, None)] == [
         *("4.2 s", "74 s", "12 min 5 s", "2 h 10 min", "-")
     ]
-    assert (counted(1, "pair"), counted(3610, "pair")) == ("1 pair", "3,610 pairs")
-    assert (listed(["a", "b", "c"]), listed(list("abcdef"))) == ("a, b and c", "a, b, c and 3 more")
+    assert (pluralize(1, "pair"), pluralize(3610, "pair")) == ("1 pair", "3,610 pairs")
+    assert (list_names(["a", "b", "c"]), list_names(list("abcdef"))) == ("a, b and c", "a, b, c and 3 more")
     assert printable("a\r\nb\x00\ud800c\tд") == "a\nb\N{REPLACEMENT CHARACTER}?c\tд"

@@ -92,9 +92,9 @@ def test_a_run_that_learnt_little_says_why_and_what_to_type(tmp_path):
     environment = ENVIRONMENT | {"command": ["train.py", "model=tiny"]}
     _, lines = steps_of(tmp_path, config=TUTORIAL, metrics=FAILED, environment=environment)
     assert lines[:3] == [
-        "It learnt little: 24 optimizer steps in all at a learning rate of 5e-05; the training loss was still falling "
-        "(2.2500 to",
-        "1.1250 in the last epoch).",
+        "The model learnt little: 24 optimizer steps in total at a learning rate of 5e-05; the training loss was still "
+        "falling",
+        "(2.2500 to 1.1250 in the last epoch).",
         "next:   /env/python scripts/train.py experiment=recall data=tutorial",
     ]
     assert lines[3] == ""
@@ -112,7 +112,7 @@ def test_an_early_stop_is_a_reason(tmp_path):
     run = read_run(run_folder(tmp_path, epochs=steady, metrics=stopped))
     assert why_little(run) == [
         "training stopped early, at epoch 6, and model/ holds epoch 1, the best by val/loss, which says little about "
-        "facts that are held out"
+        "held-out facts"
     ]
 
 
@@ -157,15 +157,17 @@ def headline(root, exact, nearest):
     return verdict(run)
 
 
-def test_the_headline_is_no_success_where_copying_is_better(tmp_path):
+def test_the_headline_says_when_copying_is_better(tmp_path):
     first, _, held_out, *_ = headline(tmp_path, measured(1 / 24, 0.007, 0.2), measured(0.25, 0.12, 0.45))
-    assert first == ("It has memorised its training questions, but answers held-out ones worse than copying would.")
+    assert first == (
+        "The model has memorised its training questions, but answers held-out ones worse than copying would."
+    )
     assert held_out.endswith(
         "fewer than copying the answer of the nearest training question (25.0%), though 1 against 6 may be chance."
     )
 
 
-def test_the_headline_beside_equal_and_worse_copying(tmp_path):
+def test_the_headline_with_equal_and_worse_copying(tmp_path):
     first, _, held_out, *_ = headline(tmp_path / "1", measured(0.25, 0.12, 0.45), measured(0.25, 0.12, 0.45))
     assert first.endswith("but answers held-out ones no better than copying would.")
     assert held_out.endswith("no more than copying the answer of the nearest training question.")
@@ -176,5 +178,5 @@ def test_the_headline_beside_equal_and_worse_copying(tmp_path):
 def test_the_report_of_a_failed_run_has_the_command(tmp_path):
     page, plain = both(run_folder(tmp_path, metrics=FAILED))
     for text in (page.text, " ".join(plain.split())):
-        assert "Why it learnt little: 24 optimizer steps in all at a learning rate of 0.0045;" in text
+        assert "Likely reasons for the low recall: 24 optimizer steps in total at a learning rate of 0.0045;" in text
         assert 'python scripts/train.py experiment=recall "data.path=my pairs.jsonl"' in text

@@ -28,28 +28,29 @@ def test_both_say_the_same(tmp_path):
     for said in (
         "What the model learnt from faq.jsonl",
         "Run 2026-11-25/04-16-36",
-        "It has memorised nearly all of its training questions, and answers held-out ones better than copying",
-        "Of 512 of the 1,050 training questions it answers 98.4% word for word, 95% interval 96.9-99.2%.",
-        "Of 308 held-out questions (validation) it answers 56.8%, 95% interval 51.2-62.2%, clearly more than copying",
+        "The model has memorised nearly all of its training questions, and answers held-out ones better than copying",
+        "It answers 98.4% of the 512 training questions asked (of 1,050) word for word, 95% interval 96.9-99.2%.",
+        "It answers 56.8% of 308 held-out questions (validation), 95% interval 51.2-62.2%, clearly more than copying",
         "By kind (validation): unseen fact 0.0% of 133.",
-        "Of 40 held-out questions (test) it answers 10.0%, 95% interval 4.0-23.0%, clearly fewer than copying",
-        "Of its answers 10.0% do not end on their own (train).",
+        "It answers 10.0% of 40 held-out questions (test), 95% interval 4.0-23.0%, clearly fewer than copying",
+        "10.0% of its answers do not end on their own (train).",
         "See the 2 warnings below.",
         "faq.jsonl: 1,358 pairs, 1,050 for training and 308 held out for validation",
         "by question, seed 7; held out: unseen fact 133",
-        "2 lines that are no pair",
+        "2 lines without a valid pair",
         r"{question}\n {answer}",
         "16.4 per pair, 5.6 in the answer, end token included; tokenizer bpe",
         "llama, 2.9 million parameters, width 256, layers 1, context 256",
-        "muon; learning rate 0.0045, linear; 16 rows of 64 tokens a batch",
+        "muon; learning rate 0.0045, linear; 16 rows of 64 tokens per batch",
         "3 of at most 60, stopped early; the best is epoch 2, by val/loss; its validation loss 3.5000",
-        "2 min 5 s in total, without start-up, 90 s of it training steps, 11,431 tokens a second, 0.78 GB of memory",
+        "2 min 5 s in total, without start-up, 90 s of it in training steps",
+        "11,431 tokens per second, 0.78 GB peak memory",
         "2 (best)",
         "6.8335",
-        "not trained in any wording: its answer is a guess",
+        "the fact was not trained with any wording: the answer is a guess",
         "calibrated by isotonic regression on 133 held-out and 400 trained pairs",
         "Brier score 0.083",
-        "3 of 3, chosen to show",
+        "3 of 3, an equal selection",
         "✗ wrong",
         "I do not know",
         "12.5%",
@@ -58,7 +59,7 @@ def test_both_say_the_same(tmp_path):
         "few held-out pairs",
         "repeats of an earlier pair: 50",
         "python scripts/train.py experiment=recall 'data.path=my pairs.jsonl'",
-        "The code had changes that are in no commit",
+        "The code had uncommitted changes",
         "torch 2.13.0",
     ):
         assert said in page.text, said
@@ -104,11 +105,11 @@ def test_no_validation(tmp_path):
         board=None,
     )
     page, plain = both(folder)
-    assert "Nothing was held out" in page.text
+    assert "No pairs were held out" in page.text
     assert (
-        "It has memorised some of its training questions. Of 2 of the 1,050 training questions it answers 1 (50.0%)"
-        in plain
-    )
+        "The model has memorised some of its training questions. It answers 1 of the 2 training questions asked "
+        "(of 1,050) word for word (50.0%)."
+    ) in plain
     assert recall_chart(read_run(folder)) is None
     assert 'id="chart-loss"' in (folder / "report.html").read_text()
     assert 'id="chart-recall"' not in (folder / "report.html").read_text()
@@ -120,8 +121,8 @@ def test_no_board_no_ledger(tmp_path):
     for title in ("How well it answers", "Do answers end", "When it says", "Pairs worth checking"):
         assert title not in page.text
         assert title not in plain
-    assert "Of 1 question that were never trained it answers 0 word for word." not in plain
-    assert "Of 1 question that was never trained it answers 0 word for word." in plain
+    assert "It answers 0 of 1 question that were never trained word for word." not in plain
+    assert "It answers 0 of 1 question that was never trained word for word." in plain
 
 
 def test_no_confidence(tmp_path):
@@ -135,18 +136,18 @@ def test_too_few_right_held_out_answers_for_a_curve(tmp_path):
     page, plain = both(run_folder(tmp_path, board=BOARD | {"confidence": confidence}))
     for text in (page.text, " ".join(plain.split())):
         assert "Only 19 of 133 answers to held-out questions are right. At least 20 are needed" in text
-        assert "Counted on held-out pairs alone" not in text
+        assert "Measured on held-out pairs only" not in text
 
 
 def test_pairs_without_a_reason_are_not_listed(tmp_path):
     worst = [LEDGER["worst"][0] | {"place": f"faq.jsonl:{line}", "why": why} for line, why in ((1, ""), (2, "odd"))]
-    page, plain = both(run_folder(tmp_path, ledger_summary=LEDGER | {"worst": worst, "note": "Too few to tell."}))
+    page, plain = both(run_folder(tmp_path, ledger_summary=LEDGER | {"worst": worst, "note": "Too few pairs."}))
     for text in (page.text, " ".join(plain.split())):
         assert "faq.jsonl:2" in text
         assert "faq.jsonl:1 " not in text
-        assert "at some point. Too few to tell." in text
+        assert "at least once. Too few pairs." in text
     page, _ = both(run_folder(tmp_path / "none", ledger_summary=LEDGER | {"worst": worst[:1]}))
-    assert "These may be wrong in the file" not in page.text
+    assert "These may be label errors" not in page.text
 
 
 def test_no_answers(tmp_path):
@@ -160,7 +161,7 @@ def test_a_run_that_still_trains(tmp_path):
     for text in (page.text, " ".join(plain.split())):
         assert "No training question was asked" in text
         assert "faq.jsonl: 1,358 pairs, 1,050 for training and 308 held out for validation" in text
-        assert "3, not to the end" in text
+        assert "3, unfinished" in text
         assert "None" not in text[: text.index("Environment")]
 
 
@@ -169,7 +170,7 @@ def test_not_a_run_folder(tmp_path):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(UserError, match="not a run folder, it has no environment.json"):
+    with pytest.raises(UserError, match="not a run folder: environment.json is missing"):
         write_report(tmp_path)
 
 
@@ -190,10 +191,10 @@ def test_what_was_not_measured_is_left_out_or_a_dash(tmp_path):
     )
     assert "| Trained | 512 | 90.0% | 3 | 2 | - |" in plain
     assert "| faq.jsonl:12 | Which? | That. | - | 1 | - | never learnt; high loss |" in plain
-    assert "2 min 5 s in total, without start-up, 90 s of it training steps" in page.text
+    assert "2 min 5 s in total, without start-up, 90 s of it in training steps" in page.text
     for text in (page.text[: page.text.index("Every setting")], plain):
         assert "None" not in text
-        assert "a second" not in text
+        assert "per second" not in text
         assert "commit" not in text
 
 

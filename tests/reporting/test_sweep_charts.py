@@ -7,7 +7,7 @@ import pytest
 from qa_lm.reporting.figures import named_ticks, new_axes, style
 from qa_lm.reporting.sweep.charts import knob_charts, value_axis
 from qa_lm.reporting.sweep.curves import learning_curves
-from qa_lm.reporting.sweep.findings import find
+from qa_lm.reporting.sweep.findings import compare_jobs
 from qa_lm.reporting.sweep.heat import heat_maps
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.outcomes import OUTCOMES
@@ -48,7 +48,7 @@ def test_an_axis_of_values_has_room_within_what_is_possible(name, values, scale,
 
 
 def test_marks_are_at_their_means(tmp_path):
-    findings = find(read_sweep(grid(tmp_path)))
+    findings = compare_jobs(read_sweep(grid(tmp_path)))
     by_optimizer, by_rate = knob_charts(findings)
     assert by_optimizer.legend == ((1, "lr 0.001"), (2, "lr 0.003"), (3, "lr 0.01"))
     assert by_rate.keys == [(1, "●", "optimizer adamw"), (2, "■", "optimizer muon")]
@@ -67,7 +67,7 @@ def test_marks_are_at_their_means(tmp_path):
 
 
 def test_a_heat_map_frames_the_best(tmp_path):
-    (heat,) = heat_maps(find(read_sweep(grid(tmp_path))))
+    (heat,) = heat_maps(compare_jobs(read_sweep(grid(tmp_path))))
     axes: Any = heat.figure.axes[0]
     assert (shown(axes.xaxis), shown(axes.yaxis)) == (["0.001", "0.003", "0.01"], ["adamw", "muon"])
     *cells, frame = sorted(axes.patches, key=lambda patch: not patch.get_fill())
@@ -81,7 +81,7 @@ def test_a_heat_map_frames_the_best(tmp_path):
 def test_curves_are_means_of_the_seeds(tmp_path):
     for seed, epochs in ((1, 8), (2, 5)):
         job(tmp_path, seed, 2.0, seed, [f"seed={seed}"], epochs=epochs)
-    loss, recall = learning_curves(find(read_sweep(tmp_path)))
+    loss, recall = learning_curves(compare_jobs(read_sweep(tmp_path)))
     assert (loss.key, recall.key) == ("curve-val_loss", "curve-train_recall")
     drawn: Any = loss.figure.axes[0].lines
     assert [len(line.get_xdata()) for line in drawn if line.get_linewidth() == 2] == [5]  # five epochs are shared

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from qa_lm.reporting.sweep.findings import find
+from qa_lm.reporting.sweep.findings import compare_jobs
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import next_steps
 from qa_lm.reporting.sweep.report import write_sweep_report
@@ -41,7 +41,7 @@ def test_where_nothing_was_learnt_there_is_no_best(tmp_path):
 
 def test_where_nothing_was_learnt_the_recipe_for_that_is_next(tmp_path):
     sweep = floor(tmp_path, "data=file", "data.path=faq.jsonl", "model=tiny")
-    (step,) = next_steps(find(read_sweep(sweep)))
+    (step,) = next_steps(compare_jobs(read_sweep(sweep)))
     assert step.commands == ["python scripts/train.py experiment=recall data=file data.path=faq.jsonl"]
 
 
@@ -59,27 +59,29 @@ def test_a_metric_that_was_asked_for_is_compared_where_nothing_was_learnt_too(tm
 
 
 def test_a_little_recall_is_something_learnt(tmp_path):
-    findings = find(read_sweep(floor(tmp_path, *SHARED, recall=0.01)))
+    findings = compare_jobs(read_sweep(floor(tmp_path, *SHARED, recall=0.01)))
     assert "Nothing was learnt" not in " ".join(conclusion(findings))
 
 
-def test_below_three_seeds_there_is_no_verdict(tmp_path):
+def test_below_three_seeds_nothing_is_tested(tmp_path):
     sweep = grid(tmp_path, noise=0.001, seeds=[1, 2])
-    findings = find(read_sweep(sweep))
-    assert conclusion(findings)[2:] == ["Nothing is settled: a verdict takes 3 seeds of each setting."]
+    findings = compare_jobs(read_sweep(sweep))
+    assert conclusion(findings)[2:] == ["No difference was tested: a test needs 3 seeds of each setting."]
     printed = " ".join(write_sweep_report(sweep).split())
-    assert "no verdict: fewer than 3 seeds" in printed
-    assert "outside seed noise" not in Page(sweep / "report.html").text
+    assert "not tested: fewer than 3 seeds" in printed
+    assert "significantly" not in Page(sweep / "report.html").text
     step = next_steps(findings)[0]
-    assert step.words.startswith("A verdict takes 3 seeds of each setting: 1 more seed for 6 settings (6 jobs, about ")
+    assert step.text.startswith(
+        "A significance test needs 3 seeds of each setting: 1 more seed for 6 settings (6 jobs, about "
+    )
     assert step.commands[0].endswith("optimizer=muon,adamw optimizer.lr=0.003,0.001,0.01 seed=3")
 
 
-def test_only_settings_with_three_seeds_get_a_verdict(tmp_path):
+def test_only_settings_with_three_seeds_are_tested(tmp_path):
     sweep = grid(tmp_path, noise=0.001)
     shutil.rmtree(sweep / "0")  # adamw, 0.001, seed 1
-    findings = find(read_sweep(sweep))
-    by_place = {each.other: each.difference.outside for each in findings.against_best}
+    findings = compare_jobs(read_sweep(sweep))
+    by_place = {each.other: each.difference.significant for each in findings.against_best}
     assert by_place["adamw", "0.001"] is None
     assert [found for place, found in by_place.items() if place != ("adamw", "0.001")] == [True] * 4
 
@@ -87,8 +89,8 @@ def test_only_settings_with_three_seeds_get_a_verdict(tmp_path):
 def test_jobs_that_stopped_early_are_marked_and_budgets_are_called_unequal(tmp_path):
     for number in range(6):
         rate, early = (0.001, 0.003)[number // 3], number > 3
-        given, told = [f"optimizer.lr={rate}", f"seed={number % 3}"], {"stopped_early": early}
-        job(tmp_path, number, 2.0, number % 3, given, 6 if early else 15, told, optimizer={"lr": rate})
+        given, record = [f"optimizer.lr={rate}", f"seed={number % 3}"], {"stopped_early": early}
+        job(tmp_path, number, 2.0, number % 3, given, 6 if early else 15, record, optimizer={"lr": rate})
     write_sweep_report(tmp_path)
     for text in (Page(tmp_path / "report.html").text, plain(tmp_path)):
         assert "Training budgets are unequal: 2 of 6 jobs stopped early: lr=0.003 (2 jobs)." in text
@@ -99,9 +101,9 @@ def test_jobs_that_stopped_early_are_marked_and_budgets_are_called_unequal(tmp_p
 
 def test_a_job_that_reached_its_recall_is_no_smaller_budget(tmp_path):
     for number in range(2):
-        told = {"stopped_early": True, "final_train_recall": 1.0}
+        record = {"stopped_early": True, "final_train_recall": 1.0}
         given = [f"optimizer.lr={number}"]
-        job(tmp_path, number, 2.0, 1, given, 6 + number, told, stop_at_recall=0.99, optimizer={"lr": number})
-    findings = find(read_sweep(tmp_path))
+        job(tmp_path, number, 2.0, 1, given, 6 + number, record, stop_at_recall=0.99, optimizer={"lr": number})
+    findings = compare_jobs(read_sweep(tmp_path))
     assert [job.early_end for job in findings.sweep.jobs] == ["recall reached"] * 2
     assert "unequal" not in " ".join(conclusion(findings))

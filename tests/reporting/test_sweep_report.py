@@ -1,4 +1,4 @@
-"""The sweep's report: which differences it calls settled, what it takes for a knob, and pages of any sweep."""
+"""The report of a sweep: which differences it calls significant, what it takes for a knob, and its pages."""
 
 import csv
 import html
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.sweep.findings import find
+from qa_lm.reporting.sweep.findings import compare_jobs
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import next_steps
 from qa_lm.reporting.sweep.report import write_sweep_report
@@ -22,58 +22,59 @@ from tests.sweeps.sweep_example import SHARED, failed_job, grid, job
 
 
 def test_the_conclusion_of_a_planted_sweep(tmp_path):
-    findings = find(read_sweep(grid(tmp_path, noise=0.01, seeds=range(1, 7))))
+    findings = compare_jobs(read_sweep(grid(tmp_path, noise=0.01, seeds=range(1, 7))))
     said = conclusion(findings)
-    assert said[0].startswith("36 jobs, all finished; 75 min 0 s of compute, 37.0 million tokens")
+    assert said[0].startswith("36 jobs, all finished; 75 min 0 s of compute, 37.0 million training tokens")
     assert said[1].startswith("Best by validation loss: optimizer=muon, lr=0.003, with 2.0")
     assert "6 seeds)" in said[1]
-    assert re.match(r"optimizer: on average over the other settings, muon is better than adamw by 0\.[34]", said[2])
-    assert said[2].endswith("outside seed noise.")
-    assert said[3].endswith("outside seed noise.")
-    assert said[4] == "The best is better than each of the 5 other settings by more than seed noise."
+    assert re.match(
+        r"optimizer, averaged over the other settings: muon is significantly better than adamw by 0\.[34]", said[2]
+    )
+    assert said[3].startswith("optimizer.lr, averaged over the other settings: 0.003 is significantly better than ")
+    assert said[4] == "The best setting is significantly better than all 5 other settings."
     (step,) = next_steps(findings)
-    assert step.words.startswith("Nothing more")
+    assert step.text.startswith("Nothing: ")
 
 
-def test_one_seed_each_settles_nothing_and_says_what_would(tmp_path):
-    findings = find(read_sweep(grid(tmp_path, seeds=[1])))
-    assert "Nothing is settled: each setting has one seed" in " ".join(conclusion(findings))
+def test_one_seed_each_is_not_tested_and_more_are_proposed(tmp_path):
+    findings = compare_jobs(read_sweep(grid(tmp_path, seeds=[1])))
+    assert "No difference can be tested: each setting has one seed" in " ".join(conclusion(findings))
     (step,) = next_steps(findings)
     assert step.commands == [
         "python scripts/train.py -m experiment=recall data.path=faq.jsonl optimizer=muon,adamw "
         "optimizer.lr=0.003,0.001,0.01 seed=2,3,4"
     ]
-    assert "(18 jobs, about 37 min 30 s of compute)" in step.words
+    assert "(18 jobs, about 37 min 30 s of compute)" in step.text
 
 
-def test_an_open_lead_asks_for_seeds_of_the_two(tmp_path):
-    findings = find(read_sweep(grid(tmp_path)))
+def test_a_lead_that_is_not_significant_asks_for_seeds_of_the_two(tmp_path):
+    findings = compare_jobs(read_sweep(grid(tmp_path)))
     step = next_steps(findings)[0]
-    assert "new seeds of these two alone settle it" in step.words
+    assert "new seeds of only these two" in step.text
     assert len(step.commands) == 1
     assert re.search(r"optimizer=muon optimizer.lr=0.00\d,0.0\d+ 'seed=range\(4,\d+\)'$", step.commands[0])
 
 
-def test_alike_is_said_of_what_is_alike(tmp_path):
-    findings = find(read_sweep(grid(tmp_path, mean=lambda kind, rate: 2.0)))
-    assert "not distinguishable from (" in " ".join(conclusion(findings))
-    assert not any(findings.settled(each) for each in findings.against_best)
+def test_equal_settings_are_not_distinguished(tmp_path):
+    findings = compare_jobs(read_sweep(grid(tmp_path, mean=lambda kind, rate: 2.0)))
+    assert "not significantly better than (" in " ".join(conclusion(findings))
+    assert not any(findings.is_better(each) for each in findings.against_best)
 
 
 def test_the_best_at_an_edge_asks_for_a_wider_range(tmp_path):
     def mean(kind, rate):
         return 2.0 - 20 * rate + 0.5 * (kind == "adamw")
 
-    findings = find(read_sweep(grid(tmp_path, noise=0.001, mean=mean)))
-    (step,) = next_steps(findings)  # and not that nothing is left, though all else is settled
-    assert step.words == "The best optimizer.lr is the largest that was tried: the optimum may lie beyond."
+    findings = compare_jobs(read_sweep(grid(tmp_path, noise=0.001, mean=mean)))
+    (step,) = next_steps(findings)  # and not that nothing is left, though all else is significant
+    assert step.text == "The best optimizer.lr is the largest value tried: the optimum may lie beyond it."
     assert "optimizer.lr=0.033 seed=1,2,3" in step.commands[0]
 
 
 def test_text_with_signs_of_hydras_grammar_is_quoted(tmp_path):
     for number, path in enumerate(("a b.jsonl", "c=d.jsonl")):
         job(tmp_path, number, 1.0 + number, 1, [f"data.path={path}", "model.layers=2"], data={"path": path})
-    (line,) = next_steps(find(read_sweep(tmp_path)))[0].commands
+    (line,) = next_steps(compare_jobs(read_sweep(tmp_path)))[0].commands
     assert "model.layers=2 " in line
     assert """'data.path=a b.jsonl,'"'"'c=d.jsonl'"'"'' seed=2,3,4""" in line
 
@@ -92,12 +93,12 @@ def test_pages_and_table_say_the_same(tmp_path):
     printed = write_sweep_report(sweep)
     page, markdown = Page(sweep / "report.html"), plain(sweep)
     assert page.open == []
-    for said in conclusion(find(read_sweep(sweep))):
+    for said in conclusion(compare_jobs(read_sweep(sweep))):
         assert said in page.text
         assert said in markdown
         assert said in " ".join(printed.split())
     assert printed.endswith(str(sweep / "report.html"))
-    assert "Given by optimizer: optimizer.kind, optimizer.warmup_steps." in page.text
+    assert "Determined by optimizer: optimizer.kind, optimizer.warmup_steps." in page.text
     with (sweep / "results.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18
@@ -125,7 +126,7 @@ def test_an_empty_sweep(tmp_path):
 def test_a_sweep_of_one_job(tmp_path):
     job(tmp_path, 0, 2.0, 42, SHARED)
     printed = write_sweep_report(tmp_path)
-    assert "One job is no comparison." in printed
+    assert "One job allows no comparison." in printed
     assert "python scripts/train.py -m experiment=recall data.path=faq.jsonl seed=1,2,3" in printed
     page = Page(tmp_path / "report.html")
     assert "Validation loss of the only setting: 2.0000 (1 seed)." in page.text
@@ -163,7 +164,7 @@ def test_a_sweep_of_two_hundred_jobs(tmp_path):
     printed = write_sweep_report(tmp_path)
     assert time.perf_counter() - started < 20
     assert "200 jobs, all finished" in printed
-    assert "model.layers: on average over the other settings, no value is distinguishable" in " ".join(printed.split())
+    assert "model.layers, averaged over the other settings: the best value, " in " ".join(printed.split())
     page = Page(tmp_path / "report.html")
     assert "All 200 jobs" in page.text
     assert page.tags.count("tr") == 20 + 1 + (12 + 1) + (200 + 1) + (4 + 3 + 1)
@@ -202,16 +203,16 @@ def test_the_script(tmp_path, script):
     assert "Best by training time" in done.stdout
     refused = script("sweep_report.py", str(sweep / "0"))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith(f"error: {sweep}/0: is the folder of one run")
+    assert refused.stderr.startswith(f"error: {sweep}/0: is a run folder, not a sweep folder")
     assert refused.stderr.count("\n") == 1
 
 
-def test_what_is_no_sweep(tmp_path):
+def test_a_folder_that_is_not_a_sweep(tmp_path):
     sweep = grid(tmp_path, seeds=[1])
     for folder, why in (
         (tmp_path, "not a sweep folder"),
         (tmp_path / "none", "no such folder"),
-        (sweep / "0", "one run"),
+        (sweep / "0", "is a run folder"),
     ):
         with pytest.raises(UserError, match=why):
             write_sweep_report(folder)

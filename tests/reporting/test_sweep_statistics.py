@@ -53,7 +53,7 @@ def test_one_seed_is_never_tested():
     values: Values = {("a",): {"1": 0.0}, ("b",): {"1": 1000.0}}
     compared = against_best(values, smaller_is_better=True)
     assert compared == [Comparison(("a",), ("b",), Difference(-1000.0))]
-    assert compared[0].difference.outside is None
+    assert compared[0].difference.significant is None
 
 
 def test_no_spread_is_no_proof():
@@ -73,7 +73,7 @@ def test_the_correction_is_holms_over_all_pairs():
     assert [each.other for each in compared] == [("b",), ("c",), ("d",)]
     ordered = sorted(each.difference.p for each in compared)  # type: ignore[type-var]
     expected = [min(1.0, p * (6 - rank)) for rank, p in enumerate(ordered)]  # type: ignore[operator]
-    assert sorted(each.difference.corrected for each in compared) == pytest.approx(expected)  # type: ignore[type-var]
+    assert sorted(each.difference.p_corrected for each in compared) == pytest.approx(expected)  # type: ignore[type-var]
     assert [each.best for each in against_best(values, smaller_is_better=False)] == [("d",)] * 3
 
 
@@ -97,8 +97,8 @@ def alarms(values: Values, two_knobs: bool) -> list[Comparison]:
     compared = against_best(values, True, share)
     if two_knobs:
         compared = [*compared, *(each for knob in between_levels(values, LEVELS, True, share) for each in knob)]
-    assert all(each.difference.corrected is not None for each in compared)
-    return [each for each in compared if each.difference.outside]
+    assert all(each.difference.p_corrected is not None for each in compared)
+    return [each for each in compared if each.difference.significant]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_interaction_is_no_seed_noise():
         for c, gain in (("1", -4.0), ("2", -0.4))
     }
     (compared,) = between_levels(values, LEVELS, True)[0]
-    assert compared.difference.outside
+    assert compared.difference.significant
     assert compared.difference.value == pytest.approx(-2.2, abs=0.1)
 
 

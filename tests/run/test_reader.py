@@ -32,7 +32,7 @@ def test_a_run_that_still_trains_has_no_results(tmp_path):
     run = read_run(folder)
     assert (run.metrics, run.board["rows"], run.ledger, run.answers) == ({}, [], None, [])
     for read in (read_metrics, read_board):
-        with pytest.raises(UserError, match="which is written when training ends$"):
+        with pytest.raises(UserError, match="is missing; it is written when training ends$"):
             read(folder)
 
 

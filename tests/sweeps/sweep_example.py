@@ -38,8 +38,8 @@ def job(
     found |= {"fit_seconds": 80.0 + number % 7 if isinstance(number, int) else 80.0, "final_train_recall": 0.97}
     (folder / "metrics.json").write_text(json.dumps(found | (metrics or {})))
     if overrides is not None:
-        told = {"overrides": [*overrides], "state": "finished", "exit_code": 0, "seconds": 130.5}
-        (folder / "job.json").write_text(json.dumps(told))
+        record = {"overrides": [*overrides], "state": "finished", "exit_code": 0, "seconds": 130.5}
+        (folder / "job.json").write_text(json.dumps(record))
     return folder
 
 
@@ -59,8 +59,8 @@ def failed_job(sweep: Path, number: int | str, overrides: list[str] | None, erro
     folder.mkdir(parents=True)
     (folder / "job.log").write_text(f"Traceback (most recent call last):\n  File ...\n{error}\n\n")
     if overrides is not None:
-        told = {"overrides": overrides, "state": "failed", "exit_code": 1, "seconds": 2.5}
-        (folder / "job.json").write_text(json.dumps(told))
+        record = {"overrides": overrides, "state": "failed", "exit_code": 1, "seconds": 2.5}
+        (folder / "job.json").write_text(json.dumps(record))
     return folder
 
 
@@ -73,10 +73,10 @@ def grid(
     root: Path,
     noise: float = 0.03,
     seeds: Iterable[int] = SEEDS,
-    told: bool = True,
+    recorded: bool = True,
     mean: Callable[[str, float], float] = planted,
 ) -> Path:
-    """Optimizer by learning rate by seed, with seed noise; `told` is whether the launcher left its job.json."""
+    """Optimizer by learning rate by seed, with seed noise; `recorded` is whether the launcher left its job.json."""
     sweep, draw = root / "2026-11-25" / "05-00-00", random.Random(7)
     sweep.mkdir(parents=True)
     (sweep / "multirun.yaml").write_text("hydra: {}\n")
@@ -90,7 +90,7 @@ def grid(
                     number,
                     mean(kind, rate) + draw.gauss(0.0, noise),
                     seed,
-                    given if told else None,
+                    given if recorded else None,
                     optimizer={"kind": kind, "lr": rate, "warmup_steps": 20 if kind == "muon" else 0},
                 )
                 number += 1

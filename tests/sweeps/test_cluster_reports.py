@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qa_lm.reporting.run.facts import again
-from qa_lm.reporting.sweep.findings import find
+from qa_lm.reporting.run.facts import reproduction
+from qa_lm.reporting.sweep.findings import compare_jobs
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import commands
 from qa_lm.run.reader import read_run
@@ -33,7 +33,7 @@ def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_swept_setting_is_found(sweep):
-    findings = find(read_sweep(sweep))
+    findings = compare_jobs(read_sweep(sweep))
     assert [knob.key for knob in findings.design.knobs] == ["optimizer.lr"]
     assert sorted(len(group.jobs) for group in findings.groups) == [2, 2]
     (command,) = commands(findings, [("0.001",), ("0.003",)], "3")
@@ -43,4 +43,4 @@ def test_the_swept_setting_is_found(sweep):
 @pytest.mark.parametrize("launcher", COMMANDS)
 def test_a_run_names_no_command_that_would_not_make_it(tmp_path, launcher):
     folder = run_folder(tmp_path, environment=ENVIRONMENT | {"command": COMMANDS[launcher]})
-    assert again(read_run(folder)) == ("", [])
+    assert reproduction(read_run(folder)) == ("", [])

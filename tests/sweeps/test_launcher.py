@@ -40,10 +40,10 @@ def test_a_job_that_fails_or_is_killed_does_not_stop_the_rest(sweeps):
     assert lines[0] == "jobs that failed: 4"
     assert lines[1].startswith("  seed=1 mode=raise: exit code 1: RuntimeError: the loss went away (")
     assert lines[2].startswith("  seed=1 mode=kill: killed by SIGKILL: no output (")
-    assert lines[-1].startswith("to try them again: ")
+    assert lines[-1].startswith("to retry them: ")
     assert lines[-1].endswith(f" mode=well,raise,kill hydra.sweep.dir={quoted(str(sweeps.folder / 'sweep'))}")
     assert re.search(
-        r"seed=1 mode=raise: failed, exit code 1; done 1, running \d, failed 1, left \d of 6, expected end \d\d:",
+        r"seed=1 mode=raise: failed, exit code 1; done 1, running \d, failed 1, remaining \d of 6, estimated end \d\d:",
         done.stdout,
     )
 
@@ -79,9 +79,9 @@ def test_a_sweep_interrupted_at_half_goes_on_and_comes_to_what_the_jobs_come_to_
     assert before["seed-5"] == "left"
     assert interrupted >= 1
     assert finished + interrupted == 4
-    assert f"{number.name}: waiting for {interrupted} running to save and stop" in out
+    assert f"{number.name}: waiting for {interrupted} running jobs to save and stop" in out
     lines = errors.splitlines()
-    assert lines[0] == f"stopped: done {finished}, running 0, failed 0, left {5 - finished} of 5"
+    assert lines[0] == f"stopped: done {finished}, running 0, failed 0, remaining {5 - finished} of 5"
     assert re.fullmatch(r"  seed=\d: interrupted after \d+ s", lines[1])
     assert lines[-2] == "  seed=5: not started"
     assert lines[-1].startswith("to resume: ")
@@ -134,7 +134,7 @@ def test_equal_jobs_of_a_sweep_run_once(sweeps):
     assert done.returncode == 2, done.stderr
     assert sorted(sweeps.starts().values()) == [1, 1]
     assert done.stdout.splitlines()[-1].startswith("lr=")
-    assert "done 2, running 0, failed 2, left 0 of 4" in done.stdout
+    assert "done 2, running 0, failed 2, remaining 0 of 4" in done.stdout
 
 
 def test_a_second_sweep_in_the_folder_is_refused(script, sweeps):

@@ -110,7 +110,7 @@ def test_the_study_goes_on_after_a_kill_as_if_there_had_been_none(sweeps, tmp_pa
     assert states(tmp_path) == ["COMPLETE", "COMPLETE", "RUNNING"]
     done = sweeps.run(*arguments, command=STUDY)
     assert done.returncode == 0, done.stderr
-    assert "study: 2 trials over, 1 at work before, 4 to go" in done.stdout
+    assert "study: 2 finished trials, 1 interrupted, 4 remaining" in done.stdout
     assert states(tmp_path) == ["COMPLETE"] * 6
     assert len(sweeps.records()) == 6
     assert set(sweeps.starts().values()) <= {1, 2}  # 2 if the job that was left running had not finished

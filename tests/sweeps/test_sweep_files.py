@@ -53,7 +53,7 @@ def test_the_study_leaves_all_but_its_questions_to_the_recipe():
 
 def test_without_m_a_sweep_is_refused(script):
     done = script("train.py", "sweep=recipe", "model=tiny")
-    assert (done.returncode, done.stderr) == (2, "error: sweep=recipe: is a sweep; add -m\n")
+    assert (done.returncode, done.stderr) == (2, "error: sweep=recipe: is a sweep: add -m\n")
 
 
 @pytest.mark.parametrize(("key", "told"), [("optimizer.lrx", "optimizer.lr"), ("modle", "model")])
@@ -90,7 +90,7 @@ def test_optuna_searches_what_a_file_names(monkeypatch, tmp_path):
     sweeper = OptunaSweeper(params={"optimizer.lr": "1e-5,1e-4", "seed": "1,2,3"})
     sweeper._context = SimpleNamespace(config_loader=None)  # type: ignore[assignment]
     sweeper._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
-    sweeper._begin(["seed=7"])
+    sweeper._open_study(["seed=7"])
     assert list(spaces[0]) == ["optimizer.lr"]
 
 

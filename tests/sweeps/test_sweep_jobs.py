@@ -6,7 +6,7 @@ import json
 import pytest
 
 from qa_lm.errors import UserError
-from qa_lm.reporting.sweep.findings import find
+from qa_lm.reporting.sweep.findings import compare_jobs
 from qa_lm.reporting.sweep.jobs import label, read_sweep
 from qa_lm.reporting.sweep.knobs import SEED, design
 from qa_lm.reporting.sweep.next import next_steps
@@ -22,19 +22,19 @@ def test_knobs_are_what_was_given(tmp_path):
         ("optimizer.lr", "lr", ["0.001", "0.003", "0.01"]),
     ]
     assert layout.knobs[1].numbers == [0.001, 0.003, 0.01]
-    assert layout.followers == {"optimizer": ["optimizer.kind", "optimizer.warmup_steps"]}
+    assert layout.determined == {"optimizer": ["optimizer.kind", "optimizer.warmup_steps"]}
     assert layout.places["9"] == ("muon", "0.001")
     assert layout.seeds["10"] == "2"
 
 
 def test_knobs_are_found_without_the_launchers_word(tmp_path):
-    layout = design(read_sweep(grid(tmp_path, told=False)))
+    layout = design(read_sweep(grid(tmp_path, recorded=False)))
     assert [knob.key for knob in layout.knobs] == ["optimizer.kind", "optimizer.lr"]
-    assert layout.followers == {"optimizer.kind": ["optimizer.warmup_steps"]}
+    assert layout.determined == {"optimizer.kind": ["optimizer.warmup_steps"]}
     assert layout.unexplained == []
 
 
-def test_the_sweeps_command_tells_a_knob_from_its_followers(tmp_path):
+def test_the_sweeps_command_separates_a_knob_from_what_it_determines(tmp_path):
     for number, (width, rate) in enumerate([(64, 0.1), (128, 0.2), (256, 0.3)]):
         job(tmp_path, number, 2.0, model={"hidden_size": width}, optimizer={"lr": rate})
     assert [knob.key for knob in design(read_sweep(tmp_path)).knobs] == ["model.hidden_size"]
@@ -43,7 +43,7 @@ def test_the_sweeps_command_tells_a_knob_from_its_followers(tmp_path):
     )
     layout = design(read_sweep(tmp_path))
     assert [knob.key for knob in layout.knobs] == ["optimizer.lr"]
-    assert layout.followers == {"optimizer.lr": ["model.hidden_size"]}
+    assert layout.determined == {"optimizer.lr": ["model.hidden_size"]}
 
 
 def test_the_split_seed_is_a_knob_unless_it_is_the_seed(tmp_path):
@@ -53,7 +53,7 @@ def test_the_split_seed_is_a_knob_unless_it_is_the_seed(tmp_path):
     assert [knob.key for knob in design(read_sweep(tmp_path / "own")).knobs] == ["data.split_seed"]
     layout = design(read_sweep(tmp_path / "same"))
     assert layout.knobs == []
-    assert layout.followers == {SEED: ["data.split_seed"]}
+    assert layout.determined == {SEED: ["data.split_seed"]}
 
 
 def test_what_no_knob_explains_is_said(tmp_path):
@@ -62,7 +62,7 @@ def test_what_no_knob_explains_is_said(tmp_path):
         job(tmp_path, number, 2.0, number % 2, [f"optimizer.lr={rate}"], data={"batch_size": rows})
     assert design(read_sweep(tmp_path)).unexplained == ["data.batch_size"]
     write_sweep_report(tmp_path)
-    said = "Differ for another reason, and may blur the comparison: data.batch_size."
+    said = "Other settings that differ, and may confound the comparison: data.batch_size."
     assert said in Page(tmp_path / "report.html").text
 
 
@@ -73,7 +73,7 @@ def test_commands_start_as_the_jobs_were_started(tmp_path, command, program):
     sweep = grid(tmp_path, seeds=[1])
     for name in ("3", "4"):  # some jobs may have failed before they wrote theirs
         (sweep / name / "environment.json").write_text(json.dumps({"command": [command, "seed=1"]}))
-    (line,) = next_steps(find(read_sweep(sweep)))[0].commands
+    (line,) = next_steps(compare_jobs(read_sweep(sweep)))[0].commands
     assert line.startswith(f"{program} -m experiment=recall ")
 
 
@@ -100,7 +100,7 @@ def test_broken_jobs_are_lines_of_the_report(tmp_path):
     (sweep / "17" / "metrics.csv").write_text("epoch,val_loss\n1,2.0\n2,1.e,7,8\n")
     job(sweep, 20, None, 1, [*SHARED, "optimizer=muon", "optimizer.lr=0.1", "seed=1"], optimizer={"lr": 0.1})
     (sweep / "notes").mkdir()
-    findings = find(read_sweep(sweep))
+    findings = compare_jobs(read_sweep(sweep))
     states = {each.name: each.state for each in findings.sweep.jobs}
     assert (states["16"], states["18"], states["19"], states["20"]) == ("failed", "failed", "unfinished", "finished")
     assert "notes" not in states
@@ -118,24 +118,24 @@ def test_broken_jobs_are_lines_of_the_report(tmp_path):
 def test_the_objective_is_what_the_runs_followed(tmp_path):
     for number, value in enumerate((0.5, 0.9)):
         job(tmp_path, number, 2.0, metrics={"recall": value}, monitor="train/recall", optimizer={"lr": number})
-    findings = find(read_sweep(tmp_path))
+    findings = compare_jobs(read_sweep(tmp_path))
     assert findings.objective.outcome.name == "recall"
     assert findings.measured[0].place == ("1",)
-    assert find(read_sweep(tmp_path), "best_val_loss").objective.outcome.smaller_is_better
-    assert find(read_sweep(tmp_path), "recall", "min").measured[0].place == ("0",)
-    with pytest.raises(UserError, match="no job has it; they have best_epoch, best_val_loss, "):
-        find(read_sweep(tmp_path), "accuracy")
+    assert compare_jobs(read_sweep(tmp_path), "best_val_loss").objective.outcome.smaller_is_better
+    assert compare_jobs(read_sweep(tmp_path), "recall", "min").measured[0].place == ("0",)
+    with pytest.raises(UserError, match="no job has this metric; available: best_epoch, best_val_loss, "):
+        compare_jobs(read_sweep(tmp_path), "accuracy")
 
 
 def test_where_all_reached_their_recall_time_decides(tmp_path):
     for number in range(2):
         job(tmp_path, number, 2.0, monitor="train/recall", stop_at_recall=0.95, optimizer={"lr": number})
-    assert find(read_sweep(tmp_path)).objective.outcome.name == "fit_seconds"
+    assert compare_jobs(read_sweep(tmp_path)).objective.outcome.name == "fit_seconds"
     job(tmp_path, 2, 2.0, metrics={"final_train_recall": 0.9}, monitor="train/recall", stop_at_recall=0.95)
-    assert find(read_sweep(tmp_path)).objective.outcome.name == "recall"
+    assert compare_jobs(read_sweep(tmp_path)).objective.outcome.name == "recall"
 
 
 def test_without_validation_recall_decides(tmp_path):
     for number in range(2):
         job(tmp_path, number, None, optimizer={"lr": number})
-    assert find(read_sweep(tmp_path)).objective.outcome.name == "recall"
+    assert compare_jobs(read_sweep(tmp_path)).objective.outcome.name == "recall"

@@ -1,34 +1,34 @@
-"""board.json as the report shows it: what each row means, its numbers, and what is beside them."""
+"""The contents of board.json as the report shows them: the rows with their meaning, endings and confidence."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from qa_lm import names
-from qa_lm.reporting.wording import percent, whole
-from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Measured, Stopping, Threshold, WorstPair
+from qa_lm.reporting.wording import format_int, percent
+from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Proportion, Stopping, Threshold, WorstPair
 
 SPLITS = {
     "train": "Trained",
     "validation": "Held out for validation",
-    "test": "Held out for the test",
-    "given": "The pairs that were asked",
+    "test": "Held out for testing",
+    "given": "Given pairs",
 }
-WHOLE = tuple(names.WHOLE_SPLITS.values())
-"""Names of the rows of whole splits; the other rows are parts of them."""
+WHOLE_SPLITS = tuple(names.WHOLE_SPLITS.values())
+"""Names of the rows that cover a whole split. The other rows are parts of one."""
 MEANINGS = {
     names.WHOLE_SPLITS["train"]: "asked again exactly as they were trained: recall",
     names.WHOLE_SPLITS["validation"]: "every pair that was kept out of training",
-    names.WHOLE_SPLITS["test"]: "every pair that was kept for the test",
+    names.WHOLE_SPLITS["test"]: "every pair that was kept for testing",
     names.WHOLE_SPLITS["given"]: "every pair that was asked",
     names.TRAINED: "also asked in training, perhaps with another answer",
     names.NEAR: "held out, but worded almost like a trained question",
     names.KNOWN_ANSWER: "no similar question was trained, but its answer was",
-    names.NEW: "neither a similar question nor its answer was trained: only a rule, or luck, gives it",
-    names.UNSEEN_PHRASING: "the fact was trained in other words",
-    names.UNSEEN_FACT: "not trained in any wording: its answer is a guess",
+    names.NEW: "neither a similar question nor its answer was trained: only a general rule, or chance, gives it",
+    names.UNSEEN_PHRASING: "the fact was trained with another wording",
+    names.UNSEEN_FACT: "the fact was not trained with any wording: the answer is a guess",
 }
 METHODS = {"platt": "logistic regression", "isotonic": "isotonic regression"}
-"""How probabilities are calibrated, as scikit-learn calls it."""
+"""Calibration methods, with the names that scikit-learn uses."""
 WORST_SHOWN = 20
 CURVE_SHOWN = 8
 
@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """A share with its 95% interval; None where it was not measured."""
+    """A fraction with its 95% confidence interval; None where it was not measured."""
 
     value: float | None
     low: float | None
@@ -45,30 +45,30 @@ class Share:
 
     @property
     def text(self) -> str:
-        """The share alone."""
+        """The fraction as a percentage."""
         return percent(self.value)
 
     @property
     def interval(self) -> str:
-        """The interval alone, from low to high; empty if there is none."""
+        """The interval, from low to high; empty if there is none."""
         if self.value is None or self.low is None or self.high is None:
             return ""
         return f"{100 * self.low:.1f}\N{EN DASH}{100 * self.high:.1f}%"
 
     @property
     def both(self) -> str:
-        """The share with its interval in brackets."""
+        """The percentage with its interval in brackets."""
         return f"{self.text} ({self.interval})" if self.interval else self.text
 
     @property
     def known(self) -> bool:
-        """Whether it can be drawn."""
+        """Whether the interval is known, so that it can be drawn."""
         return bool(self.interval)
 
 
 @dataclass(frozen=True)
 class BoardRow:
-    """A kind of pairs and how they are answered."""
+    """A row of the table: a group of pairs and how well they are answered."""
 
     split: str
     name: str
@@ -81,13 +81,13 @@ class BoardRow:
     common: Share
 
 
-def share(measured: Measured | None) -> Share:
-    """A share as board.json has it."""
+def share(measured: Proportion | None) -> Share:
+    """Convert a value of board.json to a `Share`."""
     return Share(measured["value"], measured["low"], measured["high"]) if measured else Share(None, None, None)
 
 
 def board_rows(board: Board) -> list[BoardRow]:
-    """The rows in the file's order."""
+    """The rows of board.json, in the order of the file."""
     return [
         BoardRow(
             split=row["split"],
@@ -105,24 +105,24 @@ def board_rows(board: Board) -> list[BoardRow]:
 
 
 def by_split(rows: list[BoardRow]) -> list[tuple[str, list[BoardRow]]]:
-    """The rows under the titles of their splits, trained ones first."""
+    """Group the rows by split, trained pairs first, each group with its title."""
     known = [*SPLITS, *sorted({row.split for row in rows} - set(SPLITS))]
     groups = [(SPLITS.get(split, split), [row for row in rows if row.split == split]) for split in known]
     return [(title, group) for title, group in groups if group]
 
 
-def ending_words(found: Stopping) -> str:
-    """How the answers of a split end, as a sentence."""
-    split = names.SPLIT_WORDS.get(found["split"], found["split"])
-    ended = f"{round(found['stop_rate'] * found['n']):,} of {found['n']:,} answers end on their own"
-    sentence = f"Endings ({split}): {ended}; {found['cut_early']:,} too early, {found['run_on']:,} too late."
-    if found["eos_probability"] is None:
+def ending_text(stopping: Stopping) -> str:
+    """A sentence on how the answers of a split end."""
+    split = names.SPLIT_WORDS.get(stopping["split"], stopping["split"])
+    ended = f"{round(stopping['stop_rate'] * stopping['n']):,} of {stopping['n']:,} answers end on their own"
+    sentence = f"Endings ({split}): {ended}; {stopping['cut_early']:,} too early, {stopping['run_on']:,} too late."
+    if stopping["eos_probability"] is None:
         return sentence
-    return f"{sentence} The model gives {found['eos_probability']:.1%} to ending where the right answer ends."
+    return f"{sentence} The model gives {stopping['eos_probability']:.1%} to ending where the right answer ends."
 
 
-def confidence_words(confidence: Confidence | None) -> dict[str, Any]:
-    """How sure answers are: by which method, fitted on what, how good; and why there may be no curve."""
+def confidence_content(confidence: Confidence | None) -> dict[str, Any]:
+    """Template variables on confidence: calibration method, its data, Brier score, and why there may be no curve."""
     if not confidence:
         return {}
     return {
@@ -137,26 +137,26 @@ def _too_few(held_out: HeldOut) -> str:
     if held_out["right"] >= held_out["needed"]:
         return ""
     return (
-        f"Only {whole(held_out['right'])} of {whole(held_out['pairs'])} answers to held-out questions are right. At "
-        f"least {whole(held_out['needed'])} are needed to say how often its confident answers are right, so "
-        "--precision is refused."
+        f"Only {format_int(held_out['right'])} of {format_int(held_out['pairs'])} answers to held-out questions are "
+        f"right. At least {format_int(held_out['needed'])} are needed to estimate their precision, "
+        "so --precision cannot be used."
     )
 
 
 def coverage_points(confidence: Confidence | None) -> list[Threshold]:
-    """Threshold, coverage and precision, by coverage; none where too few held-out answers are right."""
+    """Points of the precision-coverage curve, by coverage; empty if too few held-out answers are right."""
     if not confidence or _too_few(confidence["held_out"]):
         return []
     return sorted(confidence["curve"], key=lambda point: point["coverage"])
 
 
-def thinned(rows: list[Item], limit: int) -> list[Item]:
-    """At most `limit` of the rows, evenly spaced, the first and the last among them."""
+def thin_out(rows: list[Item], limit: int) -> list[Item]:
+    """Select at most `limit` rows, evenly spaced, including the first and the last."""
     if len(rows) <= limit:
         return rows
     return [rows[round(place * (len(rows) - 1) / (limit - 1))] for place in range(limit)]
 
 
 def worst_pairs(ledger: LedgerSummary | None) -> list[WorstPair]:
-    """The pairs that there is a reason to check."""
+    """The pairs of the ledger's summary that have a reason to be checked."""
     return [pair for pair in (ledger["worst"] if ledger else [])[:WORST_SHOWN] if pair["why"]]

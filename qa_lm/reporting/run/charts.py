@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from qa_lm.reporting.figures import STYLES, Chart, new_axes, percentages, style
-from qa_lm.reporting.loss_curve import MOST_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
+from qa_lm.reporting.figures import STYLES, Chart, new_axes, percent_axis, style
+from qa_lm.reporting.loss_curve import MAX_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
 from qa_lm.reporting.run.board import coverage_points
 from qa_lm.run.reader import RunFiles, Threshold
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def loss_chart(run: RunFiles) -> Chart | None:
-    """Train and validation loss by epoch, the best epoch marked; None without any."""
+    """Train and validation loss by epoch, with the best epoch marked; None if no loss was measured."""
     if not (by_epoch(run, "train_loss") or by_epoch(run, "val_loss")):
         return None
     return Chart("loss", "Loss", "Train and validation loss, by epoch", loss_figure(run))
 
 
 def recall_chart(run: RunFiles) -> Chart | None:
-    """Exact match by epoch, of trained and of held-out pairs; None if it was never measured."""
+    """Exact match of trained and held-out pairs by epoch; None if it was never measured."""
     if not (by_epoch(run, "train_recall") or by_epoch(run, "val_exact_match")):
         return None
     return Chart("recall", "Exact match", "Exact match, by epoch", _recall_figure(run))
@@ -40,7 +40,7 @@ def _recall_figure(run: RunFiles) -> "Figure":
     trained, held_out = by_epoch(run, "train_recall"), by_epoch(run, "val_exact_match")
     draw_by_epoch(axes, run, {"trained pairs (recall)": trained, "held-out pairs": held_out})
     axes.set_ylim(0, 1)
-    percentages(axes.yaxis)
+    percent_axis(axes.yaxis)
     add_legend(figure)
     return figure
 
@@ -49,10 +49,10 @@ def _recall_figure(run: RunFiles) -> "Figure":
 def _coverage_figure(points: list[Threshold]) -> "Figure":
     figure, axes = new_axes("coverage: share of questions answered", "precision")
     coverage, precision = [point["coverage"] for point in points], [point["precision"] for point in points]
-    marker = "o" if len(points) <= MOST_MARKS else ""
+    marker = "o" if len(points) <= MAX_MARKS else ""
     axes.plot(coverage, precision, color=STYLES[1], linewidth=2, marker=marker, markersize=6, clip_on=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0 if min(precision) < 0.5 else 0.5, 1)
-    percentages(axes.xaxis)
-    percentages(axes.yaxis)
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
     return figure

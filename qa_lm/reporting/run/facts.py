@@ -1,21 +1,21 @@
-"""What was trained on what, on which machine, and how to do it again."""
+"""Facts of a run: data, model, training, machine, and how to reproduce it."""
 
 import shlex
 
 from qa_lm.reporting.run.command import COMMAND, given_command, training_program
-from qa_lm.reporting.wording import ABSENT, counted, decimal, duration, listed, size, whole
+from qa_lm.reporting.wording import ABSENT, decimal, duration, format_int, list_names, pluralize, size
 from qa_lm.run.reader import RunFiles, finite
 
 Fact = tuple[str, str]
 
 
 def source_names(run: RunFiles) -> str:
-    """The files or data sets of the pairs."""
-    return listed(list(run.data_report["sources"]))
+    """Names of the files or data sets that the pairs come from."""
+    return list_names(list(run.data_report["sources"]))
 
 
 def run_facts(run: RunFiles) -> list[Fact]:
-    """Labels and values: data, model, training, cost. What is not known is left out."""
+    """Labels and values on data, model, training and cost. Unknown values are left out."""
     facts = [
         ("Data", _data(run)),
         ("Split", _split(run)),
@@ -32,14 +32,14 @@ def run_facts(run: RunFiles) -> list[Fact]:
 
 
 def environment_facts(run: RunFiles) -> list[Fact]:
-    """Labels and values: machine, versions, code, data."""
+    """Labels and values on machine, versions, code and data."""
     environment = run.environment
     git = environment["git"]  # null outside a checkout
-    changed = ", with changes that are in no commit" if git and git["changed"] else ""
+    changed = ", with uncommitted changes" if git and git["changed"] else ""
     facts = [
         ("Started", environment["started"]),
         ("Machine", environment["platform"]),
-        ("GPUs", listed(environment["gpus"]) or "none"),
+        ("GPUs", list_names(environment["gpus"]) or "none"),
         ("Threads", str(environment["threads"])),
         ("Python", environment["python"]),
         ("Packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items())),
@@ -50,19 +50,19 @@ def environment_facts(run: RunFiles) -> list[Fact]:
     return [(label, value) for label, value in facts if value]
 
 
-def again(run: RunFiles) -> tuple[str, list[str]]:
-    """The command that makes the run again, empty if it is not known, and what to mind."""
+def reproduction(run: RunFiles) -> tuple[str, list[str]]:
+    """The command that reproduces the run, empty if it is not known, and notes on it."""
     command = given_command(run.environment)
     if not command:
         return "", []
-    notes = ["Paths in it start at the folder where it was given."]
+    notes = ["Paths are relative to the folder where the command was started."]
     kept = [part for part in command if not part.lstrip("+").startswith("hydra.run.dir=")]
     if len(kept) < len(command):
-        notes.append("The name of the run folder is left out of it: a folder that holds a run is not written again.")
+        notes.append("The run folder's name is left out, because an existing run is not overwritten.")
     if {"-m", "--multirun"} & set(command):
-        notes.append("It is the command of a whole sweep, of which this run is one.")
+        notes.append("This is the command of a whole sweep; the run is one of its jobs.")
     if run.environment["git"] and run.environment["git"]["changed"]:
-        notes.append("The code had changes that are in no commit; the commit alone may give another result.")
+        notes.append("The code had uncommitted changes; the commit alone may give another result.")
     if kept[0] in ("train.py", COMMAND):
         kept = [*training_program(run.environment), *kept[1:]]
     return shlex.join(kept), notes
@@ -71,12 +71,12 @@ def again(run: RunFiles) -> tuple[str, list[str]]:
 def _data(run: RunFiles) -> str:
     counts = run.data_report["counts"]
     trained = run.metrics.get("pairs_trained", counts["train"])
-    sides = [f"{whole(trained)} for training", f"{whole(counts['validation'])} held out for validation"]
+    sides = [f"{format_int(trained)} for training", f"{format_int(counts['validation'])} held out for validation"]
     if never := run.metrics.get("pairs_never_trained"):
-        sides.insert(1, f"{whole(never)} that no training step came to")
+        sides.insert(1, f"{format_int(never)} never trained")
     if counts["test"]:
-        sides.append(f"{whole(counts['test'])} for the test")
-    return f"{source_names(run)}: {counted(counts['pairs'], 'pair')}, {listed(sides)}"
+        sides.append(f"{format_int(counts['test'])} for testing")
+    return f"{source_names(run)}: {pluralize(counts['pairs'], 'pair')}, {list_names(sides)}"
 
 
 def _prompt(run: RunFiles) -> str:
@@ -87,16 +87,18 @@ def _prompt(run: RunFiles) -> str:
 def _split(run: RunFiles) -> str:
     data = run.config["data"]
     words = "by files" if data["validation_path"] else f"by {data['split']}, seed {_plain(data['split_seed'])}"
-    reasons = [f"{reason} {whole(count)}" for reason, count in run.data_report["held_out"].items()]
-    return f"{words}; held out: {listed(reasons)}" if reasons else words
+    reasons = [f"{reason} {format_int(count)}" for reason, count in run.data_report["held_out"].items()]
+    return f"{words}; held out: {list_names(reasons)}" if reasons else words
 
 
 def _left_out(run: RunFiles) -> str:
     bad, long = run.data_report["bad_lines"], run.data_report["too_long"]
-    parts = [counted(bad["count"], "line") + " that are no pair"] if bad["count"] else []
+    parts = [pluralize(bad["count"], "line") + " without a valid pair"] if bad["count"] else []
     if long["count"]:
-        parts.append(f"{counted(long['count'], 'pair')} longer than {whole(long['limit'])} tokens ({long['policy']})")
-    return listed(parts)
+        parts.append(
+            f"{pluralize(long['count'], 'pair')} longer than {format_int(long['limit'])} tokens ({long['policy']})"
+        )
+    return list_names(parts)
 
 
 def _tokens(run: RunFiles) -> str:
@@ -116,23 +118,23 @@ def _model(run: RunFiles) -> str:
 def _optimizer(run: RunFiles) -> str:
     optimizer, data = run.config["optimizer"], run.config["data"]
     if data["packing"]:
-        batch = f"{counted(data['batch_size'], 'row')} of {whole(data['row_tokens'])} tokens a batch"
+        batch = f"{pluralize(data['batch_size'], 'row')} of {format_int(data['row_tokens'])} tokens per batch"
     else:
-        batch = f"{counted(data['batch_size'], 'pair')} a batch"
+        batch = f"{pluralize(data['batch_size'], 'pair')} per batch"
     return f"{optimizer['kind']}; learning rate {finite(optimizer['lr']):g}, {optimizer['schedule']}; {batch}"
 
 
 def _epochs(run: RunFiles) -> str:
     metrics, limit = run.metrics, run.config["trainer"].get("max_epochs")
     if not metrics:
-        return f"{len(run.epochs)}, not to the end" if run.epochs else ""
-    words = whole(metrics["epochs_run"]) + (f" of at most {whole(limit)}" if (finite(limit) or 0) > 0 else "")
+        return f"{len(run.epochs)}, unfinished" if run.epochs else ""
+    words = format_int(metrics["epochs_run"]) + (f" of at most {format_int(limit)}" if (finite(limit) or 0) > 0 else "")
     if metrics["stopped_early"]:
         wanted, recall = run.config["stop_at_recall"], metrics["final_train_recall"]
         reached = wanted is not None and recall is not None and recall >= wanted
-        words += ", stopped once recall was reached" if reached else ", stopped early"
+        words += ", stopped when the target recall was reached" if reached else ", stopped early"
     if metrics["best_epoch"] is not None:
-        words += f"; the best is epoch {whole(metrics['best_epoch'])}, by {run.config['monitor']}"
+        words += f"; the best is epoch {format_int(metrics['best_epoch'])}, by {run.config['monitor']}"
     loss = metrics["best_val_loss"]
     return words + (f"; its validation loss {loss:.4f}" if loss is not None else "")
 
@@ -148,12 +150,12 @@ def _cost(run: RunFiles) -> str:
         return ""
     parts = [
         f"{duration(metrics['seconds'])} in total, without start-up",
-        f"{duration(metrics['train_seconds'])} of it training steps",
+        f"{duration(metrics['train_seconds'])} of it in training steps",
     ]
     if metrics["tokens_per_second"] is not None:
-        parts.append(f"{counted(metrics['tokens_per_second'], 'token')} a second")
+        parts.append(f"{pluralize(metrics['tokens_per_second'], 'token')} per second")
     if metrics["peak_memory"] is not None:
-        parts.append(f"{metrics['peak_memory'] / 1e9:.2f} GB of memory at most")
+        parts.append(f"{metrics['peak_memory'] / 1e9:.2f} GB peak memory")
     return ", ".join(parts)
 
 

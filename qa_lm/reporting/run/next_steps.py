@@ -1,4 +1,4 @@
-"""What to do after a run: where its report is, how to ask it, how to see its curves; and how to learn more."""
+"""What to do after a run: open the report, ask the model, see the curves, and train so that it learns more."""
 
 import os
 import re
@@ -11,46 +11,46 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.reporting.run.command import given_command
-from qa_lm.reporting.wording import counted, decimal, whole
+from qa_lm.reporting.wording import decimal, format_int, pluralize
 from qa_lm.run.reader import RunFiles, finite, read_run
 from qa_lm.run.run_folder import REPORT_HTML
 
 LITTLE = 0.5
-"""Recall below which a run has learnt little."""
+"""A run whose recall is below this has learnt little."""
 FEW_STEPS = 500
-"""Optimizer steps that are few for a model trained from scratch."""
+"""Fewer optimizer steps than this are few for a model trained from scratch."""
 FALLING = 0.98
-"""Train loss of the last epoch, as a share of the one before, below which it was still falling."""
-LONGEST = 60
-"""Characters of a question that a command shows."""
+"""The train loss was still falling if the last epoch's is below this fraction of the previous epoch's."""
+MAX_QUESTION = 60
+"""Maximum length of the question in a printed command, in characters."""
 CHOSEN_BY_THE_RECIPE = ("data.packing", "data.row_tokens", "data.batch_size", "data.shuffle")
 SOURCES = ("data", "data.path", "data.hub", "data.builtin")
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a script was started, so that the commands it prints work when pasted there."""
+    """Where a script was started, so that the commands it prints work there."""
 
     here: Path
-    """The folder the user is in."""
+    """The working directory."""
     scripts: Path | None
-    """The folder of the scripts; None where the command `qa-lm` was started."""
+    """The folder of the scripts; None if the installed command `qa-lm` is used."""
     python: str = sys.executable
 
     def script(self, name: str, *arguments: str) -> str:
-        """The command that runs one of the scripts."""
+        """The command that runs a script."""
         if self.scripts is None:
             return quoted(["qa-lm", Path(name).stem, *arguments])
         return quoted([self._python(), self.path(self.scripts / name), *arguments])
 
     def tensorboard(self, folder: str) -> str:
-        """The command that shows curves."""
-        beside = Path(self.python).with_name("tensorboard")
-        program = [self.path(beside)] if beside.is_file() else [self._python(), "-m", "tensorboard.main"]
+        """The command that starts TensorBoard."""
+        program_path = Path(self.python).with_name("tensorboard")
+        program = [self.path(program_path)] if program_path.is_file() else [self._python(), "-m", "tensorboard.main"]
         return quoted([*program, "--logdir", folder])
 
     def path(self, path: Path) -> str:
-        """A path as short as it works here."""
+        """Shorten a path: relative to the working directory if it is inside."""
         inside = os.path.relpath(path, self.here)
         return str(path) if inside.split(os.sep)[0] == ".." else inside
 
@@ -60,7 +60,7 @@ class Terminal:
 
 
 def quoted(words: list[str]) -> str:
-    """The words as one line for a shell, in double quotes where those do."""
+    """Join words into a shell command, with double quotes where they suffice."""
     return " ".join(
         f'"{word}"' if shlex.quote(word) != word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
         for word in words
@@ -68,11 +68,11 @@ def quoted(words: list[str]) -> str:
 
 
 def next_steps(folder: Path, terminal: Terminal) -> str:
-    """Lines for the end of a run: what to do if it learnt little; its report, how to ask it, how to see its curves."""
+    """The last lines that a run prints: what to do if it learnt little, its report, how to ask it, its curves."""
     run = read_run(folder)
     lines = []
     if reasons := why_little(run):
-        lines = textwrap.wrap(f"It learnt little: {'; '.join(reasons)}.", 120)
+        lines = textwrap.wrap(f"The model learnt little: {'; '.join(reasons)}.", 120)
         lines += [f"next:   {terminal.script('train.py', *command)}" for command in [next_arguments(run)] if command]
         lines += [""]
     near = terminal.path(folder)
@@ -85,7 +85,7 @@ def next_steps(folder: Path, terminal: Terminal) -> str:
 
 
 def why_little(run: RunFiles) -> list[str]:
-    """Why so few trained questions are answered, as far as the run's files tell; empty where they are not few."""
+    """Likely reasons for a recall below `LITTLE`, from the run's files; empty if recall is not that low."""
     metrics = run.metrics
     recall, steps = metrics.get("recall"), metrics.get("steps")
     if recall is None or recall >= LITTLE or not steps:
@@ -97,24 +97,24 @@ def why_little(run: RunFiles) -> list[str]:
         reasons.append(f"the training loss was still falling ({fall})")
     if steps < FEW_STEPS or not reasons:
         rate = f"at a learning rate of {finite(run.config['optimizer']['lr']):g}"
-        reasons.insert(0, f"{counted(steps, 'optimizer step')} in all {rate}")
+        reasons.insert(0, f"{pluralize(steps, 'optimizer step')} in total {rate}")
     return reasons
 
 
 def _epoch_kept(run: RunFiles) -> list[str]:
-    """An early stop, and weights of an epoch long before the last one."""
+    """Whether the run stopped early or keeps the weights of an earlier epoch."""
     metrics, monitor = run.metrics, run.config["monitor"]
     best, last = metrics["best_epoch"], metrics["epochs_run"]
-    stopped = f"training stopped early, at epoch {whole(last)}" if metrics["stopped_early"] else ""
+    stopped = f"training stopped early, at epoch {format_int(last)}" if metrics["stopped_early"] else ""
     if best is None or best == last or metrics["exported_weights"] != "best":
         return [stopped] if stopped else []
-    kept = f"model/ holds epoch {whole(best)}, the best by {monitor}"
-    why = ", which says little about facts that are held out" if monitor.startswith("val/") else ""
-    return [f"{stopped}, and {kept}{why}" if stopped else f"{kept}, of {whole(last)}{why}"]
+    kept = f"model/ holds epoch {format_int(best)}, the best by {monitor}"
+    why = ", which says little about held-out facts" if monitor.startswith("val/") else ""
+    return [f"{stopped}, and {kept}{why}" if stopped else f"{kept}, of {format_int(last)}{why}"]
 
 
 def next_arguments(run: RunFiles) -> list[str]:
-    """Arguments of train.py that should learn these pairs; empty where that is not known."""
+    """Arguments of train.py that should memorise these pairs; empty if they are not known."""
     typed = [] if {"-m", "--multirun"} & set(given_command(run.environment)) else given_command(run.environment)[1:]
     typed = [word for word in typed if "=" in word and not word.startswith(("hydra.", "resume=", "-"))]
     if run.config["stop_at_recall"] is None:
@@ -133,7 +133,7 @@ def next_arguments(run: RunFiles) -> list[str]:
 
 
 def _data_arguments(data: dict[str, Any], typed: list[str]) -> list[str]:
-    """What names and reads the pairs, as it was typed, else as the settings have it."""
+    """Arguments that name the data and how to read it: as typed, else from the settings."""
     kept = [word for word in typed if _name(word).split(".")[0] == "data" and word != "data=file"]
     kept = [word for word in kept if _name(word) not in CHOSEN_BY_THE_RECIPE]
     if any(_name(word) in SOURCES for word in kept):
@@ -153,10 +153,10 @@ def _name(word: str) -> str:
 
 
 def _question(run: RunFiles) -> list[str]:
-    """A question to ask, if possible one that is answered right; none where the prompt takes more than a question."""
+    """A question to ask, preferably one that is answered right; empty if the prompt has other fields."""
     if set(re.findall(r"{(\w+)}", run.config["data"]["prompt"])) != {"question"}:
         return []
     asked = sorted(run.answers, key=lambda answer: (not answer["exact_match"], answer["split"] != "train"))
     questions = [answer["question"] for answer in asked]
-    fit = [each for each in questions if each.isprintable() and 0 < len(each) <= LONGEST and each[0] not in "- "]
+    fit = [each for each in questions if each.isprintable() and 0 < len(each) <= MAX_QUESTION and each[0] not in "- "]
     return fit[:1]

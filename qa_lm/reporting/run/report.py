@@ -1,8 +1,7 @@
-"""report.html and report.md: all that a run came to, on one page that needs nothing outside itself.
+"""Write report.html and report.md: the results of a run, each on one self-contained page.
 
-- Both pages show the same content, gathered once from the files of the run folder.
-- Whatever a template prints is escaped: text of pairs, models and file names can be hostile (`pages`).
-- The HTML page also forbids scripts and outside addresses by its own Content-Security-Policy.
+Both pages show the same content, gathered once from the files of the run folder. Templates escape what they print
+(`pages`), and the HTML page forbids scripts and external addresses by its Content-Security-Policy.
 """
 
 from pathlib import Path
@@ -13,14 +12,14 @@ from qa_lm.reporting.run.board import (
     CURVE_SHOWN,
     board_rows,
     by_split,
-    confidence_words,
+    confidence_content,
     coverage_points,
-    thinned,
+    thin_out,
     worst_pairs,
 )
 from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
 from qa_lm.reporting.run.command import training_program
-from qa_lm.reporting.run.facts import again, environment_facts, run_facts, source_names
+from qa_lm.reporting.run.facts import environment_facts, reproduction, run_facts, source_names
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
 from qa_lm.reporting.run.tables import (
@@ -39,10 +38,10 @@ from qa_lm.run.run_folder import REPORT_HTML, REPORT_MARKDOWN
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write report.md and report.html into the run folder; returns the path of report.html.
+    """Write report.md and report.html into the run folder, and return the path of report.html.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder is not a run folder.
     """
     run = read_run(run_folder)
     content = _content(run)
@@ -59,8 +58,8 @@ def _title(run: RunFiles) -> str:
 
 
 def _content(run: RunFiles) -> dict[str, Any]:
-    """What both templates show."""
-    command, notes = again(run)
+    """The variables of both templates."""
+    command, notes = reproduction(run)
     board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
     samples = sample_answers(run.answers)
     charts = [loss_chart(run), recall_chart(run)]
@@ -77,9 +76,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "board": board,
         "board_table": board_table(board),
         "stopping": stopping_table(run.board["stopping"]),
-        "confidence": confidence_words(confidence),
+        "confidence": confidence_content(confidence),
         "coverage_chart": coverage_chart(run),
-        "coverage": coverage_table(thinned(coverage_points(confidence), CURVE_SHOWN)),
+        "coverage": coverage_table(thin_out(coverage_points(confidence), CURVE_SHOWN)),
         "samples": samples,
         "samples_table": samples_table(samples),
         "worst": worst_table(worst_pairs(run.ledger)),

@@ -1,30 +1,30 @@
-"""Twenty sample answers: trained and held out, right and wrong, the same ones each time."""
+"""Choose sample answers for the report: trained and held out, right and wrong. The choice is deterministic."""
 
 from typing import Any
 
-from qa_lm.reporting.run.board import SPLITS, thinned
-from qa_lm.reporting.wording import clipped
+from qa_lm.reporting.run.board import SPLITS, thin_out
+from qa_lm.reporting.wording import excerpt
 from qa_lm.run.reader import Answer
 
 COUNT = 20
 
 
 def sample_answers(answers: list[Answer]) -> list[dict[str, Any]]:
-    """Answers as the report shows them: the trained ones first, in the order of the file.
+    """Choose at most `COUNT` answers, trained pairs first, in the order of the file.
 
-    Each of the four kinds, trained or held out and right or wrong, gets a quarter of the places; what one kind cannot
-    fill goes to the others. Within a kind they are evenly spaced over the file.
+    Each of the four kinds (trained or held out, right or wrong) gets a quarter of the places. Places that a kind cannot
+    fill go to the others. Within a kind, answers are evenly spaced over the file.
     """
     kinds: dict[tuple[bool, bool], list[int]] = {(held, right): [] for held in (False, True) for right in (False, True)}
     for index, answer in enumerate(answers):
         kinds[answer["split"] != "train", answer["exact_match"]].append(index)
-    places = _shared_out([len(members) for members in kinds.values()])
+    places = _allocate([len(members) for members in kinds.values()])
     chosen = {index for members, room in zip(kinds.values(), places, strict=True) for index in _spread(members, room)}
     return [_shown(answers[index]) for index in sorted(chosen, key=lambda i: (answers[i]["split"] != "train", i))]
 
 
-def _shared_out(sizes: list[int]) -> list[int]:
-    """A place for each kind in turn, until there are no more places or no more answers."""
+def _allocate(sizes: list[int]) -> list[int]:
+    """Give each kind a place in turn, until no places or no answers are left."""
     places = [0] * len(sizes)
     while sum(places) < min(COUNT, sum(sizes)):
         for kind, count in enumerate(sizes):
@@ -34,15 +34,15 @@ def _shared_out(sizes: list[int]) -> list[int]:
 
 
 def _spread(members: list[int], room: int) -> list[int]:
-    return members[:room] if room < 2 else thinned(members, room)
+    return members[:room] if room < 2 else thin_out(members, room)
 
 
 def _shown(answer: Answer) -> dict[str, Any]:
     split, relation = answer["split"], answer["relation"] or answer["held_out"]
     return {
-        "question": clipped(answer["question"]),
-        "answer": clipped(answer["answer"]),
-        "generated": clipped(answer["generated"]) or "(empty answer)",
+        "question": excerpt(answer["question"]),
+        "answer": excerpt(answer["answer"]),
+        "generated": excerpt(answer["generated"]) or "(empty answer)",
         "mark": "right" if answer["exact_match"] else "nearly" if answer["normalised_exact_match"] else "wrong",
         "kind": SPLITS[split] + (f": {relation}" if relation else ""),
         "probability": answer["probability"],

@@ -1,11 +1,11 @@
-"""The end of a run, as a short table of questions and the model's answers."""
+"""The results that a run prints at its end: sample answers, scores and a summary."""
 
 import textwrap
 from pathlib import Path
 
-from qa_lm.reporting.run.board import board_rows, ending_words
+from qa_lm.reporting.run.board import board_rows, ending_text
 from qa_lm.reporting.run.tables import printed_board
-from qa_lm.reporting.tables import Table, plain_rows, short
+from qa_lm.reporting.tables import Table, plain_rows, truncate
 from qa_lm.run.reader import Answer, Board, Metrics, read_answers, read_board, read_metrics
 
 ROWS = 10
@@ -13,9 +13,9 @@ WIDTH = 44
 
 
 def answers_table(run_folder: Path) -> str:
-    """Questions, answers and verdicts of a run folder, and what they add up to.
+    """Format sample answers, scores and a summary of a run folder for the terminal.
 
-    The held-out questions come first, then the trained ones, `ROWS` in all; answers.jsonl has every one.
+    It shows `ROWS` answers, held-out questions first. answers.jsonl has all answers.
     """
     answers, metrics = read_answers(run_folder), read_metrics(run_folder)
     held_out = [answer for answer in answers if answer["split"] != "train"]
@@ -23,8 +23,8 @@ def answers_table(run_folder: Path) -> str:
     shown = [*held_out[: max(ROWS // 2, ROWS - len(trained))], *trained]
     rows = [
         [
-            short(a["question"], WIDTH),
-            short(a["generated"], WIDTH) or "(empty answer)",
+            truncate(a["question"], WIDTH),
+            truncate(a["generated"], WIDTH) or "(empty answer)",
             _verdict(a),
             "yes" if a["split"] == "train" else "no",
         ]
@@ -36,10 +36,10 @@ def answers_table(run_folder: Path) -> str:
 
 
 def board_lines(board: Board) -> list[str]:
-    """board.json as a table, with how answers end and its warnings."""
+    """Format board.json for the terminal: its table, how answers end, and its warnings."""
     lines = printed_board(board_rows(board)).lines()
-    for found in board["stopping"]:
-        lines += textwrap.wrap(ending_words(found), 120)
+    for stopping in board["stopping"]:
+        lines += textwrap.wrap(ending_text(stopping), 120)
     return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
 
 
@@ -53,7 +53,7 @@ def _summary(trained: list[Answer], held_out: list[Answer], metrics: Metrics) ->
         + f". {metrics['seconds']:.0f} s in total (without start-up)."
     ]
     if metrics.get("steps") == 0:
-        lines = [f"Nothing was trained. {metrics['seconds']:.0f} s in all."]
+        lines = [f"Nothing was trained. {metrics['seconds']:.0f} s in total."]
     if trained:
         lines.append(f"Memorised (recall): {_count(trained)} training questions answered word for word.")
     reasons = sorted({answer["held_out"] for answer in held_out if answer["held_out"]}, reverse=True)
@@ -69,7 +69,7 @@ def _summary(trained: list[Answer], held_out: list[Answer], metrics: Metrics) ->
 
 
 def _copying(asked: list[Answer]) -> str:
-    """What the better baseline would have scored, where it scores anything."""
+    """The score of the better baseline, as a clause; empty if both score 0."""
     nearest = sum(bool(answer["nearest_is_right"]) for answer in asked)
     common = sum(bool(answer["most_common_is_right"]) for answer in asked)
     if not nearest and not common:
@@ -89,4 +89,4 @@ def _verdict(answer: Answer) -> str:
     if answer["exact_match"]:
         return "right"
     how = "nearly" if answer["normalised_exact_match"] else "wrong"
-    return f"{how}: {short(answer['answer'], WIDTH)}"
+    return f"{how}: {truncate(answer['answer'], WIDTH)}"

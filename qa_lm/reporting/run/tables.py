@@ -3,9 +3,9 @@
 from typing import Any
 
 from qa_lm import names
-from qa_lm.reporting.run.board import SPLITS, WHOLE, BoardRow, thinned
+from qa_lm.reporting.run.board import SPLITS, WHOLE_SPLITS, BoardRow, thin_out
 from qa_lm.reporting.tables import Cell, Table, plain_rows
-from qa_lm.reporting.wording import ABSENT, clipped, decimal, percent, whole
+from qa_lm.reporting.wording import ABSENT, decimal, excerpt, format_int, percent
 from qa_lm.run.reader import RunFiles, Stopping, Threshold, WorstPair
 
 MARKS = {"right": "✓ right", "nearly": "≈ nearly", "wrong": "✗ wrong"}
@@ -13,12 +13,12 @@ EPOCHS_SHOWN = 20
 
 
 def epochs_table(run: RunFiles) -> Table:
-    """A row per epoch; of many epochs some, with the best and the last."""
+    """A row per epoch. With many epochs: an even selection that includes the best and the last."""
     best = run.metrics.get("best_epoch")
-    chosen = thinned(run.epochs, EPOCHS_SHOWN)
+    chosen = thin_out(run.epochs, EPOCHS_SHOWN)
     rows = [
         [
-            whole(row["epoch"]) + (" (best)" if row["epoch"] == best else ""),
+            format_int(row["epoch"]) + (" (best)" if row["epoch"] == best else ""),
             decimal(row["train_loss"]),
             decimal(row["val_loss"]),
             percent(row["train_recall"]),
@@ -32,10 +32,10 @@ def epochs_table(run: RunFiles) -> Table:
 
 
 def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
-    """A row per kind of pairs, with all intervals."""
-    header = ["pairs", "what they are", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
+    """A row per group of pairs, with all confidence intervals."""
+    header = ["pairs", "meaning", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
     rows = [
-        [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(whole(row.n))]
+        [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(format_int(row.n))]
         + [Cell(each.text, each.interval) for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)]
         for title, group in groups
         for row in group
@@ -44,7 +44,7 @@ def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
 
 
 def printed_board(rows: list[BoardRow]) -> Table:
-    """The board in the width of a terminal."""
+    """The same table for the terminal, with fewer columns."""
     header = [
         *("", "n", "exact match\n(95% interval)", "ignoring case\nand punctuation", "word\noverlap (F1)"),
         *("baseline:\nnearest question", "baseline:\nmost common answer"),
@@ -54,7 +54,7 @@ def printed_board(rows: list[BoardRow]) -> Table:
         others = (row.normalised, row.f1, row.nearest, row.common)
         shown.append(
             [
-                Cell(row.name, indent=0 if row.name in WHOLE else 2),
+                Cell(row.name, indent=0 if row.name in WHOLE_SPLITS else 2),
                 Cell(f"{row.n:,}"),
                 Cell(f"{row.exact.value:.1%} ({row.exact.low:.1%} to {row.exact.high:.1%})"),
                 *(Cell("-" if each.value is None else f"{each.value:.1%}") for each in others),
@@ -64,15 +64,15 @@ def printed_board(rows: list[BoardRow]) -> Table:
 
 
 def stopping_table(stopping: list[Stopping]) -> Table:
-    """A row per split: how its answers end."""
+    """A row per split, on how its answers end."""
     header = ["pairs", "n", "end on their own", "too early", "too late", "probability of the end"]
     rows = [
         [
             SPLITS.get(row["split"], row["split"]),
-            whole(row["n"]),
+            format_int(row["n"]),
             percent(row["stop_rate"]),
-            whole(row["cut_early"]),
-            whole(row["run_on"]),
+            format_int(row["cut_early"]),
+            format_int(row["run_on"]),
             percent(row["eos_probability"]),
         ]
         for row in stopping
@@ -81,7 +81,7 @@ def stopping_table(stopping: list[Stopping]) -> Table:
 
 
 def coverage_table(points: list[Threshold]) -> Table:
-    """A row per threshold."""
+    """A row per threshold of the precision-coverage curve."""
     rows = [
         [decimal(point["threshold"], 2), percent(point["coverage"]), percent(point["precision"])] for point in points
     ]
@@ -106,17 +106,17 @@ def samples_table(samples: list[dict[str, Any]]) -> Table:
 
 
 def worst_table(worst: list[WorstPair]) -> Table:
-    """A row per trained pair that may be wrong."""
+    """A row per trained pair that may be a label error."""
     header = ["place", "question", "answer", "learnt in\nepoch", "times\nforgotten", "last\nloss", "why"]
     rows = [
         [
-            clipped(pair["place"]),
-            clipped(pair["question"]),
-            clipped(pair["answer"]),
+            excerpt(pair["place"]),
+            excerpt(pair["question"]),
+            excerpt(pair["answer"]),
             ABSENT if pair["learnt_at"] is None else str(pair["learnt_at"]),
-            whole(pair["forgotten"]),
+            format_int(pair["forgotten"]),
             decimal(pair["last_loss"], 2),
-            clipped(pair["why"]),
+            excerpt(pair["why"]),
         ]
         for pair in worst
     ]

@@ -1,53 +1,53 @@
-"""The first paragraph: what was learnt, what generalises, and what to doubt, in plain words."""
+"""The report's first paragraph: what was memorised, what generalises, and which caveats apply."""
 
-from qa_lm.reporting.run.board import WHOLE, BoardRow, Share, board_rows
+from qa_lm.reporting.run.board import WHOLE_SPLITS, BoardRow, Share, board_rows
 from qa_lm.reporting.run.next_steps import LITTLE, why_little
-from qa_lm.reporting.wording import counted, percent, whole
+from qa_lm.reporting.wording import format_int, percent, pluralize
 from qa_lm.run.reader import RunFiles
 
-# Recall from which on it counts as what. A judgement, so that a reader need not make it.
+# Minimum recall for each statement. The levels are a judgement call.
 LEVELS = (
-    (0.99, "It has memorised its training questions"),
-    (0.9, "It has memorised nearly all of its training questions"),
-    (0.5, "It has memorised some of its training questions"),
-    (0.05, "It has memorised few of its training questions"),
+    (0.99, "The model has memorised its training questions"),
+    (0.9, "The model has memorised nearly all of its training questions"),
+    (0.5, "The model has memorised some of its training questions"),
+    (0.05, "The model has memorised few of its training questions"),
 )
-NEXT_TO_NONE = "It has memorised next to none of its training questions"
+NEXT_TO_NONE = "The model has memorised next to none of its training questions"
 FEW_PAIRS = 30
 OFTEN_UNSTOPPED = 0.02
 
 
 def verdict(run: RunFiles) -> list[str]:
-    """The sentences of the paragraph."""
+    """Return the sentences of the paragraph."""
     rows = board_rows(run.board)
-    trained = [row for row in rows if row.name == WHOLE[0]]
+    trained = [row for row in rows if row.name == WHOLE_SPLITS[0]]
     held_out = [row for row in rows if row.split != "train"]
     sentences = _recall(trained[0], held_out, run) if trained else _counted_recall(run)
     if run.metrics.get("steps") == 0:
-        sentences = ["Nothing was trained: the run ended before its first training step."]
+        sentences = ["Nothing was trained: the run ended before the first training step."]
     elif never := run.metrics.get("pairs_never_trained"):
-        sentences.append(f"Of the training pairs {whole(never)} were never in a training step, and are not counted.")
+        sentences.append(f"{pluralize(never, 'training pair')} never came up in a training step and are not counted.")
     sentences += _held_out(held_out) if rows else _counted_held_out(run)
     if not held_out and not any(answer["split"] != "train" for answer in run.answers):
-        sentences.append("Nothing was held out, so this says nothing about questions that it was not trained on.")
+        sentences.append("No pairs were held out, so this says nothing about untrained questions.")
     return sentences + _unfinished(run) + _doubts(run)
 
 
 def _level(recall: float) -> str:
-    return next((words for least, words in LEVELS if recall >= least), NEXT_TO_NONE)
+    return next((text for minimum, text in LEVELS if recall >= minimum), NEXT_TO_NONE)
 
 
 def _recall(row: BoardRow, held_out: list[BoardRow], run: RunFiles) -> list[str]:
     assert row.exact.value is not None  # the table has no row without it
     asked = _asked(row.n, run.metrics.get("pairs_trained"))
     new = _new_questions(held_out) if row.exact.value >= LITTLE else ""
-    share = f"{row.exact.text} word for word, 95% interval {row.exact.interval}"
-    return [f"{_level(row.exact.value)}{new}.", f"Of {asked} it answers {share}."]
+    share = f"{row.exact.text} of {asked} word for word, 95% interval {row.exact.interval}"
+    return [f"{_level(row.exact.value)}{new}.", f"It answers {share}."]
 
 
 def _new_questions(held_out: list[BoardRow]) -> str:
-    """How it answers the first split that was held out, beside copying: a clause for the headline."""
-    row = next((row for row in held_out if row.name in WHOLE), None)
+    """A clause for the headline: the first held-out split compared with copying."""
+    row = next((row for row in held_out if row.name in WHOLE_SPLITS), None)
     best = None if row is None else _better_baseline(row)
     if row is None or best is None or row.exact.value is None or best.value is None:
         return ""
@@ -59,29 +59,29 @@ def _new_questions(held_out: list[BoardRow]) -> str:
 
 def _asked(n: int, trained: int | None) -> str:
     if trained is not None and n < trained:
-        return f"{whole(n)} of the {counted(trained, 'training question')}"
-    return f"{counted(n, 'training question')}"
+        return f"the {pluralize(n, 'training question')} asked (of {format_int(trained)})"
+    return f"{pluralize(n, 'training question')}"
 
 
 def _counted_recall(run: RunFiles) -> list[str]:
     answers = [answer for answer in run.answers if answer["split"] == "train"]
     if not answers:
-        return ["No training question was asked, so whether it has memorised them is not known."]
+        return ["No training question was asked: it is unknown whether the model has memorised them."]
     right = sum(answer["exact_match"] for answer in answers)
     asked = _asked(len(answers), run.metrics.get("pairs_trained"))
-    share = f"{whole(right)} ({percent(right / len(answers))})"
-    return [f"{_level(right / len(answers))}.", f"Of {asked} it answers {share} word for word."]
+    share = f"{format_int(right)} of {asked} word for word ({percent(right / len(answers))})"
+    return [f"{_level(right / len(answers))}.", f"It answers {share}."]
 
 
 def _held_out(rows: list[BoardRow]) -> list[str]:
     sentences = []
     for split in dict.fromkeys(row.split for row in rows):
         here = [row for row in rows if row.split == split]
-        for row in [row for row in here if row.name in WHOLE]:
-            asked = f"Of {counted(row.n, 'held-out question')} ({split}) it answers"
-            start = f"{asked} {row.exact.text}, 95% interval {row.exact.interval}"
-            sentences.append(f"{start}{_beside_copying(row)}.")
-        kinds = [f"{row.name} {row.exact.text} of {whole(row.n)}" for row in here if row.name not in WHOLE]
+        for row in [row for row in here if row.name in WHOLE_SPLITS]:
+            asked = f"of {pluralize(row.n, 'held-out question')} ({split})"
+            start = f"It answers {row.exact.text} {asked}, 95% interval {row.exact.interval}"
+            sentences.append(f"{start}{_compared_with_copying(row)}.")
+        kinds = [f"{row.name} {row.exact.text} of {format_int(row.n)}" for row in here if row.name not in WHOLE_SPLITS]
         if kinds:
             sentences.append(f"By kind ({split}): {'; '.join(kinds)}.")
     return sentences
@@ -93,12 +93,12 @@ def _better_baseline(row: BoardRow) -> Share | None:
 
 
 def _clearly_above(one: Share, other: Share) -> bool:
-    """Whether the intervals do not meet."""
+    """Whether the intervals do not overlap."""
     return (one.low or 0.0) > (other.high if other.high is not None else other.value or 0.0)
 
 
-def _beside_copying(row: BoardRow) -> str:
-    """The comparison with the better baseline; it is certain only where the intervals do not meet."""
+def _compared_with_copying(row: BoardRow) -> str:
+    """The comparison with the better baseline. It is clear only if the intervals do not overlap."""
     best = _better_baseline(row)
     if best is None or best.value is None or row.exact.value is None:
         return ""
@@ -112,7 +112,7 @@ def _beside_copying(row: BoardRow) -> str:
     how = "more" if row.exact.value > best.value else "fewer"
     if _clearly_above(row.exact, best) or _clearly_above(best, row.exact):
         return f", clearly {how} than {means} ({best.text})"
-    counts = f"{whole(row.exact.value * row.n)} against {whole(best.value * row.n)}"
+    counts = f"{format_int(row.exact.value * row.n)} against {format_int(best.value * row.n)}"
     return f", {how} than {means} ({best.text}), though {counts} may be chance"
 
 
@@ -124,18 +124,18 @@ def _counted_held_out(run: RunFiles) -> list[str]:
         asked = [answer for answer in held_out if answer["held_out"] == reason]
         right = sum(answer["exact_match"] for answer in asked)
         kind = f"of “{reason}”" if reason else f"that {'was' if len(asked) == 1 else 'were'} never trained"
-        sentences.append(f"Of {counted(len(asked), 'question')} {kind} it answers {whole(right)} word for word.")
+        sentences.append(f"It answers {format_int(right)} of {pluralize(len(asked), 'question')} {kind} word for word.")
     return [*sentences, "An answer to a question that was never trained is a guess."] if held_out else []
 
 
 def _unfinished(run: RunFiles) -> list[str]:
     if reasons := why_little(run):
-        return [f"Why it learnt little: {'; '.join(reasons)}."]
+        return [f"Likely reasons for the low recall: {'; '.join(reasons)}."]
     metrics = run.metrics
     best, last, stopped = (metrics.get(key) for key in ("best_epoch", "epochs_run", "stopped_early"))
     if best is None or best != last or last == 1 or stopped or (metrics.get("recall") or 0.0) >= LEVELS[0][0]:
         return []
-    return [f"It was still improving when training ended: the last epoch, {whole(best)}, is the best one."]
+    return [f"It was still improving when training ended: the last epoch, {format_int(best)}, is the best."]
 
 
 def _doubts(run: RunFiles) -> list[str]:
@@ -143,9 +143,11 @@ def _doubts(run: RunFiles) -> list[str]:
     for row in run.board["stopping"]:
         if row["stop_rate"] < 1 - OFTEN_UNSTOPPED:
             share = percent(1 - row["stop_rate"])
-            sentences.append(f"Of its answers {share} do not end on their own ({row['split']}).")
+            sentences.append(f"{share} of its answers do not end on their own ({row['split']}).")
     if run.answers and len(run.answers) < FEW_PAIRS:
-        sentences.append(f"Only {counted(len(run.answers), 'pair')} were asked: a few more could change these shares.")
+        sentences.append(
+            f"Only {pluralize(len(run.answers), 'pair')} were asked: a few more could change these percentages."
+        )
     warnings = all_warnings(run)
     if warnings:
         sentences.append(f"See the {'warning' if len(warnings) == 1 else f'{len(warnings)} warnings'} below.")
@@ -153,5 +155,5 @@ def _doubts(run: RunFiles) -> list[str]:
 
 
 def all_warnings(run: RunFiles) -> list[str]:
-    """Of the data and of the evaluation."""
+    """All warnings, of the data and of the evaluation."""
     return [*run.data_report["warnings"], *run.board["warnings"]]

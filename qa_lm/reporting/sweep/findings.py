@@ -1,4 +1,4 @@
-"""What a sweep came to: its settings from the best to the worst, and which differences are outside seed noise."""
+"""The findings of a sweep: its settings from best to worst, and which differences are significant."""
 
 import math
 import statistics
@@ -20,44 +20,44 @@ from qa_lm.reporting.sweep.statistics import (
 )
 from qa_lm.run.reader import finite
 
-FEWEST_SEEDS = 3
-"""Seeds of each setting below which no difference gets a verdict: a spread of two values says next to nothing."""
+MIN_SEEDS = 3
+"""Minimum number of seeds per setting for a test: the standard deviation of two values says next to nothing."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The jobs of one setting, which differ by their seeds alone."""
+    """The jobs of one setting, which differ only in their seeds."""
 
     place: Place
     jobs: list[Job]
     values: dict[str, float]
-    """The objective by seed; runs of one seed count as one, by their mean."""
+    """The objective by seed. Several runs with the same seed count as one, with their mean."""
     estimate: Estimate | None
-    """None without any value."""
+    """None if no job has a value."""
 
     def mean(self, outcome: Outcome) -> float | None:
-        """The mean of any outcome over the jobs that have it."""
-        found = [value for job in self.jobs if (value := finite(job.metrics.get(outcome.name))) is not None]
-        return statistics.fmean(found) if found else None
+        """The mean of an outcome over the jobs that have it; None if none has."""
+        values = [value for job in self.jobs if (value := finite(job.metrics.get(outcome.name))) is not None]
+        return statistics.fmean(values) if values else None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A sweep, looked through."""
+    """The analysis of a sweep."""
 
     sweep: SweepFiles
     design: Design
     objective: Objective
     outcomes: list[Outcome]
-    """The columns of the tables; the objective comes first."""
+    """Columns of the tables. The objective comes first."""
     groups: list[Group]
-    """The best first; those without a value last."""
+    """Settings from best to worst; those without a value last."""
     against_best: list[Comparison]
-    """The best against each other setting that has a value, in the order of the groups."""
+    """The best setting against each other setting with a value, in the order of `groups`."""
     by_knob: list[list[Comparison]]
-    """By knob, its best level against each other one; empty with one knob, where `against_best` says the same."""
+    """For each knob, its best level against each other level. Empty with one knob: `against_best` has the same."""
     share: float
-    """What each of the two sets of comparisons has of the 5% of false alarms."""
+    """Fraction of the 5% significance level that each of the two sets of comparisons gets."""
 
     @property
     def measured(self) -> list[Group]:
@@ -66,29 +66,29 @@ class Findings:
 
     @property
     def pairs(self) -> int:
-        """Comparisons of two settings that the correction counts."""
+        """Number of pairs of settings, for which the correction accounts."""
         return math.comb(len(self.measured), 2)
 
-    def settled(self, compared: Comparison) -> bool:
-        """Whether the better one is better by more than seed noise."""
+    def is_better(self, compared: Comparison) -> bool:
+        """Whether the first of the two is significantly better."""
         value = compared.difference.value
         ahead = value < 0 if self.objective.outcome.smaller_is_better else value > 0
-        return bool(compared.difference.outside) and ahead
+        return bool(compared.difference.significant) and ahead
 
     @property
     def nothing_learnt(self) -> bool:
-        """Whether no job answers any trained question."""
-        found = [recall for job in self.sweep.jobs if (recall := finite(job.metrics.get("recall"))) is not None]
-        return bool(found) and not any(found)
+        """Whether no job answers any trained question: recall was measured and is always 0."""
+        recalls = [recall for job in self.sweep.jobs if (recall := finite(job.metrics.get("recall"))) is not None]
+        return bool(recalls) and not any(recalls)
 
     @property
     def ranked(self) -> bool:
-        """Whether there is a best setting to name: also where nothing was learnt, if a metric was asked for."""
-        return not self.nothing_learnt or self.objective.asked
+        """Whether to name a best setting: if something was learnt, or the user chose the metric."""
+        return not self.nothing_learnt or self.objective.chosen
 
     @property
     def unequal(self) -> list[Job]:
-        """Jobs that stopped early, where others trained for another number of epochs."""
+        """Jobs that stopped early, if not all jobs trained for the same number of epochs."""
         epochs = {job.metrics.get("epochs_run") for job in self.sweep.jobs if job.metrics}
         return (
             [job for job in self.sweep.jobs if job.early_end in ("stopped early", "diverged")]
@@ -102,13 +102,13 @@ class Findings:
         return any(len(group.values) > 1 for group in self.groups)
 
 
-def find(sweep: SweepFiles, metric: str | None = None, mode: str | None = None) -> Findings:
+def compare_jobs(sweep: SweepFiles, metric: str | None = None, mode: str | None = None) -> Findings:
     """Group and compare the jobs of a sweep.
 
     Args:
-        sweep: what was read.
-        metric: a name of metrics.json to compare by; None for the one that the runs followed.
-        mode: "min" or "max"; None for what the metric's name says.
+        sweep: the sweep's files.
+        metric: a name of metrics.json to compare by; None for the one that the runs monitored.
+        mode: "min" or "max"; None to infer it from the metric's name.
 
     Raises:
         UserError: no job has this metric.
@@ -139,16 +139,16 @@ def find(sweep: SweepFiles, metric: str | None = None, mode: str | None = None) 
 
 
 def _with_verdicts(compared: Sequence[Comparison], values: Mapping[Place, Seeds]) -> list[Comparison]:
-    """Without the corrected p-value, and so without a verdict, where a setting has too few seeds."""
+    """Remove the corrected p-value, and so the verdict, where a setting has too few seeds."""
 
     def seeds(side: str | Place) -> int:
-        """The fewest of a setting, or of all settings where a level of a knob is compared."""
+        """Number of seeds of a setting; for a level of a knob, the minimum over all settings."""
         return len(values[side]) if isinstance(side, tuple) else min(map(len, values.values()))
 
     return [
         each
-        if min(seeds(each.best), seeds(each.other)) >= FEWEST_SEEDS
-        else replace(each, difference=replace(each.difference, corrected=None))
+        if min(seeds(each.best), seeds(each.other)) >= MIN_SEEDS
+        else replace(each, difference=replace(each.difference, p_corrected=None))
         for each in compared
     ]
 
@@ -164,6 +164,6 @@ def _groups(jobs: list[Job], layout: Design, objective: Outcome) -> list[Group]:
         for job in here:
             if (value := finite(job.metrics.get(objective.name))) is not None:
                 by_seed.setdefault(layout.seeds[job.name], []).append(value)
-        values = {seed: statistics.fmean(found) for seed, found in by_seed.items()}
+        values = {seed: statistics.fmean(repeated) for seed, repeated in by_seed.items()}
         groups.append(Group(place, here, values, estimate(list(values.values())) if values else None))
     return groups

@@ -1,4 +1,4 @@
-"""Heat maps of a sweep: the mean of the objective by two knobs."""
+"""Heat maps of a sweep: the mean of the objective over two knobs."""
 
 import itertools
 import math
@@ -17,27 +17,27 @@ from qa_lm.reporting.figures import (
     one_line,
     style,
 )
-from qa_lm.reporting.sweep.charts import WIDE, titled
+from qa_lm.reporting.sweep.charts import WIDE, chart_title
 from qa_lm.reporting.sweep.findings import Findings
 from qa_lm.reporting.sweep.outcomes import Outcome
-from qa_lm.reporting.wording import cut
+from qa_lm.reporting.wording import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CELLS = 14
-"""Levels of a side."""
+MAX_CELLS = 14
+"""Maximum number of levels per axis."""
 LETTERS = 10
-"""Letters of a row's name."""
+"""Maximum length of a row's name, in characters."""
 ON_BLUE = "#1b1a18"
-"""Text on a cell of medium depth, in both modes of the page."""
+"""Colour of text on a cell of medium depth, in both light and dark mode."""
 
 Means = dict[tuple[str, str], float]
-"""By the level across and the level down."""
+"""Mean by the levels of the horizontal and the vertical knob."""
 
 
 def heat_maps(findings: Findings) -> list[Chart]:
-    """For each two of at most three knobs, where both have at least two levels with a value and not too many."""
+    """A map for each pair of knobs, with two or three knobs that each have 2 to `MAX_CELLS` measured levels."""
     count = len(findings.design.knobs)
     if not 2 <= count <= 3:
         return []
@@ -56,10 +56,10 @@ def _heat_map(findings: Findings, across: int, down: int) -> Chart | None:
         cells.setdefault((group.place[across], group.place[down]), []).append(group.estimate.mean)
     columns = [level for level in knobs[across].levels if any(level == a for a, _ in cells)]
     rows = [level for level in knobs[down].levels if any(level == b for _, b in cells)]
-    if not (2 <= len(rows) <= MOST_CELLS and len(columns) <= MOST_CELLS):
+    if not (2 <= len(rows) <= MAX_CELLS and len(columns) <= MAX_CELLS):
         return None
     means = {place: statistics.fmean(values) for place, values in cells.items()}
-    title = f"{titled(findings.objective.outcome)}, mean, by {knobs[across].key} and {knobs[down].key}"
+    title = f"{chart_title(findings.objective.outcome)}, mean, by {knobs[across].key} and {knobs[down].key}"
     labels = (knobs[across].key, knobs[down].key)
     return Chart(key, title, title, _figure(findings, means, columns, rows, labels))
 
@@ -95,12 +95,12 @@ def _figure(findings: Findings, means: Means, columns: list[str], rows: list[str
     axes.set_xlim(0, len(columns))
     axes.set_ylim(len(rows), 0)
     named_ticks(axes, [place + 0.5 for place in range(len(columns))], columns, room)
-    axes.set_yticks([place + 0.5 for place in range(len(rows))], [cut(one_line(level), LETTERS) for level in rows])
+    axes.set_yticks([place + 0.5 for place in range(len(rows))], [shorten(one_line(level), LETTERS) for level in rows])
     return figure
 
 
 def _depths(means: Means, smaller_is_better: bool) -> Means:
-    """From the worst, 0, to the best, 1; by ratio where values are far apart."""
+    """Colour depth from 0 (worst) to 1 (best); on a log scale if values are far apart."""
     low, high = min(means.values()), max(means.values())
     if low == high:
         return dict.fromkeys(means, 0.5)
@@ -110,11 +110,11 @@ def _depths(means: Means, smaller_is_better: bool) -> Means:
 
 
 def _in_cell(value: float, outcome: Outcome, width: float) -> str:
-    """The value with as many digits as the cell has room for; nothing where it is too narrow."""
+    """Format the value with as many digits as fit into the cell; empty if none do."""
     if outcome.kind == "share":
-        written = [outcome.shown(value), f"{value:.0%}"]
+        formats = [outcome.shown(value), f"{value:.0%}"]
     elif outcome.kind == "seconds":
-        written = [outcome.shown(value), f"{value:.0f}"]
+        formats = [outcome.shown(value), f"{value:.0f}"]
     else:
-        written = [f"{value:.4g}", f"{value:.3g}", f"{value:.2g}"]
-    return next((words for words in written if len(words) * LETTER <= width - 4), "")
+        formats = [f"{value:.4g}", f"{value:.3g}", f"{value:.2g}"]
+    return next((text for text in formats if len(text) * LETTER <= width - 4), "")

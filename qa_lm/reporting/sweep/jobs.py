@@ -1,7 +1,7 @@
-"""The jobs of a sweep as their folders have them: settings, outcome, curves, and how each ended.
+"""Read the jobs of a sweep from their folders: settings, results, learning curves, and how each ended.
 
-Every file may be missing, or broken off in the middle: a job that failed, or still runs, is a line of the report and
-never its end. What a file lacks is empty here.
+Any file may be missing or incomplete, because a job failed or still runs. Such a job is a row of the report too; values
+that its files lack are empty here.
 """
 
 import json
@@ -21,11 +21,11 @@ from qa_lm.run.run_folder import CONFIG, ENVIRONMENT, JOB, JOB_LOG, METRICS, MET
 MULTIRUN = "multirun.yaml"
 """Hydra's record of a sweep, in its folder."""
 JOB_FILES = (CONFIG, METRICS, METRICS_BY_EPOCH, JOB, JOB_LOG)
-"""A folder with one of these is a job's."""
+"""A folder with one of these files belongs to a job."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The fast one where there is libyaml: reading 200 configurations takes 0.3 s and not 4 s."""
+"""The fast loader if libyaml is installed: reading 200 configurations takes 0.3 s instead of 4 s."""
 STATES = ("finished", "failed", "interrupted", "running", "left")
-"""What job.json may say; "unfinished" is what is known of a job without it that has no metrics.json."""
+"""States in job.json. A job with neither job.json nor metrics.json is "unfinished"."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,25 @@ class Job:
     """One run of a sweep."""
 
     name: str
-    """The name of its folder."""
+    """Name of the job's folder."""
     state: str
     """One of `STATES`, or "unfinished"."""
     settings: dict[str, Any]
-    """config.yaml by dotted key, in the file's order."""
+    """Values of config.yaml by dotted key, in the order of the file."""
     overrides: list[str] | None
-    """What was given for this job, such as "optimizer.lr=0.003"; None where it is not known."""
+    """Overrides of this job, such as "optimizer.lr=0.003"; None if unknown."""
     metrics: dict[str, Any]
-    """metrics.json; null and what is not a number are left to the reader."""
+    """Content of metrics.json, unchecked: it may have nulls and values that are not numbers."""
     epochs: list[Epoch]
-    """The lines of metrics.csv."""
+    """Rows of metrics.csv."""
     seconds: float | None
-    """Seconds that it took."""
+    """Wall-clock time; None if unknown."""
     error: str
-    """The last line of job.log, where the job did not finish."""
+    """Last line of job.log if the job did not finish, else empty."""
 
     @property
     def early_end(self) -> str:
-        """Why training ended before its last epoch, in words; empty if it did not."""
+        """Why training ended before the last epoch; empty if it did not."""
         if not self.metrics.get("stopped_early"):
             return ""
         wanted, reached = finite(self.settings.get("stop_at_recall")), finite(self.metrics.get("final_train_recall"))
@@ -62,38 +62,40 @@ class Job:
 
 @dataclass(frozen=True)
 class SweepFiles:
-    """A sweep folder, read."""
+    """The content of a sweep folder."""
 
     name: str
-    """The last two parts of its path."""
+    """The last two parts of the folder's path."""
     jobs: list[Job]
     arguments: list[str]
-    """What was given for the whole sweep, such as "optimizer.lr=1e-3,3e-3"; empty where it is not known."""
+    """Overrides of the whole sweep, such as "optimizer.lr=1e-3,3e-3"; empty if unknown."""
     program: list[str]
-    """What starts a training, as the jobs were started."""
+    """The program that starts a training, as it was called for the jobs."""
 
 
 def read_sweep(folder: Path) -> SweepFiles:
-    """Read a sweep folder; its jobs come by their numbers, then by name.
+    """Read a sweep folder. Jobs with numbers as names come first, in order, then the others by name.
 
     Raises:
-        UserError: it is none.
+        UserError: the folder is not a sweep folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     if (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: is the folder of one run, not of a sweep; its report is {REPORT_HTML}")
-    found = [path for path in folder.iterdir() if path.is_dir() and any((path / name).is_file() for name in JOB_FILES)]
-    if not found and not (folder / MULTIRUN).is_file():
-        raise UserError(f"{folder}: not a sweep folder, no folder in it is a job's")
-    found.sort(key=lambda path: (not path.name.isdecimal(), [_part(text) for text in re.split(r"(\d+)", path.name)]))
-    program = training_program(next((each for each in map(_environment, found) if each), {}))
+        raise UserError(f"{folder}: is a run folder, not a sweep folder; the report of the run is {REPORT_HTML}")
+    folders = [
+        path for path in folder.iterdir() if path.is_dir() and any((path / name).is_file() for name in JOB_FILES)
+    ]
+    if not folders and not (folder / MULTIRUN).is_file():
+        raise UserError(f"{folder}: not a sweep folder: it contains no job folder")
+    folders.sort(key=lambda path: (not path.name.isdecimal(), [_part(text) for text in re.split(r"(\d+)", path.name)]))
+    program = training_program(next((each for each in map(_environment, folders) if each), {}))
     name = "/".join(folder.resolve().parts[-2:])
-    return SweepFiles(name, [_job(path) for path in found], _arguments(folder, found), program)
+    return SweepFiles(name, [_job(path) for path in folders], _arguments(folder, folders), program)
 
 
 def plain(value: Any) -> Any:
-    """A value with numbers as numbers: YAML 1.1 takes 5e-05, which has no point, for text."""
+    """Convert numbers in text to numbers: YAML 1.1 reads 5e-05, without a decimal point, as text."""
     if not isinstance(value, str):
         return value
     text = value.strip().strip("'\"")
@@ -106,7 +108,7 @@ def plain(value: Any) -> Any:
 
 
 def label(value: Any) -> str:
-    """A setting as text, the same for all ways to write it: 3e-3 and 0.003, 10 and 10.0."""
+    """Format a setting as text, the same for all ways to write it: 3e-3 and 0.003, 10 and 10.0."""
     value = plain(value)
     if isinstance(value, bool) or value is None:
         return str(value).lower().replace("none", "null")
@@ -120,20 +122,20 @@ def _part(text: str) -> tuple[bool, int, str]:
 
 
 def _job(folder: Path) -> Job:
-    metrics, told = _read(folder / METRICS, json.loads), _read(folder / JOB, json.loads)
-    state = "finished" if metrics else str(told.get("state") or "unfinished")
+    metrics, record = _read(folder / METRICS, json.loads), _read(folder / JOB, json.loads)
+    state = "finished" if metrics else str(record.get("state") or "unfinished")
     if state == "finished" and not metrics:
-        state = "failed"  # without its metrics.json nothing is known of how it went
-    given = told.get("overrides")
+        state = "failed"  # without metrics.json, its results are unknown
+    overrides = record.get("overrides")
     seconds = finite(metrics.get("seconds"))
     return Job(
         name=folder.name,
         state=state,
         settings=_flat(_read(folder / CONFIG, _yaml), ""),
-        overrides=[str(each) for each in given] if isinstance(given, list) else _own_arguments(folder),
+        overrides=[str(each) for each in overrides] if isinstance(overrides, list) else _own_arguments(folder),
         metrics=metrics,
         epochs=_epochs(folder),
-        seconds=finite(told.get("seconds")) if seconds is None else seconds,
+        seconds=finite(record.get("seconds")) if seconds is None else seconds,
         error="" if state == "finished" else _last_line(folder / JOB_LOG),
     )
 
@@ -153,15 +155,15 @@ def _read(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
 def _epochs(folder: Path) -> list[Epoch]:
     try:
         return read_epochs(folder)
-    except UserError:  # a line that is broken off
+    except UserError:  # an incomplete line
         return []
 
 
 def _flat(content: dict[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in content.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
 
 
 def _last_line(path: Path) -> str:
@@ -181,18 +183,18 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 
 def _own_arguments(folder: Path) -> list[str] | None:
-    """The arguments of a job that was started by a command of its own."""
+    """The overrides of a job that its own command started; None if unknown."""
     command = _command(folder)
     return None if not command or {"-m", "--multirun"} & set(command) else [part for part in command if "=" in part]
 
 
 def _arguments(folder: Path, jobs: list[Path]) -> list[str]:
-    """Of the whole sweep, from Hydra's multirun.yaml or from the command that a job has kept."""
+    """The overrides of the whole sweep, from Hydra's multirun.yaml or from the command that a job recorded."""
     hydra = _read(folder / MULTIRUN, _yaml).get("hydra")
     overrides = hydra.get("overrides") if isinstance(hydra, dict) else None
     task = overrides.get("task") if isinstance(overrides, dict) else None
     if isinstance(task, list):
         return [str(each) for each in task]
     commands = (_command(job) for job in jobs)
-    found: list[str] = next((each for each in commands if {"-m", "--multirun"} & set(each)), [])
-    return [part for part in found if "=" in part]
+    command: list[str] = next((each for each in commands if {"-m", "--multirun"} & set(each)), [])
+    return [part for part in command if "=" in part]

@@ -1,10 +1,10 @@
-"""What differs between the jobs of a sweep: the knobs that were turned, and the settings that only followed them.
+"""Find what differs between the jobs of a sweep: the knobs (swept settings), and settings that the knobs determine.
 
-- Where each job's overrides are known, the knobs are the overrides that differ.
-- Else they are the settings that differ, narrowed to those that the command of the sweep names, where that is known.
-  A setting whose value is given by another one's follows it; of two that give each other, the first in config.yaml
-  leads.
-- `seed` is no knob: jobs that differ by it alone are repetitions.
+- If each job's overrides are known, the knobs are the overrides that differ.
+- Otherwise the knobs are the settings that differ, restricted to those that the sweep's command names, if it is known.
+  A setting that is a function of another one over the jobs is not a knob. Of two that determine each other, the first
+  in config.yaml is the knob.
+- `seed` does not count as a knob: jobs that differ only in it are repetitions.
 """
 
 import re
@@ -17,52 +17,52 @@ from qa_lm.run.reader import finite
 SEED = "seed"
 TOGETHER = "the knobs together"
 UNSET = "(default)"
-"""The level of a job that leaves a group's choice, which config.yaml does not name, to the defaults."""
+"""The level of a job that uses the default choice of a group, which config.yaml does not record."""
 
 
 @dataclass(frozen=True)
 class Knob:
-    """A setting that was swept."""
+    """A swept setting."""
 
     key: str
-    """Dotted, or a group such as "model"."""
+    """Dotted key, or a group such as "model"."""
     name: str
-    """Its last part, if no other knob ends so; else the key."""
+    """Last part of the key if it is unique among the knobs, else the key."""
     levels: list[str]
-    """Its values as text: numbers by size, others as they first came."""
+    """Values as text: numbers in ascending order, others in order of appearance."""
     numbers: list[float] | None
-    """The levels as numbers, if all are."""
+    """The levels as numbers; None unless all are numbers."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """How a sweep was laid out."""
+    """The experimental design of a sweep."""
 
     knobs: list[Knob]
     places: dict[str, tuple[str, ...]]
-    """The level of each knob, by the job's name; jobs of which one is not known are left out."""
+    """Level of each knob by job name. Jobs with an unknown level are left out."""
     seeds: dict[str, str]
-    """The seed, by the job's name."""
-    followers: dict[str, list[str]]
-    """By knob, or `SEED`, or `TOGETHER`: settings whose value it gives."""
+    """Seed by job name."""
+    determined: dict[str, list[str]]
+    """Settings that a knob determines, by knob, `SEED` or `TOGETHER`."""
     unexplained: list[str]
-    """Settings that differ though no knob gives their value."""
+    """Settings that differ although no knob determines them."""
     by_overrides: bool
-    """Whether the knobs are known from what was given, and not only from what came of it."""
+    """Whether the knobs are known from the jobs' overrides, not inferred from their settings."""
 
-    def words(self, place: tuple[str, ...]) -> str:
-        """A place as "kind=muon, lr=0.003"."""
+    def describe(self, place: tuple[str, ...]) -> str:
+        """Format a setting as "kind=muon, lr=0.003"."""
         if not self.knobs:
             return "the only setting"
         return ", ".join(f"{knob.name}={level}" for knob, level in zip(self.knobs, place, strict=True))
 
 
 Columns = Mapping[str, Mapping[str, str]]
-"""Levels by key and then by the job's name."""
+"""Levels by key, then by job name."""
 
 
 def design(sweep: SweepFiles) -> Design:
-    """Find the knobs."""
+    """Find the knobs of a sweep."""
     known = [job for job in sweep.jobs if job.settings or job.overrides]
     settings = _differing([job for job in known if job.settings])
     by_overrides = bool(known) and all(job.overrides is not None for job in known)
@@ -71,9 +71,9 @@ def design(sweep: SweepFiles) -> Design:
         knobs = _overridden(known)
     else:
         candidates = _named(settings, sweep.arguments)
-        candidates = [key for key in candidates if not _follows_seed(settings[key], seeds)]
-        knobs = {key: settings[key] for key in _leaders({key: settings[key] for key in candidates})}
-    followers, unexplained = _explained(
+        candidates = [key for key in candidates if not _seed_determines(settings[key], seeds)]
+        knobs = {key: settings[key] for key in _independent({key: settings[key] for key in candidates})}
+    determined, unexplained = _explained(
         {key: levels for key, levels in settings.items() if key not in knobs}, knobs, seeds
     )
     endings = [key.rpartition(".")[2] for key in knobs]
@@ -85,25 +85,25 @@ def design(sweep: SweepFiles) -> Design:
             if all(job.name in levels for levels in knobs.values())
         },
         seeds=seeds,
-        followers=followers,
+        determined=determined,
         unexplained=unexplained,
         by_overrides=by_overrides,
     )
 
 
 def override(text: str) -> tuple[str, str]:
-    """Key and value of an override such as "+optimizer.lr=3e-3"."""
+    """Split an override such as "+optimizer.lr=3e-3" into key and value."""
     key, _, value = text.partition("=")
     return key.lstrip("+~").partition("@")[0], value
 
 
 def is_own(key: str) -> bool:
-    """Whether it is a setting of the run, and neither Hydra's own nor the seed."""
+    """Whether a key is a setting of the run, not one of Hydra's or the seed."""
     return key != SEED and not key.startswith(("hydra.", "hydra/"))
 
 
 def is_swept(value: str) -> bool:
-    """Whether an override's value is several: a comma outside brackets and quotes, or one of Hydra's functions."""
+    """Whether an override sweeps: it has a comma outside brackets and quotes, or one of Hydra's sweep functions."""
     bare = re.sub(r"\[[^\]]*\]|\{[^}]*\}|'[^']*'|\"[^\"]*\"", "", value)
     return "," in bare or bare.startswith(("range(", "choice(", "interval(", "glob(", "shuffle("))
 
@@ -114,14 +114,14 @@ def _seed(job: Job) -> str:
 
 
 def _differing(jobs: list[Job]) -> dict[str, dict[str, str]]:
-    """Settings that have more than one value."""
+    """Settings with more than one value over the jobs."""
     keys = dict.fromkeys(key for job in jobs for key in job.settings if is_own(key))
     columns = {key: {job.name: label(job.settings.get(key)) for job in jobs} for key in keys}
     return {key: levels for key, levels in columns.items() if len(set(levels.values())) > 1}
 
 
 def _overridden(jobs: list[Job]) -> dict[str, dict[str, str]]:
-    """Overrides that have more than one value; what config.yaml holds counts before what was written."""
+    """Overrides with more than one value over the jobs. Values of config.yaml take precedence over the overrides'."""
     given = {job.name: dict(map(override, job.overrides or [])) for job in jobs}
     keys = dict.fromkeys(key for values in given.values() for key in values if is_own(key))
     columns: dict[str, dict[str, str]] = {
@@ -135,66 +135,66 @@ def _overridden(jobs: list[Job]) -> dict[str, dict[str, str]]:
 
 
 def _named(settings: Columns, arguments: list[str]) -> list[str]:
-    """The differing settings that the sweep's command sweeps, itself or by their group; all, if it names none."""
+    """The differing settings that the sweep's command sweeps, directly or by their group; all if it names none."""
     given = [override(each) for each in arguments]
     named = [key for key, value in given if is_own(key) and is_swept(value)]
-    found = [key for key in settings if any(key == each or key.startswith(f"{each}.") for each in named)]
-    return list(settings) if not found or "experiment" in named else found
+    selected = [key for key in settings if any(key == each or key.startswith(f"{each}.") for each in named)]
+    return list(settings) if not selected or "experiment" in named else selected
 
 
-def _gives(leader: Mapping[str, str], follower: Mapping[str, str]) -> bool:
-    """Whether the follower has one value for each of the leader's."""
+def _determines(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether b is a function of a over these jobs."""
     seen: dict[str, str] = {}
-    return all(seen.setdefault(leader[job], level) == level for job, level in follower.items() if job in leader)
+    return all(seen.setdefault(a[job], level) == level for job, level in b.items() if job in a)
 
 
-def _leaders(columns: Columns) -> list[str]:
-    """Those that no other one gives; of a circle, the first."""
+def _independent(columns: Columns) -> list[str]:
+    """Keys that no other key determines. Of keys that determine each other, only the first is kept."""
     kept: list[str] = []
     for place, key in enumerate(columns):
         others = [
             other
             for before, other in enumerate(columns)
             if other != key
-            and _gives(columns[other], columns[key])
-            and (before < place or not _gives(columns[key], columns[other]))
+            and _determines(columns[other], columns[key])
+            and (before < place or not _determines(columns[key], columns[other]))
         ]
         if not others:
             kept.append(key)
     return kept
 
 
-def _follows_seed(levels: Mapping[str, str], seeds: Mapping[str, str]) -> bool:
-    """Whether the seed gives it. Where no seed comes twice, only a copy of the seed is known to follow it."""
+def _seed_determines(levels: Mapping[str, str], seeds: Mapping[str, str]) -> bool:
+    """Whether the seed determines a setting. If all seeds differ, only a setting equal to the seed counts."""
     here = [seeds[job] for job in levels]
     if len(set(here)) == len(here):
         return all(level == seeds[job] for job, level in levels.items())
-    return len(set(here)) > 1 and _gives(seeds, levels)
+    return len(set(here)) > 1 and _determines(seeds, levels)
 
 
 def _explained(rest: Columns, knobs: Columns, seeds: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:
     together = {job: label([levels.get(job) for levels in knobs.values()]) for job in seeds}
-    followers: dict[str, list[str]] = {}
+    determined: dict[str, list[str]] = {}
     unexplained = []
     for key, levels in rest.items():
-        leaders = [knob for knob, column in knobs.items() if _gives(column, levels)]
-        if leaders:
-            followers.setdefault(leaders[0], []).append(key)
-        elif _follows_seed(levels, seeds):
-            followers.setdefault(SEED, []).append(key)
-        elif _gives(together, levels):
-            followers.setdefault(TOGETHER, []).append(key)
+        by_knob = [knob for knob, column in knobs.items() if _determines(column, levels)]
+        if by_knob:
+            determined.setdefault(by_knob[0], []).append(key)
+        elif _seed_determines(levels, seeds):
+            determined.setdefault(SEED, []).append(key)
+        elif _determines(together, levels):
+            determined.setdefault(TOGETHER, []).append(key)
         else:
             unexplained.append(key)
-    return followers, unexplained
+    return determined, unexplained
 
 
 def _knob(key: str, levels: Mapping[str, str], endings: list[str]) -> Knob:
     ending = key.rpartition(".")[2]
-    found = list(dict.fromkeys(levels.values()))
-    numbers = [None if isinstance(plain(level), bool) else finite(plain(level)) for level in found]
+    values = list(dict.fromkeys(levels.values()))
+    numbers = [None if isinstance(plain(level), bool) else finite(plain(level)) for level in values]
     sizes = [number for number in numbers if number is not None]
-    if len(sizes) == len(found):
-        found = [level for _, level in sorted(zip(sizes, found, strict=True))]
-        return Knob(key, ending if endings.count(ending) == 1 else key, found, sorted(sizes))
-    return Knob(key, ending if endings.count(ending) == 1 else key, found, None)
+    if len(sizes) == len(values):
+        values = [level for _, level in sorted(zip(sizes, values, strict=True))]
+        return Knob(key, ending if endings.count(ending) == 1 else key, values, sorted(sizes))
+    return Knob(key, ending if endings.count(ending) == 1 else key, values, None)

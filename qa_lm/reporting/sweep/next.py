@@ -1,4 +1,4 @@
-"""What to run next: more seeds where nothing is settled, a wider range where the best stands at an edge."""
+"""Propose what to run next: more seeds if differences are not significant, a wider range if the best is at an edge."""
 
 import itertools
 import json
@@ -8,31 +8,31 @@ import shlex
 import statistics
 from dataclasses import dataclass
 
-from qa_lm.reporting.sweep.findings import FEWEST_SEEDS, Findings, Group
+from qa_lm.reporting.sweep.findings import MIN_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.knobs import UNSET, is_own, is_swept, override
-from qa_lm.reporting.sweep.statistics import MOST_SEEDS, POWER, Comparison, seeds_needed
-from qa_lm.reporting.wording import counted, duration, whole
+from qa_lm.reporting.sweep.statistics import MAX_SEEDS, POWER, Comparison, seeds_needed
+from qa_lm.reporting.wording import duration, format_int, pluralize
 from qa_lm.run.reader import finite
 
 LONGER = 5
-"""How many times as long the run is that is proposed where nothing was learnt."""
-MOST_REPEATED = 6
-"""Settings of a whole sweep that are all worth repeating; of more, the best `BEST_REPEATED` are."""
+"""If nothing was learnt, a run this many times as long is proposed."""
+MAX_REPEATED = 6
+"""Up to this many settings are all repeated. With more, only the best `BEST_REPEATED` are."""
 BEST_REPEATED = 3
-WORTH_IT = 30
-"""Seeds of each setting beyond which telling them apart is not proposed as the next thing to do."""
+MAX_PROPOSED_SEEDS = 30
+"""If more seeds per setting are needed to distinguish two settings, they are not proposed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do."""
+    """A proposal: text, and commands to run."""
 
-    words: str
+    text: str
     commands: list[str]
 
 
 def next_steps(findings: Findings) -> list[Step]:
-    """What would settle what is not settled, the most useful first."""
+    """Proposals, the most useful first."""
     measured = findings.measured
     if not measured:
         return [Step(_nothing(findings), [])]
@@ -44,19 +44,19 @@ def next_steps(findings: Findings) -> list[Step]:
     edges = (_edge(findings, knob) for knob in range(len(findings.design.knobs)))
     steps = [step for step in (seeds, *edges) if step]
     if not steps:
-        return [Step("Nothing more: the best setting is better than each other one by more than seed noise.", [])]
+        return [Step("Nothing: the best setting is significantly better than all others.", [])]
     if steps[0].commands and not findings.design.by_overrides and not findings.sweep.arguments:
-        words = "The command names the swept settings alone: give the others as this sweep did."
-        steps[0] = Step(f"{steps[0].words} {words}", steps[0].commands)
+        text = "The command has only the swept settings: add the others as in this sweep."
+        steps[0] = Step(f"{steps[0].text} {text}", steps[0].commands)
     return steps
 
 
 def commands(findings: Findings, places: list[tuple[str, ...]], seeds: str) -> list[str]:
-    """What runs these settings with these seeds: one line if they are all combinations of their levels."""
+    """Commands that run these settings with these seeds: a single one if they form a full grid."""
     knobs = findings.design.knobs
     levels = [list(dict.fromkeys(column)) for column in zip(*places, strict=True)]
-    whole_grid = len(list(itertools.product(*levels))) == len(places) and UNSET not in itertools.chain(*places)
-    lines = [levels] if whole_grid else [[[level] for level in place] for place in places]
+    full_grid = len(list(itertools.product(*levels))) == len(places) and UNSET not in itertools.chain(*places)
+    lines = [levels] if full_grid else [[[level] for level in place] for place in places]
     start = [*findings.sweep.program, "-m", *_base(findings)]
     written = []
     for line in lines:
@@ -70,7 +70,7 @@ def commands(findings: Findings, places: list[tuple[str, ...]], seeds: str) -> l
 
 
 def new_seeds(findings: Findings, count: int) -> str:
-    """Seeds that no job has had, as Hydra takes them."""
+    """Unused seeds, in Hydra's syntax."""
     used = set(findings.design.seeds.values())
     free = [str(seed) for seed in range(1, count + len(used) + 1) if str(seed) not in used][:count]
     numbers = [int(seed) for seed in free]
@@ -82,10 +82,10 @@ def new_seeds(findings: Findings, count: int) -> str:
 def _nothing(findings: Findings) -> str:
     jobs, title = findings.sweep.jobs, findings.objective.outcome.title
     if not jobs:
-        return "No job has begun."
+        return "No job has started."
     if any(job.metrics for job in jobs):
-        return f"No job has a value of {title}: compare by another metric (--metric)."
-    return "No job has finished: see what the first one says in its job.log."
+        return f"No job has a value of {title}: choose another metric (--metric)."
+    return "No job has finished: see the job.log of the first one."
 
 
 def _one_setting(findings: Findings) -> Step:
@@ -95,108 +95,105 @@ def _one_setting(findings: Findings) -> Step:
         or len(findings.sweep.jobs) > len(group.jobs)
         or not all(job.metrics for job in group.jobs)
     ):
-        return Step(
-            "Only one setting has a result, so there is nothing to compare: run the other jobs to their ends.", []
-        )
+        return Step("Only one setting has a result, so there is nothing to compare: finish the other jobs.", [])
     if len(group.values) > 1:
         return Step(
             "Every job has the same settings, so there is nothing to compare: sweep one, such as optimizer.lr.", []
         )
-    words = "One job is no comparison. With three seeds it shows what chance alone does; sweep a setting beside them."
-    return Step(words, commands(findings, [group.place], new_seeds(findings, FEWEST_SEEDS)))
+    text = "One job allows no comparison. Three seeds show the variation by chance; also sweep a setting."
+    return Step(text, commands(findings, [group.place], new_seeds(findings, MIN_SEEDS)))
 
 
 def _first_seeds(findings: Findings) -> Step:
     measured = findings.measured
-    few = measured if len(measured) <= MOST_REPEATED else measured[:BEST_REPEATED]
+    few = measured if len(measured) <= MAX_REPEATED else measured[:BEST_REPEATED]
     what = "each setting" if few is measured else f"each of the best {BEST_REPEATED} settings"
-    words = (
-        f"Each setting has one seed, so no difference can be told from chance. {FEWEST_SEEDS} more seeds of {what} "
-        f"show how much chance does, and how many it takes to settle the rest{_cost(few, FEWEST_SEEDS)}."
+    text = (
+        f"Each setting has one seed, so no difference can be distinguished from chance. {MIN_SEEDS} more seeds of "
+        f"{what} show the variation by chance, and how many seeds a significant result takes{_cost(few, MIN_SEEDS)}."
     )
-    return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, FEWEST_SEEDS)))
+    return Step(text, commands(findings, [group.place for group in few], new_seeds(findings, MIN_SEEDS)))
 
 
 def _more_seeds(findings: Findings) -> Step | None:
-    """None where the best is settled."""
-    open_ones = [each for each in findings.against_best if not findings.settled(each)]
-    if not open_ones:
+    """More seeds for the two best settings; None if the best is significantly better than all others."""
+    undecided = [each for each in findings.against_best if not findings.is_better(each)]
+    if not undecided:
         return None
-    first = open_ones[0]
+    first = undecided[0]
     groups = [group for group in findings.measured if group.place in (first.best, first.other)]
     have = min(len(group.values) for group in groups)
-    if have < FEWEST_SEEDS:
-        return _to_a_verdict(findings)
+    if have < MIN_SEEDS:
+        return _seeds_for_a_test(findings)
     gap, needed = findings.objective.outcome.gap(first.difference.value), seeds_needed(first.difference)
-    if needed is None or needed > WORTH_IT:
-        return Step(_alike(first, gap, needed), [])
-    needed = max(FEWEST_SEEDS, needed)
-    words = (
-        f"The best and the next differ by {gap}. If that and the spread seen so far are true, {whole(needed)} new "
-        f"seeds of these two alone settle it with a chance of {POWER:.0%}: a sweep of its own, in which no other "
-        "comparison asks for a correction"
-        f"{_cost(groups, needed)}."
+    if needed is None or needed > MAX_PROPOSED_SEEDS:
+        return Step(_hard_to_distinguish(first, gap, needed), [])
+    needed = max(MIN_SEEDS, needed)
+    text = (
+        f"The best two settings differ by {gap}. If this difference and the standard deviation so far are accurate, a "
+        f"separate sweep with {format_int(needed)} new seeds of only these two, which needs no correction for other "
+        f"comparisons, finds the difference significant with a probability of {POWER:.0%}{_cost(groups, needed)}."
     )
-    return Step(words, commands(findings, [group.place for group in groups], new_seeds(findings, needed)))
+    return Step(text, commands(findings, [group.place for group in groups], new_seeds(findings, needed)))
 
 
-def _to_a_verdict(findings: Findings) -> Step:
-    """The seeds that settings lack for a verdict; of many settings, those of the best."""
+def _seeds_for_a_test(findings: Findings) -> Step:
+    """The seeds that settings still need for a test; with many settings, only for the best."""
     measured = findings.measured
-    few = measured if len(measured) <= MOST_REPEATED else measured[:BEST_REPEATED]
-    few = [group for group in few if len(group.values) < FEWEST_SEEDS]
-    count = FEWEST_SEEDS - min(len(group.values) for group in few)
-    words = (
-        f"A verdict takes {FEWEST_SEEDS} seeds of each setting: {counted(count, 'more seed')} for "
-        f"{counted(len(few), 'setting')}{_cost(few, count)}."
+    few = measured if len(measured) <= MAX_REPEATED else measured[:BEST_REPEATED]
+    few = [group for group in few if len(group.values) < MIN_SEEDS]
+    count = MIN_SEEDS - min(len(group.values) for group in few)
+    text = (
+        f"A significance test needs {MIN_SEEDS} seeds of each setting: {pluralize(count, 'more seed')} for "
+        f"{pluralize(len(few), 'setting')}{_cost(few, count)}."
     )
-    return Step(words, commands(findings, [group.place for group in few], new_seeds(findings, count)))
+    return Step(text, commands(findings, [group.place for group in few], new_seeds(findings, count)))
 
 
 def _learn_something(findings: Findings) -> Step:
-    """A single run that is likely to learn: the recipe for that, or where the sweep followed it, a longer run."""
+    """A single run that is likely to learn: experiment=recall, or a longer run if the sweep used that."""
     base = _base(findings)
     start = findings.sweep.program
     if not any(override(each) == ("experiment", "recall") for each in base):
         data = [each for each in base if override(each)[0].startswith("data")]
         builtin = findings.measured[0].jobs[0].settings.get("data.builtin")
         data = data or ([f"data={builtin}"] if builtin else [])
-        words = "First find settings that learn something, with the recipe for that:"
-        return Step(words, [shlex.join([*start, "experiment=recall", *data])])
+        text = "First find settings that learn something, starting from the recall recipe:"
+        return Step(text, [shlex.join([*start, "experiment=recall", *data])])
     epochs = max(finite(job.metrics.get("epochs_run")) or 1 for job in findings.sweep.jobs)
     base = [each for each in base if override(each)[0] != "trainer.max_epochs"]
-    words = f"First find settings that learn something, with a run {LONGER} times as long:"
+    text = f"First find settings that learn something, with a run {LONGER} times as long:"
     best = min(findings.measured, key=_train_loss)
     knobs = [
         f"{knob.key}={_hydra(level)}"
         for knob, level in zip(findings.design.knobs, best.place, strict=True)
         if level != UNSET and knob.key != "trainer.max_epochs"
     ]
-    return Step(words, [shlex.join([*start, *base, *knobs, f"trainer.max_epochs={LONGER * epochs:.0f}"])])
+    return Step(text, [shlex.join([*start, *base, *knobs, f"trainer.max_epochs={LONGER * epochs:.0f}"])])
 
 
 def _train_loss(group: Group) -> float:
-    """Mean train loss at the end; infinite where it is not known."""
-    found = [finite(job.metrics.get("final_train_loss")) for job in group.jobs]
-    return statistics.fmean(math.inf if each is None else each for each in found)
+    """Mean final train loss; infinite if unknown."""
+    losses = [finite(job.metrics.get("final_train_loss")) for job in group.jobs]
+    return statistics.fmean(math.inf if loss is None else loss for loss in losses)
 
 
-def _alike(first: Comparison, gap: str, needed: int | None) -> str:
+def _hard_to_distinguish(first: Comparison, gap: str, needed: int | None) -> str:
     if needed is not None:
-        price = f"about {whole(needed)} new seeds of each would tell them apart"
+        price = f"about {format_int(needed)} new seeds of each would be needed to distinguish them"
     elif first.difference.spread and first.difference.value:
-        price = f"more than {MOST_SEEDS} new seeds of each would be needed to tell them apart"
+        price = f"more than {MAX_SEEDS} new seeds of each would be needed to distinguish them"
     else:
-        price = "there is no variation between their seeds"
-    return f"The best and the next differ by {gap}; {price}. Choose between them by other things, such as time."
+        price = "their values do not vary between seeds"
+    return f"The best two settings differ by {gap}; {price}. Choose between them by other criteria, such as time."
 
 
 def _edge(findings: Findings, knob: int) -> Step | None:
-    """A number whose best is the least or the greatest tried, and is not merely the best by chance."""
+    """A value beyond the tried range, if the best value is at its edge and the knob has a significant effect."""
     numbers = findings.design.knobs[knob].numbers
     best = findings.measured[0].place[knob]
     levels = findings.design.knobs[knob].levels
-    if numbers is None or len(numbers) < 2 or not _counts(findings, knob):
+    if numbers is None or len(numbers) < 2 or not _has_effect(findings, knob):
         return None
     place = levels.index(best)
     if place not in (0, len(levels) - 1):
@@ -208,24 +205,24 @@ def _edge(findings: Findings, knob: int) -> Step | None:
     key, side = findings.design.knobs[knob].key, "smallest" if place == 0 else "largest"
     target = findings.measured[0].place
     moved = (*target[:knob], beyond, *target[knob + 1 :])
-    words = f"The best {key} is the {side} that was tried: the optimum may lie beyond."
+    text = f"The best {key} is the {side} value tried: the optimum may lie beyond it."
     used = list(dict.fromkeys(findings.measured[0].values))
-    return Step(words, commands(findings, [moved], ",".join(used)))
+    return Step(text, commands(findings, [moved], ",".join(used)))
 
 
-def _counts(findings: Findings, knob: int) -> bool:
-    """Whether this knob makes a difference outside seed noise."""
-    found = findings.by_knob[knob] if findings.by_knob else findings.against_best
-    return any(findings.settled(each) for each in found)
+def _has_effect(findings: Findings, knob: int) -> bool:
+    """Whether this knob has a significant effect."""
+    compared = findings.by_knob[knob] if findings.by_knob else findings.against_best
+    return any(findings.is_better(each) for each in compared)
 
 
 def _beyond(edge: float, inner: float) -> str | None:
-    """The next number by the same ratio; None where not all are positive."""
+    """The next number with the same ratio; None unless both are positive."""
     if edge > 0 and inner > 0:
-        found = edge * edge / inner
+        value = edge * edge / inner
         if edge.is_integer() and inner.is_integer():
-            return str(round(found)) if round(found) not in (0, round(edge)) else None
-        return f"{found:.2g}"
+            return str(round(value)) if round(value) not in (0, round(edge)) else None
+        return f"{value:.2g}"
     return None
 
 
@@ -234,11 +231,11 @@ def _cost(groups: list[Group], seeds: int) -> str:
     if not seconds:
         return ""
     jobs = seeds * len(groups)
-    return f" ({counted(jobs, 'job')}, about {duration(jobs * statistics.fmean(seconds))} of compute)"
+    return f" ({pluralize(jobs, 'job')}, about {duration(jobs * statistics.fmean(seconds))} of compute)"
 
 
 def _base(findings: Findings) -> list[str]:
-    """The overrides that all jobs share."""
+    """Overrides that all jobs share."""
     swept = {knob.key for knob in findings.design.knobs}
     given = [job.overrides for job in findings.sweep.jobs if job.overrides is not None]
     if given:
@@ -249,7 +246,7 @@ def _base(findings: Findings) -> list[str]:
 
 
 def _hydra(level: str) -> str:
-    """A level as Hydra's grammar takes it: text with characters of the grammar in quotes."""
+    """Format a level in Hydra's syntax: text with special characters is quoted."""
     try:
         json.loads(level)
         return level

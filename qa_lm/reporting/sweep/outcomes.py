@@ -1,4 +1,4 @@
-"""The outcomes of a job that the report shows, and which of them the sweep is about."""
+"""The outcomes of jobs that the report shows, and the choice of the one to compare by."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 
 from qa_lm.errors import UserError
 from qa_lm.reporting.sweep.jobs import Job
-from qa_lm.reporting.wording import ABSENT, decimal, duration, percent, whole
+from qa_lm.reporting.wording import ABSENT, decimal, duration, format_int, percent
 from qa_lm.run.reader import finite
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A number of metrics.json."""
+    """A metric of metrics.json."""
 
     name: str
     title: str
     smaller_is_better: bool
     kind: str
-    """How it is shown: share, loss, seconds, count or number."""
+    """How to format it: share, loss, seconds, count or number."""
 
     def shown(self, value: object) -> str:
-        """A value of it."""
+        """Format a value."""
         number = finite(value)
         if number is None:
             return ABSENT
-        return WRITTEN[self.kind](number)
+        return FORMATS[self.kind](number)
 
     def gap(self, value: object) -> str:
-        """A difference of two values, without its sign; of shares in points of a hundred."""
+        """Format the absolute difference of two values; of shares, in percentage points."""
         number = finite(value)
         if number is None:
             return ABSENT
@@ -37,21 +37,21 @@ class Outcome:
         return self.shown(abs(number))
 
     def interval(self, low: float | None, high: float | None) -> str:
-        """An interval; empty if there is none."""
+        """Format an interval; empty if there is none."""
         if low is None or high is None:
             return ""
-        if self.kind == "share":  # a mean of shares is one, whatever its interval says
+        if self.kind == "share":  # a mean of shares is within 0 and 1, even if its t interval is not
             low, high = max(0.0, low), min(1.0, high)
         if self.kind in ("seconds", "count"):
             low = max(0.0, low)
         return f"{self.shown(low)} to {self.shown(high)}"
 
 
-WRITTEN: dict[str, Callable[[float], str]] = {
+FORMATS: dict[str, Callable[[float], str]] = {
     "share": percent,
     "loss": decimal,
     "seconds": duration,
-    "count": lambda value: whole(value) if value.is_integer() or value >= 100 else f"{value:.1f}",
+    "count": lambda value: format_int(value) if value.is_integer() or value >= 100 else f"{value:.1f}",
     "number": lambda value: f"{value:.4g}",
 }
 OUTCOMES = {
@@ -59,21 +59,21 @@ OUTCOMES = {
     for outcome in (
         Outcome("recall", "recall", False, "share"),
         Outcome("best_val_loss", "validation loss", True, "loss"),
-        Outcome("val_exact_match", "held out, exact", False, "share"),
+        Outcome("val_exact_match", "held-out exact match", False, "share"),
         Outcome("epochs_run", "epochs", True, "count"),
         Outcome("fit_seconds", "training time", True, "seconds"),
-        Outcome("tokens_per_second", "tokens a second", False, "count"),
-        Outcome("final_train_loss", "train loss at the end", True, "loss"),
-        Outcome("final_val_loss", "validation loss at the end", True, "loss"),
+        Outcome("tokens_per_second", "tokens per second", False, "count"),
+        Outcome("final_train_loss", "final train loss", True, "loss"),
+        Outcome("final_val_loss", "final validation loss", True, "loss"),
         Outcome("final_val_bits_per_answer_byte", "bits per answer byte", True, "loss"),
-        Outcome("final_train_recall", "recall at the end", False, "share"),
-        Outcome("test_exact_match", "test, exact", False, "share"),
-        Outcome("seconds", "time in all", True, "seconds"),
-        Outcome("train_seconds", "time of steps", True, "seconds"),
+        Outcome("final_train_recall", "final recall", False, "share"),
+        Outcome("test_exact_match", "test exact match", False, "share"),
+        Outcome("seconds", "total time", True, "seconds"),
+        Outcome("train_seconds", "time in training steps", True, "seconds"),
     )
 }
 SHOWN = ("recall", "best_val_loss", "val_exact_match", "epochs_run", "fit_seconds", "tokens_per_second")
-OF_MONITOR = {
+METRIC_OF_MONITOR = {
     "val/loss": "best_val_loss",
     "train/loss": "final_train_loss",
     "train/recall": "recall",
@@ -83,32 +83,32 @@ OF_MONITOR = {
 CURVES = {
     "val_loss": Outcome("val_loss", "Validation loss, nats per token", True, "loss"),
     "train_loss": Outcome("train_loss", "Train loss, nats per token", True, "loss"),
-    "val_exact_match": Outcome("val_exact_match", "Held-out pairs answered exactly", False, "share"),
-    "train_recall": Outcome("train_recall", "Trained pairs answered exactly (recall)", False, "share"),
+    "val_exact_match": Outcome("val_exact_match", "Exact match, held-out pairs", False, "share"),
+    "train_recall": Outcome("train_recall", "Exact match, trained pairs (recall)", False, "share"),
 }
 """Columns of metrics.csv."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What the jobs are compared by."""
+    """The metric by which jobs are compared."""
 
     outcome: Outcome
     why: str
-    """Why this one, as the end of a sentence."""
-    asked: bool = False
-    """Whether it was asked for."""
+    """Why it was chosen, as the end of a sentence."""
+    chosen: bool = False
+    """Whether the user chose it."""
 
 
 def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = None) -> Objective:
-    """The outcome that was asked for, or else the one that the runs themselves followed.
+    """The metric that the user chose, or by default the one that the runs monitored.
 
-    Where every finished job reached the recall at which it was to stop, they differ by the time that it took.
+    If every finished job reached the recall at which it was to stop, the default is training time.
 
     Args:
-        jobs: of the sweep.
-        metric: a name of metrics.json; None to choose.
-        mode: "min" or "max"; None for what the outcome's name says.
+        jobs: the jobs of the sweep.
+        metric: a name of metrics.json; None for the default.
+        mode: "min" or "max"; None to infer it from the metric's name.
 
     Raises:
         UserError: no job has this metric.
@@ -116,20 +116,20 @@ def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = 
     if metric is not None:
         measured = sorted({name for job in jobs for name, value in job.metrics.items() if finite(value) is not None})
         if measured and metric not in measured:
-            raise UserError(f"--metric {metric}: no job has it; they have {', '.join(measured)}")
-        return Objective(_with_mode(outcome_named(metric), mode), "as asked", asked=True)
-    chosen, why = _followed(jobs)
+            raise UserError(f"--metric {metric}: no job has this metric; available: {', '.join(measured)}")
+        return Objective(_with_mode(outcome_named(metric), mode), "chosen by --metric", chosen=True)
+    chosen, why = _monitored(jobs)
     return Objective(_with_mode(outcome_named(chosen), mode), why)
 
 
 def outcome_named(name: str) -> Outcome:
-    """The outcome of this name, known or not: then smaller is better if the name speaks of a cost."""
+    """The outcome with this name. For unknown names, smaller is better if the name suggests a cost."""
     costs = ("loss", "seconds", "epoch", "memory", "bits", "steps")
     return OUTCOMES.get(name) or Outcome(name, name, any(cost in name for cost in costs), "number")
 
 
 def measured_outcomes(jobs: list[Job], objective: Outcome) -> list[Outcome]:
-    """The columns of the tables: the objective first, then those of `SHOWN` that were measured."""
+    """Columns of the tables: the objective first, then those of `SHOWN` that were measured."""
     others = [OUTCOMES[name] for name in SHOWN if name != objective.name]
     return [
         objective,
@@ -137,20 +137,20 @@ def measured_outcomes(jobs: list[Job], objective: Outcome) -> list[Outcome]:
     ]
 
 
-def _followed(jobs: list[Job]) -> tuple[str, str]:
+def _monitored(jobs: list[Job]) -> tuple[str, str]:
     finished = [job for job in jobs if job.metrics]
     monitors = Counter(str(job.settings["monitor"]) for job in finished if job.settings.get("monitor"))
     monitor = monitors.most_common(1)[0][0] if monitors else "val/loss"
-    chosen = OF_MONITOR.get(monitor, "best_val_loss")
-    many = f"; jobs follow {len(monitors)} different monitors" if len(monitors) > 1 else ""
+    chosen = METRIC_OF_MONITOR.get(monitor, "best_val_loss")
+    note = f"; jobs use {len(monitors)} different monitors" if len(monitors) > 1 else ""
     if chosen == "recall" and finished and all(map(_reached, finished)):
-        return "fit_seconds", f"every job reached the recall at which it was to stop, so time decides{many}"
+        return "fit_seconds", f"every job reached its target recall, so they are compared by time{note}"
     if not finished or any(finite(job.metrics.get(chosen)) is not None for job in finished):
-        return chosen, f"it belongs to monitor={monitor}{many}"
+        return chosen, f"it corresponds to monitor={monitor}{note}"
     for name in ("best_val_loss", "recall", "final_train_loss"):
         if any(finite(job.metrics.get(name)) is not None for job in finished):
-            return name, f"what belongs to monitor={monitor} was not measured"
-    return chosen, f"it belongs to monitor={monitor}"
+            return name, f"the metric of monitor={monitor} was not measured"
+    return chosen, f"it corresponds to monitor={monitor}"
 
 
 def _reached(job: Job) -> bool:

@@ -1,6 +1,6 @@
-"""results.csv, report.md and report.html of a sweep: what was turned, what came of it, and what is settled.
+"""Write results.csv, report.md and report.html of a sweep.
 
-The page needs nothing outside itself, and forbids scripts and outside addresses; what it prints is escaped (`pages`).
+The page is self-contained, and forbids scripts and external addresses. Templates escape what they print (`pages`).
 """
 
 import csv
@@ -13,40 +13,39 @@ from typing import Any
 from qa_lm.reporting.pages import html_page, markdown_page
 from qa_lm.reporting.sweep.charts import knob_charts
 from qa_lm.reporting.sweep.curves import learning_curves
-from qa_lm.reporting.sweep.findings import Findings, find
+from qa_lm.reporting.sweep.findings import Findings, compare_jobs
 from qa_lm.reporting.sweep.heat import heat_maps
 from qa_lm.reporting.sweep.jobs import read_sweep
 from qa_lm.reporting.sweep.next import next_steps
 from qa_lm.reporting.sweep.tables import jobs_table, knobs_table, settings_table
-from qa_lm.reporting.sweep.verdict import conclusion, follower_words, spent
+from qa_lm.reporting.sweep.verdict import conclusion, determined_text, spent
 from qa_lm.reporting.tables import Table
-from qa_lm.reporting.wording import listed
+from qa_lm.reporting.wording import list_names
 from qa_lm.run.atomic import write_text
 from qa_lm.run.reader import finite
 
 RESULTS, REPORT = "results.csv", "report"
 ROWS_PRINTED = 20
 ROWS_OPEN = 24
-"""Rows of a table of the page that are seen at once; a longer one begins with `ROWS_FIRST` of them."""
+"""Tables on the page with more rows than this show only the first `ROWS_FIRST` until they are expanded."""
 ROWS_FIRST = 12
 WIDTH = 120
 
 
 def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None = None) -> str:
-    """Write results.csv and the report into the sweep folder; returns what to print.
+    """Write results.csv and the report into the sweep folder, and return what to print.
 
-    The report is report.html and report.md. For a metric or mode that was asked for, it has a name of its own, such as
-    report-recall.html.
+    The report is report.html and report.md. With a metric or mode, its name includes them, such as report-recall.html.
 
     Args:
-        folder: with a folder for each job.
-        metric: a name of metrics.json to compare by; None for the one that the runs followed.
-        mode: "min" or "max"; None for what the metric's name says.
+        folder: the sweep folder, with a folder for each job.
+        metric: a name of metrics.json to compare by; None for the one that the runs monitored.
+        mode: "min" or "max"; None to infer it from the metric's name.
 
     Raises:
-        UserError: it is not a sweep folder, or no job has this metric.
+        UserError: the folder is not a sweep folder, or no job has this metric.
     """
-    findings = find(read_sweep(folder), metric, mode)
+    findings = compare_jobs(read_sweep(folder), metric, mode)
     content = _content(findings)
     write_text(folder / RESULTS, results_csv(findings))
     name = "-".join([REPORT, *(re.sub(r"[^\w.]+", "_", each) for each in (metric, mode) if each)])
@@ -56,7 +55,7 @@ def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None
 
 
 def results_csv(findings: Findings) -> str:
-    """A line per job: its knobs, how it ended, and every number of its metrics.json."""
+    """A row per job: its knobs, how it ended, and every number of its metrics.json."""
     jobs, design = findings.sweep.jobs, findings.design
     names = sorted(
         {name for job in jobs for name, value in job.metrics.items() if finite(value) is not None} - {"seed"}
@@ -72,12 +71,12 @@ def results_csv(findings: Findings) -> str:
 
 
 def _content(findings: Findings) -> dict[str, Any]:
-    """What both templates show."""
+    """The variables of both templates."""
     outcome, knobs = findings.objective.outcome, findings.design.knobs
-    compared = listed([knob.key for knob in knobs])
+    swept = list_names([knob.key for knob in knobs])
     return {
         "findings": findings,
-        "title": f"What the sweep of {compared} found" if knobs else "What the sweep found",
+        "title": f"Results of the sweep of {swept}" if knobs else "Results of the sweep",
         "conclusion": conclusion(findings),
         "steps": next_steps(findings),
         "objective": f"{outcome.title} ({outcome.name} of metrics.json, {_better(outcome.smaller_is_better)}): "
@@ -88,7 +87,7 @@ def _content(findings: Findings) -> dict[str, Any]:
         "charts": knob_charts(findings),
         "heat_maps": heat_maps(findings),
         "curves": learning_curves(findings),
-        "followers": follower_words(findings),
+        "determined": determined_text(findings),
         "spent": spent(findings.sweep.jobs),
         "rows_open": ROWS_OPEN,
         "rows_first": ROWS_FIRST,
@@ -107,5 +106,5 @@ def _printed(findings: Findings, content: dict[str, Any]) -> list[str]:
         if len(table.rows) > ROWS_PRINTED:
             lines.append(f"... and {len(table.rows) - ROWS_PRINTED} more settings")
     for step in content["steps"]:
-        lines += ["", *textwrap.wrap(f"Next: {step.words}", WIDTH), *(f"  {command}" for command in step.commands)]
+        lines += ["", *textwrap.wrap(f"Next: {step.text}", WIDTH), *(f"  {command}" for command in step.commands)]
     return lines

@@ -1,4 +1,4 @@
-"""The tables of a sweep's report, for both pages and for the terminal."""
+"""Tables of a sweep's report, for both pages and for the terminal."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.statistics import Comparison, Difference
-from qa_lm.reporting.sweep.verdict import p_words, verdict_words
+from qa_lm.reporting.sweep.verdict import format_p, verdict_text
 from qa_lm.reporting.tables import LETTERS, Cell, Table
-from qa_lm.reporting.wording import ABSENT, clipped, cut, whole
+from qa_lm.reporting.wording import ABSENT, excerpt, format_int, shorten
 
 
 def settings_table(findings: Findings) -> Table:
-    """A row per setting: what it came to, and whether that differs from the best."""
+    """A row per setting: its results, and whether it differs from the best."""
     knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
     objective, *others = findings.outcomes
-    header = [*knobs, "seeds", f"{objective.title}, mean", "95% interval", "behind the best", "p, corrected", "verdict"]
+    header = [
+        *knobs,
+        "seeds",
+        f"{objective.title}, mean",
+        "95% interval",
+        "difference to best",
+        "p, corrected",
+        "verdict",
+    ]
     compared = {each.other: each.difference for each in findings.against_best}
     if not findings.ranked:
         return _unranked(findings)
@@ -35,7 +43,7 @@ def settings_table(findings: Findings) -> Table:
 
 
 def _unranked(findings: Findings) -> Table:
-    """The settings without a best one."""
+    """A row per setting, without a comparison to the best."""
     knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
     rows = [
         [*_place(group.place), _seeds(group), *(Cell(each.shown(group.mean(each))) for each in findings.outcomes)]
@@ -51,21 +59,23 @@ def knobs_table(findings: Findings) -> Table:
     rows = []
     for knob, compared in zip(findings.design.knobs, findings.by_knob, strict=False):
         for each in compared:
-            found = each.difference
+            difference = each.difference
             rows.append(
                 [
                     Cell(knob.key),
                     Cell(_level(str(each.best))),
                     Cell(_level(str(each.other))),
-                    Cell(_signed(findings, found), _gap_interval(findings, each)),
+                    Cell(_signed(findings, difference), _gap_interval(findings, each)),
                     Cell(
-                        ("pairs of runs: " if found.paired else "runs: ") + whole(found.runs) if found.runs else ABSENT
+                        ("pairs of runs: " if difference.paired else "runs: ") + format_int(difference.runs)
+                        if difference.runs
+                        else ABSENT
                     ),
-                    Cell(p_words(found.corrected)),
-                    _verdict(found),
+                    Cell(format_p(difference.p_corrected)),
+                    _verdict(difference),
                 ]
             )
-    header = ["knob", "best", "other", f"{outcome.title}, other minus best", "rests on", "p, corrected", "verdict"]
+    header = ["knob", "best", "other", f"{outcome.title}, other minus best", "sample size", "p, corrected", "verdict"]
     return Table("comparisons", header, "lllrlrl", rows)
 
 
@@ -87,18 +97,18 @@ def jobs_table(findings: Findings) -> Table:
 
 
 def _place(place: Sequence[str]) -> list[Cell]:
-    return [Cell(_level(level)) for level in place] or [Cell("the only one")]
+    return [Cell(_level(level)) for level in place] or [Cell("the only setting")]
 
 
 def _level(level: str) -> str:
-    return cut(level, LETTERS)
+    return shorten(level, LETTERS)
 
 
 def _seeds(group: Group) -> Cell:
     seeds, jobs = len(group.values), len(group.jobs)
     early = Counter(each for job in group.jobs if (each := job.early_end))
-    notes = [] if seeds == jobs else [f"{whole(jobs)} jobs"]
-    return Cell(whole(seeds), ", ".join([*notes, *(f"{count} {words}" for words, count in early.items())]))
+    notes = [] if seeds == jobs else [f"{format_int(jobs)} jobs"]
+    return Cell(format_int(seeds), ", ".join([*notes, *(f"{count} {words}" for words, count in early.items())]))
 
 
 def _interval(findings: Findings, group: Group) -> str:
@@ -107,21 +117,26 @@ def _interval(findings: Findings, group: Group) -> str:
     return findings.objective.outcome.interval(group.estimate.low, group.estimate.high) or ABSENT
 
 
-def _against(findings: Findings, group: Group, found: Difference | None) -> list[Cell]:
-    if found is None:
+def _against(findings: Findings, group: Group, difference: Difference | None) -> list[Cell]:
+    if difference is None:
         best = len(findings.measured) > 1 and group is findings.measured[0]
         return [Cell(ABSENT), Cell(ABSENT), Cell("best" if best else ABSENT)]
-    return [Cell(findings.objective.outcome.gap(found.value)), Cell(p_words(found.corrected)), _verdict(found)]
+    return [
+        Cell(findings.objective.outcome.gap(difference.value)),
+        Cell(format_p(difference.p_corrected)),
+        _verdict(difference),
+    ]
 
 
-def _verdict(found: Difference) -> Cell:
-    return Cell(verdict_words(found), mark={True: "right", False: "nearly", None: ""}[found.outside])
+def _verdict(difference: Difference) -> Cell:
+    mark = {True: "right", False: "nearly", None: ""}[difference.significant]
+    return Cell(verdict_text(difference), mark=mark)
 
 
-def _signed(findings: Findings, found: Difference) -> str:
-    """The other minus the best."""
-    sign = "+" if found.value < 0 else "\N{MINUS SIGN}" if found.value > 0 else ""
-    return sign + findings.objective.outcome.gap(found.value)
+def _signed(findings: Findings, difference: Difference) -> str:
+    """Format the other minus the best."""
+    sign = "+" if difference.value < 0 else "\N{MINUS SIGN}" if difference.value > 0 else ""
+    return sign + findings.objective.outcome.gap(difference.value)
 
 
 def _gap_interval(findings: Findings, each: Comparison) -> str:
@@ -135,5 +150,5 @@ def _gap_interval(findings: Findings, each: Comparison) -> str:
 
 def _state(job: Job) -> Cell:
     mark = {"finished": "", "failed": "wrong"}.get(job.state, "nearly")
-    small = clipped(job.error, 160) if job.error else job.early_end
+    small = excerpt(job.error, 160) if job.error else job.early_end
     return Cell({"left": "not started"}.get(job.state, job.state), small, mark)

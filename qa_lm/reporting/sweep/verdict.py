@@ -1,17 +1,17 @@
-"""The conclusion of a sweep in a few sentences: what ran, what is best, and what is settled."""
+"""The conclusion of a sweep in a few sentences: what ran, what is best, and what is significant."""
 
 from collections import Counter
 
-from qa_lm.reporting.sweep.findings import FEWEST_SEEDS, Findings, Group
+from qa_lm.reporting.sweep.findings import MIN_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.knobs import SEED, TOGETHER
 from qa_lm.reporting.sweep.statistics import Comparison, Difference
-from qa_lm.reporting.wording import ABSENT, counted, duration, listed, percent, size
+from qa_lm.reporting.wording import ABSENT, duration, list_names, percent, pluralize, size
 from qa_lm.run.reader import finite
 
 
 def conclusion(findings: Findings) -> list[str]:
-    """The sentences."""
+    """Return the sentences."""
     sentences = [_ran(findings.sweep.jobs)]
     if not findings.measured:
         return sentences
@@ -26,48 +26,50 @@ def conclusion(findings: Findings) -> list[str]:
 
 
 def trained_tokens(job: Job) -> float | None:
-    """Tokens that a job was trained on; None where that was not measured."""
+    """Number of tokens that a job was trained on; None if not measured."""
     speed, seconds = (finite(job.metrics.get(key)) for key in ("tokens_per_second", "train_seconds"))
     return None if speed is None or seconds is None else speed * seconds
 
 
 def estimated(findings: Findings, group: Group) -> str:
-    """A group's mean with its interval and number of seeds."""
-    found, outcome = group.estimate, findings.objective.outcome
-    if found is None:
+    """Format a group's mean with its interval and number of seeds."""
+    mean, outcome = group.estimate, findings.objective.outcome
+    if mean is None:
         return ABSENT
-    interval = outcome.interval(found.low, found.high)
-    return f"{outcome.shown(found.mean)} ({f'95% interval {interval}, ' if interval else ''}{counted(found.n, 'seed')})"
+    interval = outcome.interval(mean.low, mean.high)
+    return f"{outcome.shown(mean.mean)} ({f'95% interval {interval}, ' if interval else ''}{pluralize(mean.n, 'seed')})"
 
 
-def verdict_words(found: Difference) -> str:
-    """Whether it is outside seed noise, as a cell says it: what is not may still be, with more seeds."""
-    if found.outside is None:
-        return f"no verdict: fewer than {FEWEST_SEEDS} seeds"
-    return "outside seed noise" if found.outside else "not settled"
+def verdict_text(difference: Difference) -> str:
+    """Whether a difference is significant, for a table. A difference that is not may become so with more seeds."""
+    if difference.significant is None:
+        return f"not tested: fewer than {MIN_SEEDS} seeds"
+    return "significant" if difference.significant else "not significant"
 
 
-def p_words(p: float | None) -> str:
-    """A p-value."""
+def format_p(p: float | None) -> str:
+    """Format a p-value."""
     return ABSENT if p is None else "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def follower_words(findings: Findings) -> list[str]:
-    """Which settings followed which, a sentence each."""
+def determined_text(findings: Findings) -> list[str]:
+    """Sentences on settings that differ but are not knobs."""
     design = findings.design
     names = {SEED: "the seed", TOGETHER: "the swept settings together"}
-    said = [f"Given by {names.get(key, key)}: {', '.join(each)}." for key, each in design.followers.items()]
+    sentences = [f"Determined by {names.get(key, key)}: {', '.join(each)}." for key, each in design.determined.items()]
     if design.unexplained:
-        said.append(f"Differ for another reason, and may blur the comparison: {', '.join(design.unexplained)}.")
-    return said
+        sentences.append(
+            f"Other settings that differ, and may confound the comparison: {', '.join(design.unexplained)}."
+        )
+    return sentences
 
 
 def spent(jobs: list[Job]) -> str:
-    """Time and tokens of all jobs; empty where neither is known."""
+    """Total time and tokens of all jobs; empty if neither is known."""
     seconds = [job.seconds for job in jobs if job.seconds is not None]
-    tokens = [found for job in jobs if (found := trained_tokens(job)) is not None]
+    tokens = [count for job in jobs if (count := trained_tokens(job)) is not None]
     parts = [f"{duration(sum(seconds))} of compute"] if seconds else []
-    parts += [f"{size(sum(tokens))} tokens trained on"] if tokens else []
+    parts += [f"{size(sum(tokens))} training tokens"] if tokens else []
     return ", ".join(parts)
 
 
@@ -76,11 +78,13 @@ def _ran(jobs: list[Job]) -> str:
         return "The sweep has no jobs."
     states = Counter(job.state for job in jobs)
     if set(states) == {"finished"}:
-        words = f"{counted(len(jobs), 'job')}, {'all finished' if len(jobs) > 1 else 'finished'}"
+        states_text = f"{pluralize(len(jobs), 'job')}, {'all finished' if len(jobs) > 1 else 'finished'}"
     else:
         order = ["finished", *sorted(set(states) - {"finished"})]
-        words = f"{counted(len(jobs), 'job')}: " + ", ".join(f"{states[state]} {_state(state)}" for state in order)
-    return "; ".join(part for part in (words, spent(jobs)) if part) + "."
+        states_text = f"{pluralize(len(jobs), 'job')}: " + ", ".join(
+            f"{states[state]} {_state(state)}" for state in order
+        )
+    return "; ".join(part for part in (states_text, spent(jobs)) if part) + "."
 
 
 def _state(state: str) -> str:
@@ -92,20 +96,22 @@ def _nothing_learnt(findings: Findings) -> str:
     where = f"all {len(jobs)} jobs" if len(jobs) > 1 else "the only job"
     return (
         f"Nothing was learnt: recall is {percent(0.0)} in {where}. Until a job answers some of its trained questions, "
-        "recall cannot say which setting is better."
+        "recall cannot rank the settings."
     )
 
 
 def _budgets(findings: Findings) -> str:
-    """Which jobs stopped early; empty where all trained as long."""
+    """Which jobs stopped early; empty if all trained equally long."""
     early = findings.unequal
     if not early:
         return ""
     places = Counter(place for job in early if (place := findings.design.places.get(job.name)))
-    which = listed([f"{findings.design.words(place)} ({counted(count, 'job')})" for place, count in places.items()])
+    which = list_names(
+        [f"{findings.design.describe(place)} ({pluralize(count, 'job')})" for place, count in places.items()]
+    )
     return (
-        f"Training budgets are unequal: {len(early)} of {counted(len(findings.sweep.jobs), 'job')} stopped early"
-        f"{f': {which}' if which else ''}. early_stopping.patience=null trains all for the same number of epochs."
+        f"Training budgets are unequal: {len(early)} of {pluralize(len(findings.sweep.jobs), 'job')} stopped early"
+        f"{f': {which}' if which else ''}. With early_stopping.patience=null, all train for the same number of epochs."
     )
 
 
@@ -113,49 +119,49 @@ def _best(findings: Findings) -> str:
     best = findings.measured[0]
     title = findings.objective.outcome.title
     if len(findings.measured) == 1:
-        return f"{title.capitalize()} of {findings.design.words(best.place)}: {estimated(findings, best)}."
-    return f"Best by {title}: {findings.design.words(best.place)}, with {estimated(findings, best)}."
+        return f"{title.capitalize()} of {findings.design.describe(best.place)}: {estimated(findings, best)}."
+    return f"Best by {title}: {findings.design.describe(best.place)}, with {estimated(findings, best)}."
 
 
 def _lead(findings: Findings) -> str:
     compared = findings.against_best
-    outcome, words = findings.objective.outcome, findings.design.words
-    settled = [each for each in compared if findings.settled(each)]
+    outcome, describe = findings.objective.outcome, findings.design.describe
+    better = [each for each in compared if findings.is_better(each)]
     if not findings.repeated:
         gap = outcome.gap(compared[0].difference.value)
         return (
-            f"Nothing is settled: each setting has one seed, so whether its lead of {gap} over "
-            f"{words(tuple(compared[0].other))} is more than chance cannot be told."
+            f"No difference can be tested: each setting has one seed. The lead of {gap} over "
+            f"{describe(tuple(compared[0].other))} may be chance."
         )
-    if all(each.difference.outside is None for each in compared):
-        return f"Nothing is settled: a verdict takes {FEWEST_SEEDS} seeds of each setting."
-    if len(settled) == len(compared):
-        others = f"each of the {len(compared)} other settings" if len(compared) > 1 else words(tuple(compared[0].other))
-        return f"The best is better than {others} by more than seed noise."
-    alike = listed([f"({words(tuple(each.other))})" for each in compared if not findings.settled(each)])
-    if not settled:
-        return f"That it is the best is not settled: it is not distinguishable from {alike}."
+    if all(each.difference.significant is None for each in compared):
+        return f"No difference was tested: a test needs {MIN_SEEDS} seeds of each setting."
+    if len(better) == len(compared):
+        others = f"all {len(compared)} other settings" if len(compared) > 1 else describe(tuple(compared[0].other))
+        return f"The best setting is significantly better than {others}."
+    others = list_names([f"({describe(tuple(each.other))})" for each in compared if not findings.is_better(each)])
+    if not better:
+        return f"The best setting is not significantly better than {others}."
     return (
-        f"The best is better than {len(settled)} of the {len(compared)} other settings by more than seed noise, and "
-        f"not distinguishable from {alike}."
+        f"The best setting is significantly better than {len(better)} of the {len(compared)} others, but not than "
+        f"{others}."
     )
 
 
 def _knob(findings: Findings, knob: int) -> str:
-    """What a knob does on average over the others; nothing where no seeds are repeated."""
+    """A sentence on the average effect of a knob; empty if it was not tested."""
     compared = findings.by_knob[knob]
-    tested = [each for each in compared if each.difference.outside is not None]
+    tested = [each for each in compared if each.difference.significant is not None]
     if not tested:
         return ""
     key, best = findings.design.knobs[knob].key, tested[0].best
-    settled = [each for each in tested if findings.settled(each)]
-    start = f"{key}: on average over the other settings,"
-    if not settled:
-        return f"{start} no value is distinguishable from the best, {best}."
-    said = listed([f"{each.other} by {_gap(findings, each)}" for each in settled])
-    rest = [str(each.other) for each in tested if not findings.settled(each)]
-    return f"{start} {best} is better than {said}, outside seed noise" + (
-        f"; not distinguishable from {listed(rest)}." if rest else "."
+    better = [each for each in tested if findings.is_better(each)]
+    start = f"{key}, averaged over the other settings:"
+    if not better:
+        return f"{start} the best value, {best}, is not significantly better than any other."
+    worse = list_names([f"{each.other} by {_gap(findings, each)}" for each in better])
+    rest = [str(each.other) for each in tested if not findings.is_better(each)]
+    return f"{start} {best} is significantly better than {worse}" + (
+        f", but not than {list_names(rest)}." if rest else "."
     )
 
 

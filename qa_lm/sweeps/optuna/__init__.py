@@ -1,1 +1,1 @@
-"""`hydra/sweeper=optuna`: Optuna chooses the settings of each job from the results of the earlier ones."""
+"""`hydra/sweeper=optuna`: Optuna chooses the settings of each job based on the results of earlier ones."""

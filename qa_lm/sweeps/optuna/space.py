@@ -1,4 +1,4 @@
-"""From Hydra's sweep syntax to Optuna's search space.
+"""Convert Hydra's sweep syntax to Optuna's search space.
 
 | on the command line | Optuna |
 |---|---|
@@ -6,7 +6,7 @@
 | `range(1,9,2)` | 1, 3, 5 or 7: as in Python, the end is excluded |
 | `interval(0,1)` | a number |
 | `tag(log, interval(1e-5,1e-2))` | a number, uniform on a logarithmic scale |
-| `int(interval(1,8))`, `tag(log, int(interval(1,1024)))` | a whole number, including the end |
+| `int(interval(1,8))`, `tag(log, int(interval(1,1024)))` | an integer, including the end |
 """
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -20,26 +20,26 @@ from optuna.distributions import (
 
 
 def search_space(overrides: list[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """The search space as key to distribution, and the overrides that all jobs share.
+    """Return the search space, a distribution per key, and the overrides that all jobs share.
 
     Args:
-        overrides: all overrides of the sweep; of two with the same key the later one counts.
+        overrides: all overrides of the sweep. Of two with the same key, the later one is used.
 
     Raises:
-        HydraException: there is nothing to search, or a range is empty.
+        HydraException: no override sweeps, or a range is empty.
     """
     last = {each.get_key_element(): each for each in overrides}
     space = {key: _distribution(each) for key, each in last.items() if each.is_sweep_override()}
     if not space:
         raise HydraException(
-            "hydra/sweeper=optuna: name something to search, such as optimizer.lr='interval(1e-5,1e-2)'"
+            "hydra/sweeper=optuna: no setting to search; add one, such as optimizer.lr='interval(1e-5,1e-2)'"
         )
     fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
     return space, fixed
 
 
 def as_override(key: str, value: object) -> str:
-    """A chosen value as an override for a job."""
+    """Format a chosen value as an override for a job."""
     return f"{key}={value!r}" if isinstance(value, float) else f"{key}={value}"
 
 

@@ -1,11 +1,11 @@
-"""The study in the sweep folder: which trial is next, and the results of the earlier ones.
+"""The Optuna study in the sweep folder: it chooses the next trial from the results of earlier ones.
 
-- `optuna.journal` holds all of it. The sweep and the jobs (qa_lm/training/callbacks/pruning.py) write it, and a resumed
-  sweep reads it again.
-- What is drawn for trial n depends on the seed, on n and on the trials before, so an interrupted study continues as if
-  it had not been interrupted.
-- A trial that was running when the sweep ended comes again before any new one. When the sweep is started again, each
-  failed job is tried again, as a new trial of the same values.
+- `optuna.journal` stores the study. The sweep and its jobs (qa_lm/training/callbacks/pruning.py) write it, and a
+  resumed sweep reads it.
+- The sample of trial n depends on the seed, on n and on earlier trials, so an interrupted study continues as if it had
+  not been interrupted.
+- A trial that was running when the sweep ended is run again before any new one. When the sweep is started again, each
+  failed job is retried as a new trial with the same values.
 """
 
 import logging
@@ -38,15 +38,15 @@ class Pruning:
 
 
 class SweepStudy:
-    """The study; created if the folder has none.
+    """The study of a sweep, created if the folder has none.
 
     Args:
         sweep: the sweep folder.
-        space: what is searched.
+        space: the search space.
         trials: number of trials, including failed ones.
         direction: `minimize` or `maximize`.
         seed: seed of the sampler.
-        startup_trials: number of random trials before the sampler chooses.
+        startup_trials: number of random trials before the sampler uses results.
         pruning: when jobs are stopped early; None for never.
 
     Raises:
@@ -76,38 +76,41 @@ class SweepStudy:
         )
         self._check_same(sweep, direction)
         self.study.set_user_attr("pruning", None if pruning is None else asdict(pruning))
-        self.at_work = [each for each in self._all() if each.state is TrialState.RUNNING]
-        self._try_failed_again()
-        over = sum(each.state.is_finished() for each in self._all())
-        self.left = self._still_to_ask() + len(self.at_work)
-        if over or self.at_work:
-            print(f"study: {over} trials over, {len(self.at_work)} at work before, {self.left} to go", flush=True)
+        self.interrupted = [each for each in self._all() if each.state is TrialState.RUNNING]
+        self._retry_failed()
+        finished = sum(each.state.is_finished() for each in self._all())
+        self.total = self._remaining() + len(self.interrupted)
+        if finished or self.interrupted:
+            print(
+                f"study: {finished} finished trials, {len(self.interrupted)} interrupted, {self.total} remaining",
+                flush=True,
+            )
 
     def ask(self) -> FrozenTrial | None:
-        """The next trial; None if there are enough."""
-        while self.at_work:
-            trial = self.at_work.pop(0)
+        """Return the next trial; None if there are enough."""
+        while self.interrupted:
+            trial = self.interrupted.pop(0)
             if trial.params.keys() == self.space.keys():
                 return trial
-            self.tell(trial.number, None)  # the sweep was killed while it was drawn
-        while self._still_to_ask() > 0:
-            drawn = sum(each.state is not TrialState.WAITING for each in self._all())
+            self.record(trial.number, None)  # the sweep was killed while it was sampled
+        while self._remaining() > 0:
+            sampled = sum(each.state is not TrialState.WAITING for each in self._all())
             self.study.sampler = optuna.samplers.TPESampler(
-                seed=(self.seed * 1_000_003 + drawn) % 2**32, n_startup_trials=self.startup_trials
+                seed=(self.seed * 1_000_003 + sampled) % 2**32, n_startup_trials=self.startup_trials
             )
             trial = self._trial(self.study.ask(self.space).number)
-            same = self._over_with(trial)
+            same = self._earlier_result(trial)
             if same is None:
                 return trial
             self.study.tell(trial.number, same.value if same.state is TrialState.COMPLETE else None, same.state)
         return None
 
-    def tell(self, number: int, objective: float | None) -> None:
+    def record(self, number: int, objective: float | None) -> None:
         """Record the result of a trial.
 
         Args:
             number: number of the trial.
-            objective: objective of its job; None if the job failed.
+            objective: the objective of its job; None if the job failed.
         """
         trial = self._trial(number)
         if objective is None or not math.isfinite(objective):
@@ -121,15 +124,15 @@ class SweepStudy:
         self.study.tell(number, value, state)
 
     def best(self) -> FrozenTrial | None:
-        """The best trial that was neither pruned nor failed."""
+        """Return the best trial that was neither pruned nor failed; None if there is none."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return self.study.best_trial if complete else None
 
     def summary(self) -> str:
-        """The numbers of trials by how they ended."""
+        """Format the number of complete, pruned and failed trials."""
         states = [each.state for each in self._all()]
-        words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        return ", ".join(f"{states.count(state)} {word}" for word, state in words.items())
+        names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        return ", ".join(f"{states.count(state)} {name}" for name, state in names.items())
 
     def _all(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -137,20 +140,20 @@ class SweepStudy:
     def _trial(self, number: int) -> FrozenTrial:
         return next(each for each in self._all() if each.number == number)
 
-    def _still_to_ask(self) -> int:
+    def _remaining(self) -> int:
         waiting = sum(each.state is TrialState.WAITING for each in self._all())
         asked = sum(each.state is not TrialState.WAITING and RETRY_OF not in each.user_attrs for each in self._all())
         return max(0, self.trials - asked) + waiting
 
-    def _over_with(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """An earlier trial of the same values with a result, so that no job has to run."""
-        stands = (TrialState.COMPLETE, TrialState.PRUNED)
-        return next((each for each in self._all() if each.params == trial.params and each.state in stands), None)
+    def _earlier_result(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """Return an earlier trial with the same values and a result, which spares a job; None if there is none."""
+        with_result = (TrialState.COMPLETE, TrialState.PRUNED)
+        return next((each for each in self._all() if each.params == trial.params and each.state in with_result), None)
 
-    def _try_failed_again(self) -> None:
-        again = {each.user_attrs.get(RETRY_OF) for each in self._all()}
+    def _retry_failed(self) -> None:
+        retried = {each.user_attrs.get(RETRY_OF) for each in self._all()}
         for each in self._all():
-            if each.state is TrialState.FAIL and each.user_attrs.get(JOB_FAILED) and each.number not in again:
+            if each.state is TrialState.FAIL and each.user_attrs.get(JOB_FAILED) and each.number not in retried:
                 self.study.enqueue_trial(each.params, user_attrs={RETRY_OF: each.number})
 
     def _check_same(self, sweep: Path, direction: Direction) -> None:
@@ -158,8 +161,10 @@ class SweepStudy:
         before = self.study.user_attrs.setdefault("space", space)
         for key in sorted(before.keys() | space.keys()):
             if before.get(key) != space.get(key):
-                raise HydraException(f"{key}: the study in {sweep} searches other values; name another hydra.sweep.dir")
+                raise HydraException(
+                    f"{key}: the study in {sweep} has other values for it; choose another hydra.sweep.dir"
+                )
         if self.study.direction is not StudyDirection[direction.upper()]:
-            raise HydraException(f"hydra.sweeper.direction={direction}: the study in {sweep} has the other one")
+            raise HydraException(f"hydra.sweeper.direction={direction}: the study in {sweep} has the opposite one")
         if "space" not in self.study.user_attrs:
             self.study.set_user_attr("space", space)

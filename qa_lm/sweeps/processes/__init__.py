@@ -1,1 +1,1 @@
-"""`hydra/launcher=processes`: each job of a sweep runs in a process of its own."""
+"""`hydra/launcher=processes`: each job of a sweep runs in its own process."""

@@ -1,4 +1,4 @@
-"""From a sweeper's overrides to jobs: composed, checked and named before anything runs."""
+"""Create jobs from a sweeper's overrides. All are composed, checked and named before any of them runs."""
 
 import hashlib
 import re
@@ -18,16 +18,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from qa_lm.sweeps.processes.jobs import Job, Record
 
 KEY_DIGITS = 10
-"""40 bits: among ten thousand jobs two share a key with probability 5e-5."""
-LONGEST_NAME = 100
-OF_THE_SWEEP = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
-"""Overrides of the sweep that its jobs do not get."""
+"""Hexadecimal digits of a key. With 40 bits, two of ten thousand jobs share a key with a probability of 5e-5."""
+MAX_NAME = 100
+SWEEP_ONLY = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
+"""Overrides of the sweep that are not passed to its jobs."""
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Script:
-    """What the script gives to the launcher; see `register_plugins`."""
+    """What the script passes to the launcher; see `register_plugins`."""
 
     identity: Callable[[DictConfig], str]
     ended: Callable[[Path], None] | None
@@ -35,14 +35,14 @@ class Script:
 
 
 class JobFactory:
-    """Makes jobs from overrides.
+    """Creates jobs from overrides.
 
     Args:
-        context: Hydra's, with its config loader.
+        context: Hydra's context, with its config loader.
         config: the composed configuration of the sweep.
         sweep: the sweep folder.
-        script: what the script gives to the launcher.
-        resume: an override that makes a job resume what is in its folder.
+        script: what the script passes to the launcher.
+        resume: the override that makes a job resume the run in its folder.
     """
 
     def __init__(
@@ -52,29 +52,31 @@ class JobFactory:
         self._swept = _swept_keys(config)
 
     def job(self, overrides: Sequence[str], number: int) -> Job:
-        """Make a job; it writes nothing.
+        """Create a job, without writing anything.
 
         Args:
             overrides: all overrides of the job, from the sweeper.
-            number: its place in the sweep, from 0.
+            number: number of the job in the sweep, from 0.
 
         Raises:
-            Exception: Hydra's or the identity function's, about a configuration that is wrong.
+            Exception: the configuration is invalid, according to Hydra or to the identity function.
         """
         key = hashlib.sha256(self._identity(overrides, number).encode()).hexdigest()[:KEY_DIGITS]
         swept = [each for each in overrides if _key(each) in self._swept and not each.startswith("hydra.")]
-        words = [_short(each) for each in swept]
-        name = "_".join(re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words)[:LONGEST_NAME]
-        # An earlier sweep over other settings may have given the folder another name.
+        labels = [_short(each) for each in swept]
+        name = "_".join(re.sub(r"[^\w.+-]+", "-", label).strip("-") for label in labels)[:MAX_NAME]
+        # An earlier sweep over other settings may have named the folder differently.
         folder = next(iter(sorted(self.sweep.glob(f"*{key}"))), self.sweep / (f"{name}_{key}" if name else key))
-        return Job(number, " ".join(words) or key, folder, Record(key, list(overrides), [_key(each) for each in swept]))
+        return Job(
+            number, " ".join(labels) or key, folder, Record(key, list(overrides), [_key(each) for each in swept])
+        )
 
     def _identity(self, overrides: Sequence[str], number: int) -> str:
         composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id, composed.hydra.job.num = str(number), number
         before = HydraConfig.instance().cfg
-        HydraConfig.instance().set_config(composed)  # ${hydra:...} looks there
+        HydraConfig.instance().set_config(composed)  # ${hydra:...} is resolved there
         try:
             with open_dict(composed):
                 task = composed.copy()
@@ -84,36 +86,36 @@ class JobFactory:
             HydraConfig.instance().cfg = before
 
     def command(self, job: Job) -> list[str]:
-        """The command line of a job's process."""
-        of_hydra = [str(each) for each in self.config.hydra.overrides.hydra if not str(each).startswith(OF_THE_SWEEP)]
+        """Return the command line of a job's process."""
+        of_hydra = [str(each) for each in self.config.hydra.overrides.hydra if not str(each).startswith(SWEEP_ONLY)]
         given = [*of_hydra, *job.record.overrides, *([self.resume] if self.resume else [])]
         program = self.script.program or _started_program()
         return [sys.executable, *program, *_hydra_flags(), *given, f"hydra.run.dir={quoted(str(job.folder))}"]
 
 
 def _started_program() -> list[str]:
-    """The words after `python` that start this script, or module, again."""
+    """Arguments of `python` that start this script, or module, again."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
 
 
 def resume_command(sweep: Path) -> str:
-    """The command that resumes this sweep: what the user typed, with the sweep folder."""
+    """Return the command that resumes this sweep: what the user typed, with the sweep folder."""
     typed = [each for each in sys.orig_argv if not each.startswith("hydra.sweep.dir=")]
-    if sys.argv[0].startswith("qa-lm "):  # the installed command, which Python started by the path of a script
+    if sys.argv[0].startswith("qa-lm "):  # the installed command, a script that Python started by its path
         typed = ["qa-lm", *typed[typed.index("train") :]]
     return join([*typed, f"hydra.sweep.dir={quoted(str(sweep))}"])
 
 
 def quoted(text: str) -> str:
-    """Text as a value in Hydra's grammar, in quotes only where it needs them."""
+    """Format text as a value in Hydra's grammar, quoted only if necessary."""
     if re.fullmatch(r"[\w./+-]+", text, flags=re.ASCII):
         return text
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def _swept_keys(config: DictConfig) -> set[str]:
-    """Keys that differ between jobs."""
+    """Return the keys that differ between jobs."""
     given = [str(each) for each in config.hydra.overrides.task]
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     parsed = OverridesParser.create().parse_overrides(given)
@@ -127,14 +129,14 @@ def _key(override: str) -> str:
 
 
 def _short(override: str) -> str:
-    """The override with only the last part of its key, and long numbers rounded to four digits."""
+    """Shorten an override: the last part of its key, and long numbers rounded to four digits."""
     key, _, value = override.partition("=")
-    value = LONG_NUMBER.sub(lambda found: f"{float(found[0]):.4g}", value)
+    value = LONG_NUMBER.sub(lambda number: f"{float(number[0]):.4g}", value)
     return f"{key.lstrip('+~').rpartition('.')[2]}={value}"
 
 
 def _hydra_flags() -> list[str]:
-    """Hydra's flags that choose configuration files, as this process got them."""
+    """Return Hydra's flags for configuration files, as passed to this process."""
     given = get_args_parser().parse_args()
     flags = {"--config-path": given.config_path, "--config-name": given.config_name, "--config-dir": given.config_dir}
     return [word for flag, value in flags.items() if value is not None for word in (flag, value)]

@@ -1,11 +1,11 @@
-"""The jobs of a sweep, and what is known of each in the sweep folder.
+"""The jobs of a sweep, and their records in the sweep folder.
 
     multirun/2026-01-31/12-00-00/
-        lr-0.001_seed-1_3f9a2c1d45/     a job; the name ends with its key
+        lr-0.001_seed-1_3f9a2c1d45/     a job; its name ends with the job's key
             job.json                    its record, see `Record`
-            job.log                     its output, of all starts
+            job.log                     its output, from all starts
 
-A key is computed from the settings and data of a job. A sweep that asks for the same job again finds its folder.
+The key is computed from the settings and data of a job, so that a later sweep with the same job finds its folder.
 """
 
 import json
@@ -17,7 +17,7 @@ from qa_lm.run.atomic import write_json
 from qa_lm.run.run_folder import JOB, JOB_LOG, METRICS
 
 RECORD, LOG, RESULT = JOB, JOB_LOG, METRICS
-"""`RESULT` exists once a job has finished; its key `objective` is the value that a sweeper optimises."""
+"""`RESULT` exists when a job has finished. Its value `objective` is what a sweeper optimises."""
 
 
 class State(StrEnum):
@@ -41,15 +41,15 @@ class Record:
     """Keys of the overrides that differ between jobs."""
     state: State = State.left
     exit_code: int | None = None
-    """Exit code of the last process that ended; negative if a signal killed it."""
+    """Exit code of the last process; negative if a signal killed it."""
     seconds: float = 0.0
-    """Wall-clock time of all starts."""
+    """Wall-clock time over all starts, in seconds."""
     starts: int = 0
     """Number of processes started."""
     pid: int | None = None
-    """The process while the job runs."""
+    """Process id while the job runs."""
     since: float | None = None
-    """When that process started, in seconds since the epoch."""
+    """Start time of that process, in seconds since the epoch."""
 
 
 @dataclass
@@ -66,10 +66,10 @@ class Job:
     record: Record
 
     def load(self) -> None:
-        """Take over the record of an earlier sweep, or write a first one."""
-        before = read_record(self.folder)
-        if before is not None:
-            self.record = replace(before, overrides=self.record.overrides, swept=self.record.swept)
+        """Load the record of an earlier sweep, or write a new one."""
+        earlier = read_record(self.folder)
+        if earlier is not None:
+            self.record = replace(earlier, overrides=self.record.overrides, swept=self.record.swept)
         if not self.record.starts:
             self.save()
 
@@ -80,9 +80,9 @@ class Job:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read job.json from the folder of a job; None if there is no valid one."""
+    """Read job.json from the folder of a job; None if it is missing or invalid."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Record(**found | {"state": State(found["state"])})
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Record(**content | {"state": State(content["state"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -1,4 +1,4 @@
-"""The launcher as Hydra calls it: `python scripts/train.py -m KEY=A,B hydra.launcher.jobs=2`."""
+"""The launcher that Hydra calls: `python scripts/train.py -m KEY=A,B hydra.launcher.jobs=2`."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from qa_lm.sweeps.lock import hold_sweep
+from qa_lm.sweeps.lock import lock_sweep
 from qa_lm.sweeps.processes.factory import JobFactory, Script, resume_command
 from qa_lm.sweeps.processes.jobs import RESULT, Job
 from qa_lm.sweeps.processes.pool import Pool
@@ -23,7 +23,7 @@ from qa_lm.sweeps.processes.progress import Progress, print_summary
 
 
 class ProcessLauncher(Launcher, Callback):
-    """Runs each job of a sweep in a process of its own: the script again, with the overrides of the job.
+    """A launcher that runs each job of a sweep in its own process: the same script with the overrides of the job.
 
     Args:
         jobs, resume: see `ProcessLauncherConf`.
@@ -36,7 +36,7 @@ class ProcessLauncher(Launcher, Callback):
         self._failed: list[tuple[str, str]] = []
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what a sweep needs; the processes of the jobs run the task itself."""
+        """Store what a sweep needs; Hydra calls it. The processes of the jobs run the task."""
         if self.jobs < 1:
             raise HydraException(f"hydra.launcher.jobs={self.jobs}: must be at least 1")
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
@@ -45,21 +45,21 @@ class ProcessLauncher(Launcher, Callback):
         hydra_context.callbacks.callbacks.append(self)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs; all are checked before the first starts.
+        """Run jobs. All are checked before the first one starts.
 
         Args:
-            job_overrides: for each job its overrides.
+            job_overrides: overrides of each job.
             initial_job_idx: number of the first job.
 
         Returns:
-            For each job its objective; nan if it failed.
+            The objective of each job; nan if it failed.
         """
-        jobs = [self._factory.job(each, initial_job_idx + place) for place, each in enumerate(job_overrides)]
-        hold_sweep(self.sweep)
+        jobs = [self._factory.job(each, initial_job_idx + index) for index, each in enumerate(job_overrides)]
+        lock_sweep(self.sweep)
         for job in jobs:
             job.load()
-        rest, objectives = iter(jobs), dict[int, float | None]()
-        self._run(rest, objectives.__setitem__, len(jobs), not_started=rest)
+        remaining, objectives = iter(jobs), dict[int, float | None]()
+        self._run(remaining, objectives.__setitem__, len(jobs), not_started=remaining)
         values = [math.nan if (value := objectives[job.number]) is None else value for job in jobs]
         return [
             JobReturn(overrides=job.record.overrides, status=JobStatus.COMPLETED, _return_value=value)
@@ -67,66 +67,66 @@ class ProcessLauncher(Launcher, Callback):
         ]
 
     def launch_each(
-        self, asked: Iterator[tuple[int, list[str]]], tell: Callable[[int, float | None], None], total: int
+        self, requests: Iterator[tuple[int, list[str]]], on_end: Callable[[int, float | None], None], total: int
     ) -> None:
-        """Run jobs that a sweeper chooses one by one, each when there is room for it.
+        """Run jobs that a sweeper chooses one by one, each when a slot is free.
 
-        A job that cannot be composed has failed, unless it is the first: then the search space is wrong.
+        A job whose configuration is invalid counts as failed, unless it is the first: then the search space is wrong.
 
         Args:
-            asked: number and overrides of each job.
-            tell: gets the number of a job that is over, and its objective; None if the job failed.
-            total: how many jobs there will be.
+            requests: number and overrides of each job.
+            on_end: called with the number of each job that has ended and its objective, None if it failed.
+            total: number of jobs.
         """
 
         def jobs() -> Iterator[Job]:
-            for place, (number, overrides) in enumerate(asked):
+            for index, (number, overrides) in enumerate(requests):
                 try:
                     job = self._factory.job(overrides, number)
                 except Exception as error:
-                    if place == 0:
+                    if index == 0:
                         raise
                     print(f"{' '.join(overrides)}: {error}", file=sys.stderr, flush=True)
-                    tell(number, None)
+                    on_end(number, None)
                 else:
                     yield job
 
-        hold_sweep(self.sweep)
-        self._run(jobs(), tell, total, not_started=())
+        lock_sweep(self.sweep)
+        self._run(jobs(), on_end, total, not_started=())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
-        """Let the script conclude; the number of failed jobs is the exit code."""
+        """Call the script's `ended`, and exit with the number of failed jobs; Hydra calls it."""
         if self.script.ended:
             self.script.ended(self.sweep)
         if self._failed:
-            again = f"to try them again: {resume_command(self.sweep)}"
-            print_summary(f"jobs that failed: {len(self._failed)}", self._failed, again)
+            retry = f"to retry them: {resume_command(self.sweep)}"
+            print_summary(f"jobs that failed: {len(self._failed)}", self._failed, retry)
             raise SystemExit(min(len(self._failed), 100))
 
     def _run(
         self,
         jobs: Iterator[Job],
-        tell: Callable[[int, float | None], None],
+        on_end: Callable[[int, float | None], None],
         total: int,
         not_started: Iterable[Job],
     ) -> None:
-        """Run jobs; if a signal stops them, print what is left and end."""
+        """Run jobs. If a signal stops them, print the remaining ones and exit."""
         share = f" with {max(1, cores() // self.jobs)} of {cores()} cores each" if self.jobs > 1 else ""
         print(f"sweep: {total} jobs, {self.jobs} at once{share}, in {self.sweep}", flush=True)
         stop_leftovers(self.sweep)
         progress = Progress(total, self.jobs)
         pool = Pool(self.jobs, self._factory.command, progress)
-        pool.run(jobs, lambda job: tell(job.number, _objective(job)))
+        pool.run(jobs, lambda job: on_end(job.number, _objective(job)))
         self._failed += progress.failed
         if pool.stopped_by:
-            left = [(job.label, f"interrupted after {job.record.seconds:,.0f} s") for job in pool.interrupted]
-            left += [(job.label, "not started") for job in not_started]
-            print_summary(f"stopped: {progress.counts()}", left, f"to resume: {resume_command(self.sweep)}")
+            remaining = [(job.label, f"interrupted after {job.record.seconds:,.0f} s") for job in pool.interrupted]
+            remaining += [(job.label, "not started") for job in not_started]
+            print_summary(f"stopped: {progress.counts()}", remaining, f"to resume: {resume_command(self.sweep)}")
             raise SystemExit(128 + pool.stopped_by)
 
 
 def _objective(job: Job) -> float | None:
-    """The objective of a job; None if the job failed, nan if its result has none."""
+    """Return the objective of a job; None if the job failed, nan if its result has no objective."""
     if job.record.exit_code != 0:
         return None
     try:

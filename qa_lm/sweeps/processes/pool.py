@@ -1,6 +1,6 @@
-"""Run jobs, several at once, until there are no more or the user stops the sweep.
+"""Run jobs, several at once, until all have ended or the user stops the sweep.
 
-One thread does all of it: it looks at the processes twenty times a second, so no state needs a lock.
+A single thread polls the processes twenty times a second, so no state needs a lock.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from qa_lm.sweeps.processes.jobs import Job, State
-from qa_lm.sweeps.processes.process import Running, job_environment, kill, start
+from qa_lm.sweeps.processes.process import RunningJob, job_environment, kill, start
 from qa_lm.sweeps.processes.progress import Progress
 
 POLL_SECONDS = 0.05
@@ -20,85 +20,85 @@ SAME_REQUEST_SECONDS = 0.5
 
 
 class Pool:
-    """Runs jobs.
+    """A pool of jobs that run at once.
 
     Args:
-        jobs: maximum number of jobs at once.
+        jobs: maximum number of jobs that run at once.
         command: maps a job to the command line that runs it.
-        progress: prints what happens.
+        progress: prints the progress.
     """
 
     def __init__(self, jobs: int, command: Callable[[Job], Sequence[str]], progress: Progress) -> None:
         self.jobs, self.command, self.progress = jobs, command, progress
-        self.running: list[Running] = []
+        self.running: list[RunningJob] = []
         self.interrupted: list[Job] = []
         self.stopped_by: signal.Signals | None = None
-        """What the jobs got after the first signal: SIGINT after Ctrl-C, otherwise SIGTERM."""
+        """Signal sent to the jobs after the first signal to this process: SIGINT after Ctrl-C, otherwise SIGTERM."""
         self._requests, self._last_request = 0, float("-inf")
-        self._over: set[str] = set()
+        self._ended_keys: set[str] = set()
 
-    def run(self, jobs: Iterator[Job], tell: Callable[[Job], None]) -> None:
-        """Run jobs until all are over, or until a signal has stopped those that ran.
+    def run(self, jobs: Iterator[Job], on_end: Callable[[Job], None]) -> None:
+        """Run jobs until all have ended, or until a signal has stopped the running ones.
 
         Args:
-            jobs: the next one is taken whenever fewer jobs run than may run at once.
-            tell: gets each job that has finished or failed.
+            jobs: iterator over jobs; the next one is taken when a slot is free.
+            on_end: called with each job that has finished or failed.
         """
-        with self._signals_noted():
+        with self._catch_signals():
             try:
-                self._run(jobs, tell)
-            finally:  # after an error, nobody would record how the jobs end
+                self._run(jobs, on_end)
+            finally:  # after an error, end the jobs and record how they ended
                 for each in self.running:
                     each.send(signal.SIGTERM)
                 for each in self.running:
                     each.process.wait()
                     each.end(stopping=True)
 
-    def _run(self, jobs: Iterator[Job], tell: Callable[[Job], None]) -> None:
-        more, passed_on = True, 0
+    def _run(self, jobs: Iterator[Job], on_end: Callable[[Job], None]) -> None:
+        more, handled = True, 0
         while more or self.running:
             for each in [each for each in self.running if each.process.poll() is not None]:
-                self._ended(each, tell)
-            if self._requests > passed_on:
+                self._ended(each, on_end)
+            if self._requests > handled:
                 more = False
                 self._stop(kill_jobs=self._requests > 1)
-                passed_on = self._requests
+                handled = self._requests
             while more and len(self.running) < self.jobs:
                 job = next(jobs, None)
                 if job is None:
                     more = False
                 else:
-                    self._begin(job, tell)
+                    self._start(job, on_end)
             time.sleep(POLL_SECONDS)
 
-    def _begin(self, job: Job, tell: Callable[[Job], None]) -> None:
-        """Start a job, unless it is over already or another job computes its result now."""
+    def _start(self, job: Job, on_end: Callable[[Job], None]) -> None:
+        """Start a job, unless it has ended already or a running job has the same settings."""
         for each in self.running:
             if each.job.folder == job.folder:
                 each.twins.append(job)
                 return
         job.load()
-        if job.record.state is State.finished or job.record.key in self._over:
-            self._report(job, tell, skipped=True)
+        if job.record.state is State.finished or job.record.key in self._ended_keys:
+            self._report(job, on_end, skipped=True)
             return
         slot = min(set(range(self.jobs)) - {each.slot for each in self.running})
         self.running.append(start(job, self.command(job), job_environment(self.jobs, slot), slot))
 
-    def _ended(self, running: Running, tell: Callable[[Job], None]) -> None:
+    def _ended(self, running: RunningJob, on_end: Callable[[Job], None]) -> None:
         self.running.remove(running)
         running.end(stopping=self.stopped_by is not None)
         if running.job.record.state is State.interrupted:
             self.interrupted += [running.job, *running.twins]
             return
-        self._report(running.job, tell, skipped=False)
+        self._report(running.job, on_end, skipped=False)
         for twin in running.twins:
             twin.load()
-            self._report(twin, tell, skipped=True)
+            self._report(twin, on_end, skipped=True)
 
-    def _report(self, job: Job, tell: Callable[[Job], None], skipped: bool) -> None:
-        self._over.add(job.record.key)
-        self.progress.over(job, skipped, [each.since for each in self.running])
-        tell(job)
+    def _report(self, job: Job, on_end: Callable[[Job], None], skipped: bool) -> None:
+        self._ended_keys.add(job.record.key)
+        self.progress.job_ended(job, skipped, [each.since for each in self.running])
+        on_end(job)
 
     def _stop(self, kill_jobs: bool) -> None:
         if self.stopped_by and not kill_jobs:
@@ -110,17 +110,17 @@ class Pool:
                 each.send(self.stopped_by)
 
     @contextlib.contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Only note signals that would end this process; those that it ignores (SIGHUP under nohup) stay ignored."""
-        taken = [each for each in STOPS if signal.getsignal(each) is not signal.SIG_IGN]
-        before = {each: signal.signal(each, self._note) for each in taken}
+    def _catch_signals(self) -> Iterator[None]:
+        """Count signals instead of ending the process. Ignored signals (SIGHUP under nohup) stay ignored."""
+        caught = [each for each in STOPS if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {each: signal.signal(each, self._count_signal) for each in caught}
         try:
             yield
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _count_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopped_by = self.stopped_by or (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         if time.monotonic() - self._last_request > SAME_REQUEST_SECONDS:
             self._requests += 1

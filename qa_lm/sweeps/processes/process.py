@@ -1,4 +1,4 @@
-"""The process of a job: its environment, its start, and how it is stopped together with everything it started."""
+"""The process of a job: its environment, start and end, including all processes that it started."""
 
 import contextlib
 import os
@@ -20,35 +20,35 @@ THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 """Environment variables that limit the threads of torch and of tokenizers."""
 GPUS = Path("/proc/driver/nvidia/gpus")
 SAVE_SECONDS = 60.0
-"""Time that a process left by a killed sweep has to save its state."""
+"""Seconds that a running process of a killed sweep gets to save its state."""
 CLOCK_SECONDS = 2.0
-"""Accuracy of the start time of a process."""
+"""Accuracy of the start time of a process, in seconds."""
 
 
 @dataclass
-class Running:
-    """A job with its process."""
+class RunningJob:
+    """A running job with its process."""
 
     job: Job
     process: "subprocess.Popen[bytes]"
     slot: int
-    """Its place among the jobs that run at once, from 0."""
+    """Number of its slot among the jobs that run at once, from 0."""
     since: float
-    """Start, by `time.monotonic`."""
+    """Start time, from `time.monotonic`."""
     twins: list[Job] = field(default_factory=list)
-    """Jobs with the same settings, which get the same result."""
+    """Other jobs with the same settings, which get the same result."""
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the job's first process alone, which stops its children itself: a data loader's worker that
-        got SIGTERM would look like one that crashed."""
+        """Send a signal to the job's main process only. It stops its children itself: a data loader's worker that gets
+        SIGTERM would look like a crash."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def end(self, stopping: bool) -> None:
-        """Record the exit code of the ended process, and kill what it left behind.
+        """Record the exit code of the process, and kill what it left running.
 
         Args:
-            stopping: whether the process had been asked to stop.
+            stopping: whether the process was asked to stop.
         """
         kill(self.process.pid)
         record, code = self.job.record, self.process.wait()
@@ -58,14 +58,14 @@ class Running:
         self.job.save()
 
 
-def start(job: Job, command: Sequence[str], environment: dict[str, str], slot: int) -> Running:
-    """Start the process of a job, in a process group of its own: a terminal sends Ctrl-C only to this process.
+def start(job: Job, command: Sequence[str], environment: dict[str, str], slot: int) -> RunningJob:
+    """Start the process of a job in its own process group, so that Ctrl-C in a terminal does not reach it.
 
     Args:
         job: the job.
         command: program and arguments.
         environment: all environment variables.
-        slot: see `Running`.
+        slot: see `RunningJob`.
     """
     record = job.record
     record.starts += 1
@@ -79,20 +79,20 @@ def start(job: Job, command: Sequence[str], environment: dict[str, str], slot: i
         )
     record.pid = process.pid
     job.save()
-    return Running(job, process, slot, time.monotonic())
+    return RunningJob(job, process, slot, time.monotonic())
 
 
 def kill(pid: int) -> None:
-    """Kill a job's first process and everything that it started."""
+    """Kill a job's main process and everything that it started."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(pid, signal.SIGKILL)
         else:
-            os.kill(pid, signal.SIGTERM)  # on Windows this ends a process at once
+            os.kill(pid, signal.SIGTERM)  # on Windows this kills the process
 
 
 def stop_leftovers(sweep: Path) -> None:
-    """Stop the jobs that a killed sweep left running, so that they can be resumed; each may save its state first.
+    """Stop the jobs that a killed sweep left running, so that they can be resumed. They may save their state first.
 
     Args:
         sweep: the sweep folder.
@@ -118,7 +118,7 @@ def stop_leftovers(sweep: Path) -> None:
 
 
 def _is_running(record: Record) -> bool:
-    """Whether the process of a job runs; another process may have its number now."""
+    """Whether the process of a job still runs. Another process may have reused its id, so compare start times."""
     try:
         process = psutil.Process(record.pid)
         return (
@@ -130,33 +130,33 @@ def _is_running(record: Record) -> bool:
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def job_environment(jobs: int, slot: int) -> dict[str, str]:
-    """The environment variables of a job, with its share of cores and GPUs.
+    """Return the environment variables of a job, with its share of cores and GPUs.
 
-    A job that runs alone gets the variables of this process.
+    If only one job runs at a time, it gets all of them.
 
     Args:
         jobs: number of jobs that run at once.
-        slot: place of this job among them, from 0.
+        slot: number of this job's slot among them, from 0.
     """
-    found = dict(os.environ)
-    # The training command sets it for itself; a job that had it would print a traceback for each mistake of the user.
-    found.pop("HYDRA_FULL_ERROR", None)
-    found["PYTHONUNBUFFERED"] = "1"  # job.log is up to date at all times
+    environment = dict(os.environ)
+    # The training command sets it for itself. A job that inherited it would print tracebacks for the user's mistakes.
+    environment.pop("HYDRA_FULL_ERROR", None)
+    environment["PYTHONUNBUFFERED"] = "1"  # keeps job.log up to date
     if jobs > 1:
         for name in THREADS:
-            found.setdefault(name, str(max(1, cores() // jobs)))
+            environment.setdefault(name, str(max(1, cores() // jobs)))
         if gpus := share_of_gpus(_gpus(), jobs, slot):
-            found["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    return found
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    return environment
 
 
 def share_of_gpus(gpus: list[str], jobs: int, slot: int) -> list[str]:
-    """The GPUs of one of several jobs: its part of them, or a shared one if there are fewer GPUs than jobs."""
+    """Return the GPUs of one of several jobs: its share, or a shared one if there are fewer GPUs than jobs."""
     if len(gpus) >= jobs:
         return gpus[slot::jobs]
     return [gpus[slot % len(gpus)]] if gpus else []

@@ -1,4 +1,4 @@
-"""What a sweep prints: a line for each job that is over, and a summary at the end."""
+"""Print the progress of a sweep: a line for each job that has ended, and a summary at the end."""
 
 import signal
 import sys
@@ -9,31 +9,31 @@ from pathlib import Path
 from qa_lm.reporting.wording import duration
 from qa_lm.sweeps.processes.jobs import LOG, Job, State
 
-MOST_SHOWN = 30
-"""Jobs that a summary lists by name."""
+MAX_SHOWN = 30
+"""Maximum number of jobs that a summary lists."""
 
 
 class Progress:
-    """Counts jobs and prints.
+    """Counts jobs and prints their progress.
 
     Args:
         total: number of jobs of the sweep.
-        jobs: how many run at once.
+        jobs: number of jobs that run at once.
     """
 
     def __init__(self, total: int, jobs: int) -> None:
         self.total, self.jobs, self.done = total, jobs, 0
         self.failed: list[tuple[str, str]] = []
-        """Label of each failed job, and why it failed."""
+        """Label of each failed job, and the reason."""
         self._seconds: list[float] = []
 
-    def over(self, job: Job, skipped: bool, running: list[float]) -> None:
-        """Count a job that is over, and print how it ended.
+    def job_ended(self, job: Job, skipped: bool, running: list[float]) -> None:
+        """Count a job that has ended, and print how it ended.
 
         Args:
             job: the job.
-            skipped: whether its result was there already.
-            running: start times of the running jobs, by `time.monotonic`.
+            skipped: whether its result existed already.
+            running: start times of the running jobs, from `time.monotonic`.
         """
         record, log = job.record, job.folder / LOG
         if record.state is State.finished:
@@ -43,51 +43,51 @@ class Progress:
         else:
             code = record.exit_code or 0
             why = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-            self.failed.append((job.label, f"{why}: {last_words(log)} ({log})"))
+            self.failed.append((job.label, f"{why}: {last_line(log)} ({log})"))
             how = f"failed, {why}"
-        print(f"{job.label}: {how}; {self.counts(len(running))}{self._expected_end(running)}", flush=True)
+        print(f"{job.label}: {how}; {self.counts(len(running))}{self._estimated_end(running)}", flush=True)
 
     def counts(self, running: int = 0) -> str:
-        """The numbers of jobs by state."""
+        """Format the numbers of jobs by state."""
         failed = len(self.failed)
-        left = self.total - self.done - failed - running
-        return f"done {self.done}, running {running}, failed {failed}, left {left} of {self.total}"
+        remaining = self.total - self.done - failed - running
+        return f"done {self.done}, running {running}, failed {failed}, remaining {remaining} of {self.total}"
 
-    def _expected_end(self, running: list[float]) -> str:
-        """When the sweep ends if its jobs take as long as those that have finished."""
-        left = self.total - self.done - len(self.failed) - len(running)
-        if not self._seconds or not (left or running):
+    def _estimated_end(self, running: list[float]) -> str:
+        """Estimate when the sweep ends, from the mean time of the finished jobs."""
+        remaining = self.total - self.done - len(self.failed) - len(running)
+        if not self._seconds or not (remaining or running):
             return ""
         mean = sum(self._seconds) / len(self._seconds)
-        rest = sum(max(0.0, mean - (time.monotonic() - since)) for since in running) + mean * left
-        at = datetime.now() + timedelta(seconds=rest / self.jobs)
-        day = f" on {at:%Y-%m-%d}" if at.date() != datetime.now().date() else ""
-        return f", expected end {at:%H:%M:%S}{day}"
+        seconds = sum(max(0.0, mean - (time.monotonic() - since)) for since in running) + mean * remaining
+        end = datetime.now() + timedelta(seconds=seconds / self.jobs)
+        day = f" on {end:%Y-%m-%d}" if end.date() != datetime.now().date() else ""
+        return f", estimated end {end:%H:%M:%S}{day}"
 
     def stopping(self, signal_name: str, running: int) -> None:
         """Print that running jobs have been asked to stop."""
-        print(f"{signal_name}: waiting for {running} running to save and stop; repeat to kill them", flush=True)
+        print(f"{signal_name}: waiting for {running} running jobs to save and stop; repeat to kill them", flush=True)
 
 
-def print_summary(title: str, jobs: list[tuple[str, str]], then: str) -> None:
+def print_summary(title: str, jobs: list[tuple[str, str]], last: str) -> None:
     """Print a list of jobs to stderr.
 
     Args:
         title: the first line.
-        jobs: label of each job, and what to say of it.
-        then: the last line, such as the command that resumes the sweep.
+        jobs: label of each job, and its state.
+        last: the last line, such as the command that resumes the sweep.
     """
-    lines = [title, *(f"  {label}: {how}" for label, how in jobs[:MOST_SHOWN])]
-    if len(jobs) > MOST_SHOWN:
-        lines.append(f"  and {len(jobs) - MOST_SHOWN} more")
-    print("\n".join([*lines, then]), file=sys.stderr, flush=True)
+    lines = [title, *(f"  {label}: {how}" for label, how in jobs[:MAX_SHOWN])]
+    if len(jobs) > MAX_SHOWN:
+        lines.append(f"  and {len(jobs) - MAX_SHOWN} more")
+    print("\n".join([*lines, last]), file=sys.stderr, flush=True)
 
 
-def last_words(log: Path) -> str:
-    """The last line that the last start of a job printed, at most 200 characters."""
+def last_line(log: Path) -> str:
+    """Return the last line that the last start of a job printed, at most 200 characters."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 10_000))
         lines = file.read().decode(errors="replace").splitlines()
-    # Hydra's advice below a traceback does not say what happened.
+    # Skip Hydra's advice below a traceback, which does not say what happened.
     printed = [line.strip() for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line]
     return printed[-1][:200] if printed and not printed[-1].startswith("--- start ") else "no output"

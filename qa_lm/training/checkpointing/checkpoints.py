@@ -24,7 +24,7 @@ from qa_lm.errors import FailedWrite, UserError, first_line
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import sync
 from qa_lm.run.checkpoint import STATE, read_checkpoint
-from qa_lm.run.manifest import SummedFile, announce, is_sound, written_and_summed
+from qa_lm.run.manifest import HashingFile, is_intact, record_sha256, write_with_sha256
 from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, PROBE_FILE
 from qa_lm.training.checkpointing.kept_state import KeptState
 
@@ -111,8 +111,8 @@ class DirectCheckpointIO(TorchCheckpointIO):
             folder.mkdir(parents=True, exist_ok=True)
             digest = self._linked(state, target, beside)
             if digest is None:
-                digest = written_and_summed(beside, partial(_write, checkpoint))
-            announce(folder, target.name, digest, state[1])
+                digest = write_with_sha256(beside, partial(_write, checkpoint))
+            record_sha256(folder, target.name, digest, state[1])
             if target.name == LAST:
                 _keep_previous(target)
             os.replace(beside, target)
@@ -136,7 +136,7 @@ class DirectCheckpointIO(TorchCheckpointIO):
         return self._written[2]
 
 
-def _write(checkpoint: dict[str, Any], file: SummedFile) -> None:
+def _write(checkpoint: dict[str, Any], file: HashingFile) -> None:
     """Torch's own format, without the CRC-32 of each tensor, which takes longer than everything else together; the
     manifest has the sum of the whole file."""
     before = get_crc32_options()
@@ -187,7 +187,7 @@ def newest_sound(folder: Path) -> Sound:
         path = folder / run_folder.CHECKPOINTS / name
         if not path.is_file():
             continue
-        sound = is_sound(path)
+        sound = is_intact(path)
         if sound is None:
             words.append(f"warning: {path.parent} has no manifest.json that can be read: {name} is used unchecked")
         if sound or sound is None:

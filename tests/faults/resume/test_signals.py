@@ -29,7 +29,7 @@ def test_a_signal_saves_and_the_run_goes_on(script, tmp_path, number, code, word
     os.kill(process.pid, number)
     done = process.end()
     assert done.returncode == code, done.stderr
-    assert done.stderr == f"{word}; what was trained so far is in {run}/checkpoints; to resume: resume={run}\n"
+    assert done.stderr == f"{word}; the checkpoint is in {run}/checkpoints; to resume: resume={run}\n"
     assert not (run / "metrics.json").exists()
     on = script("train.py", "resume=run")
     assert on.returncode == 0, on.stderr
