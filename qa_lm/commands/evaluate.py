@@ -81,14 +81,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     from qa_lm.evaluation.board import board
     from qa_lm.evaluation.calibrate import on_pairs
-    from qa_lm.inference.external import is_foreign
-    from qa_lm.inference.in_progress import is_under_way
+    from qa_lm.inference.external import is_external
+    from qa_lm.inference.in_progress import is_in_progress
     from qa_lm.reporting.run.table import board_lines
     from qa_lm.run.atomic import write_json, write_jsonl
     from qa_lm.run.run_folder import ANSWERS, BOARD
 
     transformers.utils.logging.disable_progress_bar()
-    foreign = not is_under_way(options.model) and is_foreign(options.model)
+    foreign = not is_in_progress(options.model) and is_external(options.model)
     if foreign and options.template is None:
         raise UserError(
             f"{options.model}: was not written by qa_lm; say how it is asked: --template chat, or "
@@ -163,12 +163,12 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
     from qa_lm.config.compose import data_config
     from qa_lm.evaluation.asked_pairs import pairs_of_files
     from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
-    from qa_lm.inference.external import ForeignModel
+    from qa_lm.inference.external import ExternalModel
 
     if not options.data:
         raise UserError("name the pairs: data.path=FILE")
     data = data_config(options.data)
-    model = ForeignModel.load(options.model, options.template, data.prompt)
+    model = ExternalModel.load(options.model, options.template, data.prompt)
     pairs = pairs_of_files(data, options.max_pairs, model.answerer.template)
     asked = _fitting(Asked("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings)
     answers = evaluate_pairs(
@@ -179,7 +179,7 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
         None,
         options.batch_size,
         options.max_new_tokens,
-        model.drafts_hold,
+        model.use_drafts,
         by_text=True,
     )
     return answers, None

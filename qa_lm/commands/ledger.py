@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, sanitize
 from qa_lm.reporting.tables import cells, short, straight
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
@@ -57,13 +57,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
-        _end(harmless(row["place"]), PLACE),
+        _end(sanitize(row["place"]), PLACE),
         short(row["question"], QUESTION),
         short(row["answer"], ANSWER),
         "never" if row["learnt_at"] is None else str(row["learnt_at"]),
         str(row["forgotten"]),
         "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
-        harmless(row["why"]),
+        sanitize(row["why"]),
     )
 
 
@@ -81,4 +81,4 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
     )
     note = summary.get("note")
-    return "\n".join([counts, *textwrap.wrap(harmless(note), 120)]) if isinstance(note, str) and note else counts
+    return "\n".join([counts, *textwrap.wrap(sanitize(note), 120)]) if isinstance(note, str) and note else counts

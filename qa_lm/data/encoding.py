@@ -19,7 +19,7 @@ from typing import NamedTuple
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
-from qa_lm.templates import Parts, check_templates, parsed
+from qa_lm.templates import TemplateParts, check_templates, parse_template
 
 TEMPLATE_FILE = "prompt_template.json"
 
@@ -36,7 +36,7 @@ class PromptTemplate:
     answer: str = " {answer}"
 
     @classmethod
-    def written(cls, prompt: str, answer: str) -> "PromptTemplate":
+    def from_settings(cls, prompt: str, answer: str) -> "PromptTemplate":
         """From the settings, where a line break may be written as \\n.
 
         Raises:
@@ -46,28 +46,28 @@ class PromptTemplate:
         return cls(prompt.replace("\\n", "\n"), answer.replace("\\n", "\n"))
 
     @property
-    def question_parts(self) -> Parts:
+    def question_parts(self) -> TemplateParts:
         """What a question is made of."""
-        return parsed(self.prompt).parts
+        return parse_template(self.prompt).parts
 
     @property
-    def answer_parts(self) -> Parts:
+    def answer_parts(self) -> TemplateParts:
         """What an answer is made of."""
-        return parsed(self.answer).parts
+        return parse_template(self.answer).parts
 
     def prompt_text(self, question: str) -> str:
         """The text before the answer."""
-        before, _, after = parsed(self.prompt)
+        before, _, after = parse_template(self.prompt)
         return f"{before}{question}{after}"
 
     def answer_text(self, answer: str) -> str:
         """The answer as it follows the prompt."""
-        before, _, after = parsed(self.answer)
+        before, _, after = parse_template(self.answer)
         return f"{before}{answer}{after}"
 
     def answer_from(self, text: str) -> str:
         """The answer in a generated text: the template's own characters taken off."""
-        before, _, after = parsed(self.answer)
+        before, _, after = parse_template(self.answer)
         return text.removeprefix(before).removesuffix(after)
 
     def save(self, folder: Path) -> None:

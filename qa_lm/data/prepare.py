@@ -97,7 +97,7 @@ def prepare(
     kept = cache_folder() if data.cache is None else Path(data.cache).expanduser()
     root = Path(temporary.name) if keeps_nothing(data) else kept
     sides = sources_of(data)
-    template = PromptTemplate.written(data.prompt, data.completion)
+    template = PromptTemplate.from_settings(data.prompt, data.completion)
     # What the hub holds is kept by its own library, which knows when it has changed.
     place = root if data.hub is None else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))

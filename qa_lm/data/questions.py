@@ -11,7 +11,7 @@ from qa_lm.data.readers.reading import Reading, Source
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
 from qa_lm.run.run_folder import CHECKPOINTS, MODEL
-from qa_lm.templates import filled, names_in
+from qa_lm.templates import fill_template, placeholders
 
 
 def template_of(run: Path) -> PromptTemplate:
@@ -35,7 +35,7 @@ def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
     Raises:
         UserError: one is missing, or not in the template.
     """
-    needed = names_in(template.question_parts)
+    needed = placeholders(template.question_parts)
     _check_names(texts, needed)
     if missing := [name for name in needed if name not in texts]:
         given = " ".join(f"--set {name}=TEXT" for name in missing)
@@ -43,7 +43,7 @@ def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
             f"this model is asked with {', '.join(needed)}: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing; give {given}, or --file with a column of that name"
         )
-    return filled(template.question_parts, texts)
+    return fill_template(template.question_parts, texts)
 
 
 def _check_names(texts: Mapping[str, str], needed: list[str]) -> None:
@@ -93,7 +93,7 @@ def _in_lines(path: Path, encoding: str) -> Iterator[str]:
 def _in_table(
     path: Path, template: PromptTemplate, texts: Mapping[str, str], column: str | None, encoding: str
 ) -> Iterator[str]:
-    _check_names(texts, names_in(template.question_parts))
+    _check_names(texts, placeholders(template.question_parts))
     source = Source(str(path), path)
     reading = Reading(ColumnNames(question=column), encoding=encoding, prompt=template.question_parts)
     columns: Columns | None = None

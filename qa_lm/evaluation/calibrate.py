@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from qa_lm.evaluation.evaluate import EvaluatedPair
-from qa_lm.inference.calibration import EACH, Calibration
+from qa_lm.inference.calibration import MIN_ANSWERS, Calibration
 from qa_lm.names import SPLIT_WORDS
 
 SHARE = 0.1
-"""Share of all answers that right and wrong ones must each make up, besides being `EACH`."""
+"""Share of all answers that right and wrong ones must each make up, besides being `MIN_ANSWERS`."""
 ISOTONIC = 1000
 """Pairs from which on isotonic regression is used; below, its steps follow chance."""
 FOLDS = 5
@@ -36,7 +36,7 @@ def calibrate(evaluated: Sequence[EvaluatedPair]) -> Calibration | None:
     for splits in (("validation",), ("validation", "train")):
         pairs = [pair for pair in evaluated if pair.split in splits]
         right = sum(pair.exact_match for pair in pairs)
-        if min(right, len(pairs) - right) >= max(EACH, (SHARE * len(pairs)) if len(splits) == 1 else 0):
+        if min(right, len(pairs) - right) >= max(MIN_ANSWERS, (SHARE * len(pairs)) if len(splits) == 1 else 0):
             counts = {split: sum(pair.split == split for pair in pairs) for split in splits}
             calibration = fitted(*_asked(pairs), {split: count for split, count in counts.items() if count})
             return counted_on(calibration, *_asked(held_out))
@@ -60,7 +60,7 @@ def counted_on(calibration: Calibration, log_probabilities: np.ndarray, right: n
     return replace(
         calibration,
         curve=coverage_and_precision(probabilities, right),
-        held_out={"pairs": len(right), "right": int(right.sum()), "needed": EACH},
+        held_out={"pairs": len(right), "right": int(right.sum()), "needed": MIN_ANSWERS},
     )
 
 
@@ -146,7 +146,7 @@ def on_pairs(
     found |= {
         "brier": float(((probabilities - right) ** 2).mean()),
         "curve": coverage_and_precision(probabilities, right),
-        "held_out": {"pairs": len(right), "right": int(right.sum()), "needed": EACH},
+        "held_out": {"pairs": len(right), "right": int(right.sum()), "needed": MIN_ANSWERS},
     }
     if threshold is not None:
         answered = probabilities >= threshold

@@ -69,7 +69,7 @@ def evaluate_pairs(
     relations: Sequence[Relation] | None,
     batch_size: int,
     max_new_tokens: int,
-    drafts_hold: bool = True,
+    use_drafts: bool = True,
     by_text: bool = False,
 ) -> list[EvaluatedPair]:
     """The model's greedy answer to each pair's question.
@@ -82,13 +82,13 @@ def evaluate_pairs(
         relations: how each stands to the trained pairs, for the record.
         batch_size: answers decoded at once.
         max_new_tokens: longest answer; raised to the longest true one, so that no right answer is cut.
-        drafts_hold: whether true answers may serve as drafts, see `qa_lm.modeling.causal_lm.packs_exactly`.
+        use_drafts: whether true answers may serve as drafts, see `qa_lm.modeling.causal_lm.packs_exactly`.
         by_text: whether an answer is exact whose text is, but for white space at its ends, whatever its ids: for models
             that were trained otherwise.
     """
     longest = max((len(example.answer_ids) for example in asked.examples), default=1)
     drafts = [Draft(example.ids[: example.prompt_tokens], example.answer_ids[:-1]) for example in asked.examples]
-    found = greedy_answers(model, drafts, tokenizer.eos_id, max(max_new_tokens, longest), batch_size, drafts_hold)
+    found = greedy_answers(model, drafts, tokenizer.eos_id, max(max_new_tokens, longest), batch_size, use_drafts)
     evaluated = []
     for number, (pair, example, answer) in enumerate(zip(asked.pairs, asked.examples, found, strict=True)):
         generated = template.answer_from(tokenizer.decode(answer.ids))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.reporting.markdown import table
 
 LETTERS = 44
@@ -76,7 +76,7 @@ def straight(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
 
 def short(text: str, width: int) -> str:
     """One line of at most so many columns; what is cut off leaves three dots."""
-    line = harmless(" ".join(text.split()))
+    line = sanitize(" ".join(text.split()))
     if cells(line) <= width:
         return line
     line = line[: 2 * width]

@@ -4,7 +4,7 @@ What is missing, or no number, is a dash. Text from data and models keeps its le
 page around it: control characters, halves of surrogate pairs, marks that turn the writing direction.
 """
 
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.run.reader import finite
 
 ABSENT = "\N{EN DASH}"
@@ -72,9 +72,9 @@ def listed(names: list[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what could disturb the page, with line ends of one kind; see `qa_lm.errors.harmless`."""
+    """The text without what could disturb the page, with line ends of one kind; see `qa_lm.errors.sanitize`."""
     whole_characters = text.encode("utf-8", "replace").decode("utf-8")
-    return harmless(whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
+    return sanitize(whole_characters.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def clipped(text: str, limit: int = 600) -> str:

@@ -84,7 +84,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
 
     def by_answers(drafts: bool) -> float:
         asked = Asked("train", pairs, examples)
-        answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, drafts_hold=drafts)
+        answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, use_drafts=drafts)
         return statistics.mean(answer.exact_match for answer in answers)
 
     def by_transformers() -> float:

@@ -202,14 +202,16 @@ def test_golden_questions_are_replayed_and_a_difference_is_named(learnt_run, tmp
     template = folder / "prompt_template.json"
     changed = json.loads(template.read_text()) | {"prompt": "{question} "}
     template.write_text(json.dumps(changed))
-    with pytest.raises(UserError, match=r"the prompt of '.*' has other ids .* from place \d+ on \[\d+\] instead of"):
+    with pytest.raises(
+        UserError, match=r"the prompt of '.*' has different ids .* from position \d+: \[\d+\] instead of"
+    ):
         Answerer.load(folder)
     shutil.copy(learnt_run.folder / "model" / "prompt_template.json", template)
 
     first = next(record for record in records if record["answer_ids"])
     first["answer_ids"] = first["answer_ids"][:-1]
     (folder / "golden.json").write_text(json.dumps(records))
-    with pytest.raises(UserError, match=r"the answer to '.*' is '.*', it was '.*' when the model was saved"):
+    with pytest.raises(UserError, match=r"the answer to '.*' is '.*'; when the model was saved it was '.*'"):
         Answerer.load(folder)
     (folder / "golden.json").write_text("{")
     with pytest.raises(UserError, match=r"golden.json: is damaged"):

@@ -16,7 +16,7 @@ from qa_lm.data.records.columns import ColumnNames, Columns, Unanswerable, Wante
 from qa_lm.data.records.dialogues import find_turns
 from qa_lm.data.records.unread import SeenColumns, missed_in_words
 from qa_lm.errors import UserError
-from qa_lm.templates import ANSWER, QUESTION, Parts
+from qa_lm.templates import ANSWER, QUESTION, TemplateParts
 
 BLOCK = 1 << 20
 LIST_AS_TEXT = "answers that are lists written as text; they are trained with their brackets"
@@ -35,9 +35,9 @@ class Reading:
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
     """Whether bad lines are left out and counted, instead of ending the run."""
-    prompt: Parts = QUESTION
+    prompt: TemplateParts = QUESTION
     """What a question is made of, see `qa_lm.templates`."""
-    completion: Parts = ANSWER
+    completion: TemplateParts = ANSWER
     """What an answer is made of."""
     unanswerable: str | None = None
     """What becomes of questions without an answer, see `qa_lm.data.records.columns.Wanted`."""

@@ -16,7 +16,7 @@ from qa_lm.data.records.column_names import (
 )
 from qa_lm.data.records.dialogues import Turns, pairs_in
 from qa_lm.data.records.values import answers_in, further_text, is_missing, listed, text_of
-from qa_lm.templates import ANSWER, QUESTION, Parts, filled, names_in
+from qa_lm.templates import ANSWER, QUESTION, TemplateParts, fill_template, placeholders
 
 ROLES = ("question", "answer")
 LEAVE_OUT = "skip"
@@ -43,9 +43,9 @@ class Wanted:
     """What pairs are made of."""
 
     names: ColumnNames = field(default_factory=ColumnNames)
-    prompt: Parts = QUESTION
+    prompt: TemplateParts = QUESTION
     """What a pair's question is made of."""
-    completion: Parts = ANSWER
+    completion: TemplateParts = ANSWER
     """What a pair's answer is made of."""
     unanswerable: str | None = None
     """What becomes of questions without an answer: None makes them an error, `LEAVE_OUT` leaves them out, any other
@@ -104,8 +104,8 @@ class Columns:
         return f"{words}, group = {self.group}" if self.group in found else words
 
 
-def _in_words(parts: Parts, role: str, column: str, others: Mapping[str, str]) -> str:
-    return " + ".join(column if name == role else others[name] for name in names_in(parts))
+def _in_words(parts: TemplateParts, role: str, column: str, others: Mapping[str, str]) -> str:
+    return " + ".join(column if name == role else others[name] for name in placeholders(parts))
 
 
 def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = None) -> Columns:
@@ -129,7 +129,7 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
     keys = by_key(names)
     others = {}
     for setting, parts, role in (("prompt", wanted.prompt, "question"), ("completion", wanted.completion, "answer")):
-        for name in names_in(parts) if wanted.answers or setting == "prompt" else ():
+        for name in placeholders(parts) if wanted.answers or setting == "prompt" else ():
             if name == role:
                 continue
             column = question if name == "question" else name if name in names else keys.get(name_key(name))
@@ -150,7 +150,7 @@ def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, 
     for setting, name in zip(("data.question", "data.answer"), given[:2], strict=True):
         if name is not None and name not in names and (wanted.answers or setting == "data.question"):
             raise ValueError(f"no column {name} ({setting}); found {listed(names)}")
-    named = [*names_in(wanted.prompt), *(names_in(wanted.completion) if wanted.answers else ())]
+    named = [*placeholders(wanted.prompt), *(placeholders(wanted.completion) if wanted.answers else ())]
     found = recognised_pair(by_key(names), given.question, given.answer)
     chosen = [column if role in named else None for role, column in zip(ROLES, found, strict=True)]
     missing = [role for role, column in zip(ROLES, chosen, strict=True) if role in named and not column]
@@ -169,7 +169,7 @@ def pairs_from(record: Mapping[str, object], columns: Columns) -> list[Pair]:
     """
     if columns.turns is None:
         return [_pair(record, columns)]
-    named = names_in(columns.wanted.prompt)
+    named = placeholders(columns.wanted.prompt)
     return [_pair(each, columns) for each in pairs_in(record, columns.turns, named)]
 
 
@@ -180,7 +180,7 @@ def question_from(record: Mapping[str, object], columns: Columns) -> str:
         ValueError: see `pairs_from`.
     """
     if columns.turns:
-        *_, record = pairs_in(record, columns.turns, names_in(columns.wanted.prompt), asked=True)
+        *_, record = pairs_in(record, columns.turns, placeholders(columns.wanted.prompt), asked=True)
     if columns.question is not None and columns.question not in record:
         raise ValueError(f"no {columns.question}; found the keys {listed(record)}")
     return _filled(columns.wanted.prompt, _texts(record, columns), "question")
@@ -219,8 +219,8 @@ def _texts(record: Mapping[str, object], columns: Columns) -> dict[str, str]:
     return texts | {"question": _question(record, columns)} if columns.question in record else texts
 
 
-def _filled(parts: Parts, texts: Mapping[str, str], name: str) -> str:
-    return text_of(filled(parts, texts), name)
+def _filled(parts: TemplateParts, texts: Mapping[str, str], name: str) -> str:
+    return text_of(fill_template(parts, texts), name)
 
 
 def _answers(record: Mapping[str, object], column: str, wanted: Wanted) -> list[str]:

@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from qa_lm.config.schema import LoggerConfig
-from qa_lm.errors import first_line, harmless
+from qa_lm.errors import first_line, sanitize
 from qa_lm.training.early_checks import check_logger
 from qa_lm.training.logging.logged import LOGGED, append_record, read_record
 
@@ -127,7 +127,7 @@ class SecondLogger(Logger):
             call()
         except Exception as error:  # of a service and its network, anything
             self.ended = True
-            words = without_password(harmless(first_line(error)))
+            words = without_password(sanitize(first_line(error)))
             print(f"warning: logger={self.kind}: {words}; nothing more is logged there, training goes on", flush=True)
 
     def _begin(self, hyperparameters: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ class SecondLogger(Logger):
                 logger = opened("online")
                 return Opened(logger, number, True, str(logger.experiment.url))
             except Exception as error:
-                failure = f"{without_password(harmless(first_line(error)))}; "
+                failure = f"{without_password(sanitize(first_line(error)))}; "
                 wandb.teardown()
                 wandb.setup(settings)
         logger = opened("offline" if own.mode == "online" else own.mode)
