@@ -14,7 +14,7 @@ TRAINED = "trained question"
 NEAR = "near-duplicate of a trained question"
 KNOWN_ANSWER = "new question, known answer"
 NEW = "new question, new answer"
-RELATIONS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
+OVERLAPS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
 """Overlap of a pair with the trained pairs; the first that applies counts. `TRAINED` ignores case, spaces and final
 punctuation."""
 

@@ -31,7 +31,7 @@ def parse_template(text: str) -> Template:
     """Split a template into its parts; `{{` and `}}` stand for literal braces.
 
     Raises:
-        ValueError: a brace is not closed, a name is empty, or there is no column. The message is written for the user.
+        ValueError: a brace is not closed, a name is empty, or no column is named. The message is written for the user.
     """
     pieces = [""]  # text, column, text, column, ..., text
     for literal, name, spec, conversion in string.Formatter().parse(text):

@@ -36,7 +36,7 @@ def builtin_path(name: str) -> Path:
     return BUILTIN_FOLDER / f"{name}.jsonl"
 
 
-def normalised_question(question: str) -> str:
+def normalise_question(question: str) -> str:
     """The question without what does not change its meaning.
 
     Unicode NFKC, lower case (`str.casefold`), one space for any white space, no punctuation at the end. A question of

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from qa_lm.data.cache import read_meta
-from qa_lm.data.pairs import Pair, normalised_question, text_key
+from qa_lm.data.pairs import Pair, normalise_question, text_key
 
 TEXTS = "pairs.arrow"
 BATCH = 4096
@@ -83,7 +83,7 @@ def _turned(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def _numbers(pair: Pair) -> tuple[int, ...]:
     return (
         text_key(pair.question),
-        text_key(normalised_question(pair.question)),
+        text_key(normalise_question(pair.question)),
         text_key(pair.answer),
         0 if pair.group is None else text_key(pair.group),
         len(pair.question),

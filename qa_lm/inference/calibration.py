@@ -89,7 +89,7 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> "Calibration | None":
-        """Read what `save` wrote; None if there is no file.
+        """Read what `save` wrote; None if the file does not exist.
 
         Raises:
             UserError: the file is damaged.

@@ -61,7 +61,7 @@ class ExternalModel:
             chat_prompt: template of the user's message, for `CHAT`.
 
         Raises:
-            UserError: there is no model or tokenizer, or the template is invalid.
+            UserError: the model or the tokenizer cannot be loaded, or the template is invalid.
         """
         folder = model_folder(folder)
         if template == CHAT:

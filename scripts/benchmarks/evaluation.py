@@ -53,7 +53,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     from qa_lm.data.batches.store import EncodedPairs, write_store
     from qa_lm.data.cache import made_folder
     from qa_lm.data.readers.reading import PairReader, Reading, file_sources
-    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.drafts import POSITIONS
     from qa_lm.modeling.causal_lm import head, hidden_states
@@ -83,7 +83,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
         return right / len(pairs)
 
     def by_answers(drafts: bool) -> float:
-        asked = Asked("train", pairs, examples)
+        asked = EvalSet("train", pairs, examples)
         answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, use_drafts=drafts)
         return statistics.mean(answer.exact_match for answer in answers)
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import train_bpe
-from qa_lm.evaluation.calibrate import fitted
+from qa_lm.evaluation.calibrate import fit_calibration
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.external import ExternalModel
 from qa_lm.modeling.causal_lm import build_causal_lm
@@ -29,7 +29,7 @@ def run(learnt_run, tmp_path):
     shutil.copytree(learnt_run.folder, folder)
     draw = np.random.default_rng(0)
     x = -draw.exponential(0.3, 400)
-    fitted(x, draw.random(400) < np.exp(4 * x), {"validation": 400}).save(folder / "model")
+    fit_calibration(x, draw.random(400) < np.exp(4 * x), {"validation": 400}).save(folder / "model")
     return folder
 
 
@@ -106,7 +106,7 @@ def test_too_few_right_held_out_answers_are_refused(run, program, capsys):
         (["{run}", "--precision", "1.5"], "error: --precision must be from 0 to 1"),
         (["{run}", "--precision", "0.5", "--abstain-below", "0.5"], "error: give --abstain-below or --precision"),
         (["{run}", "--template", "{question}"], "error: --template is for other models"),
-        (["{run}/model"], "so name the pairs: data.path=FILE"),
+        (["{run}/model"], "not a run folder; name the pairs: data.path=FILE"),
         (["{run}", "data.path=long.jsonl"], "tokens; this model sees 256"),
         (["{run}", "--max-pairs", "0"], "error: --max-pairs must be at least 1"),
     ],

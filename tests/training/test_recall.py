@@ -21,7 +21,7 @@ from qa_lm.data.quality.repeats import answerable
 from qa_lm.data.sizes import Sizes, wordings
 from qa_lm.data.tokenizer import bpe_entries, train_bpe
 from qa_lm.errors import UserError
-from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
 from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states, parameter_count
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
@@ -359,7 +359,7 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
         if found > 150:
             break
     assert 100 < found < 350
-    answers = evaluate_pairs(model, tokenizer, template, Asked("train", pairs, examples), None, 64, 64)
+    answers = evaluate_pairs(model, tokenizer, template, EvalSet("train", pairs, examples), None, 64, 64)
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from qa_lm.data.pairs import normalised_question
+from qa_lm.data.pairs import normalise_question
 from qa_lm.data.quality.near import hashed_pieces
 from qa_lm.data.table import PairTable
 
@@ -37,7 +37,7 @@ def accord_of(table: PairTable, indices: np.ndarray) -> np.ndarray:
 def _accord(texts: Sequence[tuple[str, str]]) -> np.ndarray:
     if not texts:
         return np.zeros(0, np.float32)
-    sides = [_vectors([normalised_question(text) for text in side]) for side in zip(*texts, strict=True)]
+    sides = [_vectors([normalise_question(text) for text in side]) for side in zip(*texts, strict=True)]
     found = []
     for begin in range(0, len(texts), ROWS):
         rows = np.arange(begin, min(begin + ROWS, len(texts)))

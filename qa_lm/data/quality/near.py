@@ -14,7 +14,7 @@ from datasketch import MinHash
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from qa_lm.data.pairs import normalised_question
+from qa_lm.data.pairs import normalise_question
 
 NEAR = 0.75
 PIECE = 4
@@ -81,7 +81,7 @@ def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray
 
     for place, question in enumerate(questions):
         if place in is_wanted:
-            chunk.append(hashed_pieces(normalised_question(question)))
+            chunk.append(hashed_pieces(normalise_question(question)))
             if len(chunk) == CHUNK:
                 flush()
     flush()

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from qa_lm.data.pairs import normalised_question
+from qa_lm.data.pairs import normalise_question
 from qa_lm.data.quality.near import NEAR, pieces
 
 AT_ONCE = 256
@@ -72,4 +72,4 @@ class TrainedQuestions:
 
 
 def _pieces(question: str) -> set[str]:
-    return pieces(normalised_question(question))
+    return pieces(normalise_question(question))

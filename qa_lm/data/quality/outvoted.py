@@ -7,7 +7,7 @@ template: only an answer that is given once is outvoted.
 
 import numpy as np
 
-from qa_lm.data.pairs import normalised_question, text_key
+from qa_lm.data.pairs import normalise_question, text_key
 from qa_lm.data.table import PairTable
 
 SAME_QUESTION, SAME_FACT, NEAR_DUPLICATE = "the same question", "the same fact", "a near-duplicate"
@@ -22,7 +22,7 @@ def outvoted(table: PairTable, indices: np.ndarray) -> dict[int, tuple[str, int]
         table: all pairs.
         indices: places of the pairs that are looked at, ascending.
     """
-    answers = np.fromiter((text_key(normalised_question(answer)) for _, answer in table.texts(indices)), np.uint64)
+    answers = np.fromiter((text_key(normalise_question(answer)) for _, answer in table.texts(indices)), np.uint64)
     alone = np.arange(1, len(indices) + 1, dtype=np.uint64)
     facts = table.numbers("group_key")[indices]
     found: dict[int, tuple[str, int]] = {}

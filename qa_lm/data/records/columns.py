@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.data.pairs import Pair, normalise_question
 from qa_lm.data.records.column_names import (
     GROUP,
     INPUT,
@@ -203,7 +203,7 @@ def _pair(record: Mapping[str, object], columns: Columns) -> Pair:
     # The same text twice is one answer.
     others = tuple(dict.fromkeys(other for other in answers if other != answer)) if len(answers) > 1 else ()
     if columns.by_answer:
-        return Pair(question, answer, others, normalised_question(answer))
+        return Pair(question, answer, others, normalise_question(answer))
     return Pair(question, answer, others, _group(record[columns.group]) if columns.group in record else None)
 
 
