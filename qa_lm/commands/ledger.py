@@ -39,9 +39,11 @@ def _shown(options: argparse.Namespace) -> str:
     if options.worst < 1:
         raise UserError("--worst must be at least 1")
     # Imported late: a wrong option is answered at once.
-    from qa_lm.ledger.file import Which, read_summary, read_worst
+    from qa_lm.ledger.file import LedgerFilter, read_summary, read_worst
 
-    which = Which.never_learnt if options.never else Which.every if options.all else Which.suspicious
+    which = (
+        LedgerFilter.never_learnt if options.never else LedgerFilter.every if options.all else LedgerFilter.suspicious
+    )
     rows = read_worst(options.run, options.worst, which)
     if options.json:
         return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)

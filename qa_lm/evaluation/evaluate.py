@@ -35,7 +35,7 @@ class EvaluatedPair:
     answer: str
     generated: str
     exact_match: bool
-    """Whether the generated ids equal those of the answer (EOS included), or the text equals another accepted answer."""
+    """Whether the ids equal those of the answer (EOS included), or the text equals another accepted answer."""
     normalised_exact_match: bool
     """Whether the generated text is an accepted answer after SQuAD's normalisation."""
     f1: float
