@@ -1,8 +1,8 @@
-"""Model classes of the user: made known to transformers' Auto classes, and tried before they are trained.
+"""Custom model classes: register them with transformers' Auto classes, and check them before training.
 
-A model class must be a `PreTrainedModel` with a config class of its own. Its `base_model` is called with `input_ids`,
+A model class must be a `PreTrainedModel` with its own config class. Its `base_model` is called with `input_ids`,
 `position_ids` (both (rows, time)) and `use_cache=False`, and returns an object with `last_hidden_state`
-(rows, time, hidden_size); `get_output_embeddings()` returns the linear layer that turns hidden states into logits.
+(rows, time, hidden_size); `get_output_embeddings()` returns the linear layer that maps hidden states to logits.
 """
 
 import torch
@@ -13,47 +13,47 @@ from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import head, hidden_states, packs_exactly
 
 
-def register_model(found: type[PreTrainedModel]) -> str:
-    """Make a class known to transformers' Auto classes; returns its model type, by which config.json names it.
+def register_model(model_class: type[PreTrainedModel]) -> str:
+    """Register a class with transformers' Auto classes; returns its model type, the name in config.json.
 
     Raises:
-        UserError: it has no config class of its own, or one whose model type is taken.
+        UserError: the class has no config class of its own, or its model type is already used by transformers.
     """
-    config = found.config_class
+    config = model_class.config_class
     name = config.model_type if isinstance(config, type) and issubclass(config, PretrainedConfig) else ""
-    if _is_of_transformers(found) and name:
+    if _is_from_transformers(model_class) and name:
         return str(name)
-    if not name or config is None or _is_of_transformers(config):
+    if not name or config is None or _is_from_transformers(config):
         raise UserError(
-            f"model: {found.__name__} needs a config class of its own: a subclass of PretrainedConfig, with a "
-            "model_type, that is its config_class"
+            f"model: {model_class.__name__} needs its own config class: set config_class to a subclass of "
+            "PretrainedConfig with a model_type"
         )
     if name in CONFIG_MAPPING_NAMES:
         raise UserError(f"model: {config.__name__}.model_type={name} is a model of transformers; choose another name")
     AutoConfig.register(name, config, exist_ok=True)
-    AutoModelForCausalLM.register(config, found, exist_ok=True)
+    AutoModelForCausalLM.register(config, model_class, exist_ok=True)
     return str(name)
 
 
 def register_models() -> None:
-    """Make all model classes known that code of the user, imported so far, defines with a head for a causal LM."""
-    for found in _subclasses(PreTrainedModel):
-        config = found.config_class
-        if config is None or _is_of_transformers(config) or config.model_type in CONFIG_MAPPING:
+    """Register all custom model classes with a head that have been imported so far."""
+    for model_class in _subclasses(PreTrainedModel):
+        config = model_class.config_class
+        if config is None or _is_from_transformers(config) or config.model_type in CONFIG_MAPPING:
             continue
-        if found.get_output_embeddings is not PreTrainedModel.get_output_embeddings:  # it has a head
-            register_model(found)
+        if model_class.get_output_embeddings is not PreTrainedModel.get_output_embeddings:  # it has a head
+            register_model(model_class)
 
 
 def check_custom_model(model: object, packing: bool) -> PreTrainedModel:
-    """The model, if it can be trained here.
+    """Check that a model can be trained, and return it.
 
     Args:
-        model: what the user's code returned.
-        packing: whether a row will hold several pairs, which must not see one another.
+        model: the object that the user's code returned.
+        packing: whether several pairs share a row; the model must then keep them separate.
 
     Raises:
-        UserError: it is not a `PreTrainedModel`, cannot be called as this module says, or mixes the pairs of a row.
+        UserError: it is not a `PreTrainedModel`, cannot be called as this module describes, or mixes pairs in a row.
     """
     if not isinstance(model, PreTrainedModel):
         raise UserError(f"model: must be a transformers PreTrainedModel, not {type(model).__name__}")
@@ -73,16 +73,16 @@ def check_custom_model(model: object, packing: bool) -> PreTrainedModel:
     model.train()
     if packing and not exact:
         raise UserError(
-            f"model: {type(model).__name__} mixes pairs that share a row: position_ids that start at 0 again must "
-            "begin a new text; or set data.packing=false"
+            f"model: {type(model).__name__} mixes pairs that share a row: where position_ids restart at 0, a new text "
+            "must start; otherwise set data.packing=false"
         )
     return model
 
 
-def _is_of_transformers(found: object) -> bool:
-    return isinstance(found, type) and found.__module__.startswith("transformers.")
+def _is_from_transformers(value: object) -> bool:
+    return isinstance(value, type) and value.__module__.startswith("transformers.")
 
 
-def _subclasses(found: type) -> set[type[PreTrainedModel]]:
-    below: set[type[PreTrainedModel]] = set(found.__subclasses__())
-    return below.union(*map(_subclasses, below))
+def _subclasses(base: type) -> set[type[PreTrainedModel]]:
+    direct: set[type[PreTrainedModel]] = set(base.__subclasses__())
+    return direct.union(*map(_subclasses, direct))

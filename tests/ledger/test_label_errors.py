@@ -39,7 +39,7 @@ def test_high_values():
     assert np.flatnonzero(is_high(np.arange(100.0))).tolist() == [95, 96, 97, 98, 99]
 
 
-def test_an_answer_that_stands_alone_against_most_is_minority_answers(tmp_path):
+def test_minority_answers(tmp_path):
     asked = "how long may a parcel be that is sent abroad by post"
     pairs = [
         Pair("Who wrote it?", "Ada"),  # 0
@@ -97,7 +97,7 @@ def test_pairs_are_compared_within_blocks_of_neighbours(tmp_path, monkeypatch):
     np.testing.assert_allclose(answer_consistency(table, np.arange(70)), np.concatenate(halves), atol=1e-5)
 
 
-def test_suspicion_adds_what_each_witness_says():
+def test_the_label_error_score_adds_three_terms():
     loss, consistency = np.array([1.0, 2, 3, np.nan]), np.array([0.9, 0.1, 0.5, 0.5])
     found = label_error_score(loss, consistency, np.array([False, False, True, False]))
     consistency_term, loss_term = np.log([1, 4, 4 / 3, 4 / 3]), np.log([4 / 3, 2, 4, 1])

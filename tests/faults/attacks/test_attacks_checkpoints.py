@@ -198,7 +198,7 @@ def test_hyperparameters_that_name_a_program_of_the_hub(tmp_path, trap, monkeypa
     hostile = {key: "kernels-community/evil"}
     model = GPT2 | ({"task_specific_params": [{"text": hostile}]} if nested else hostile)
     path = checkpoint_of(tmp_path, {}, {"model": model})
-    with pytest.raises(UserError, match="asks for code of others, which is not run"):
+    with pytest.raises(UserError, match="refused: it would run third-party code"):
         CausalLMModule.load_from_checkpoint(path)
     assert not trap.sprang
 
