@@ -14,16 +14,16 @@ from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.store import EncodedPairs, write_store
-from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
+from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
-from qa_lm.data.sizes import Sizes, wordings
+from qa_lm.data.sizes import Sizes, mean_paraphrases
 from qa_lm.data.sources import how_to_read, sources_of
 from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
 from qa_lm.data.table import PairTable, write_table
-from qa_lm.data.tokenizer import TextTokenizer, bpe_entries, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
+from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ class PreparedData:
             longest=self.report.lengths["example_tokens"]["p100"],
             answer=float(self.examples.answer_lengths(train).mean()),
             row=self.row_tokens,
-            entries=len(self.tokenizer),
-            wordings=wordings(self.table.numbers("group_key")[train]),
+            vocab_size=len(self.tokenizer),
+            paraphrases=mean_paraphrases(self.table.numbers("group_key")[train]),
         )
 
     def answer_bytes(self, places: np.ndarray) -> int:
@@ -150,7 +150,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
-    folder = made_folder(root / "pairs", key, make)
+    folder = cached_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
     meta = read_meta(folder)
     if not len(table):
@@ -227,7 +227,7 @@ def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, roo
         np.save(folder / NEAR_GROUPS, near_groups(questions, table.numbers("normalised_key")))
         return {}
 
-    folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
+    folder = cached_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
     try:
         groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
     except (ValueError, IndexError) as error:  # pickled objects, or too few
@@ -248,7 +248,7 @@ def _tokenizer(
     trained = np.zeros(len(table), bool)
     trained[split.train] = True
     characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))
-    vocab_size = config.vocab_size or bpe_entries(characters)
+    vocab_size = config.vocab_size or bpe_vocab_size(characters)
 
     def texts() -> Iterator[str]:
         at = 0
@@ -265,12 +265,12 @@ def _tokenizer(
 
     train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
     key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
-    return load_tokenizer(made_folder(root / "bpe", key, make))
+    return load_tokenizer(cached_folder(root / "bpe", key, make))
 
 
 def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:
     key = key_of(kind="encoded", pairs=table.fingerprint, tokenizer=tokenizer.fingerprint, template=asdict(template))
-    return made_folder(
+    return cached_folder(
         root / "encoded",
         key,
         lambda folder: write_store(folder, _shown(table.batches(), "encoding", "batch"), tokenizer, template),

@@ -216,7 +216,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def bpe_entries(characters: int) -> int:
+def bpe_vocab_size(characters: int) -> int:
     """Entries of a BPE: a power of two that doubles with the text.
 
     More of them make fewer tokens of the same text, and their tables hold part of what is learnt without being

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 CHUNK_LOGITS = 1 << 22
-"""Maximum logits at once, 16 MB in float32: more are no faster, and evaluation could need more memory than training."""
+"""Maximum logits at once, 16 MB in float32; more would not be faster, but could need more memory than training."""
 CHUNK_ROWS = 256
 """Minimum rows at once: with a large vocabulary, fewer are slower."""
 

@@ -97,8 +97,9 @@ def test_a_precision_is_counted_on_held_out_pairs_alone():
     claimed = next(point for point in calibration.curve if point["threshold"] == threshold)
     assert claimed["coverage"] == len(answered) / 100 == 0.4
     assert claimed["precision"] == sum(each.exact_match for each in answered) / len(answered) == 0.95
-    assert "of 100 held-out questions this answers 40.0%, and 95.0% of these answers are right" in calibration.expected(
-        threshold
+    assert (
+        "on 100 held-out questions 40.0% were answered, and 95.0% of these answers were right"
+        in calibration.expected(threshold)
     )
     with pytest.raises(
         UserError, match=r"100.0% is not reached: at best 95.7%"

@@ -133,7 +133,7 @@ def test_a_store_whose_ids_are_objects(tmp_path):
     store = near(root).examples.folder
     EncodedPairs(store, 256)
     (store / META).write_text(json.dumps(read_meta(store) | {"dtype": "O"}))
-    with pytest.raises(UserError, match=r"is no store of encoded pairs: its ids are O; delete it$"):
+    with pytest.raises(UserError, match=r"is not a valid store of encoded pairs: its ids are O; delete it$"):
         EncodedPairs(store, 256)
 
 
