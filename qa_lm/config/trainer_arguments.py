@@ -94,7 +94,7 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
             raise UserError(f"{key}={value}: its processes do not give back what they recorded; use ddp", key)
         if not fits(value, known[name]):
             wanted = " or ".join(PRECISIONS) if name == "precision" else _spelled(known[name])
-            raise UserError(f"{key}={_shown(value)}: lightning.Trainer wants {wanted}", key)
+            raise UserError(f"{key}={_with_progress(value)}: lightning.Trainer wants {wanted}", key)
         if value is not None and name in VALUES and not VALUES[name][0](value):
             raise UserError(f"{key}={value}: {VALUES[name][1]}", key)
     for what in ("epochs", "steps"):
@@ -144,7 +144,7 @@ def _spelled(hint: Any) -> str:
     return " or ".join(dict.fromkeys(words)) or "an object that cannot be written in a configuration"
 
 
-def _shown(value: Any) -> str:
+def _with_progress(value: Any) -> str:
     return "null" if value is None else str(value)
 
 

@@ -32,7 +32,7 @@ def main_sources(data: DataConfig) -> list[Source]:
 
 
 def sources_of(data: DataConfig) -> list[list[Source]]:
-    """The sources of training pairs (to be split if there are no validation files), validation pairs and test pairs."""
+    """The sources of training pairs (to be split without validation files), validation pairs and test pairs."""
     main = main_sources(data)
     validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []

@@ -10,7 +10,7 @@ from qa_lm.config.schema import DataConfig
 from qa_lm.config.validate import check_sources
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
-from qa_lm.data.prepare import PreparedData, keeps_nothing, prepare
+from qa_lm.data.prepare import PreparedData, cache_is_off, prepare
 from qa_lm.data.readers.reading import PairReader
 from qa_lm.data.sources import how_to_read, main_sources
 from qa_lm.errors import UserError, first_line
@@ -28,7 +28,7 @@ def data_of_run(run: Path) -> PreparedData:
     config = read_config(run / CONFIG)
     check_sources(config.data, config.tokenizer)
     # The run may come from an untrusted source, so nothing is written into a folder that it names.
-    data = config.data if keeps_nothing(config.data) else replace(config.data, cache=None)
+    data = config.data if cache_is_off(config.data) else replace(config.data, cache=None)
     prepared = prepare(data, config.tokenizer, config.model.context)
     try:
         trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]

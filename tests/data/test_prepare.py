@@ -194,7 +194,7 @@ def test_a_bpe_is_trained_on_the_training_pairs_only(tmp_path):
 
 
 def test_a_name_on_the_hub_without_a_network(tmp_path):
-    with pytest.raises(UserError, match=r"tokenizer.path=nobody/nothing: cannot be had .*\n.*tokenizer=folder"):
+    with pytest.raises(UserError, match=r"tokenizer.path=nobody/nothing: cannot be downloaded .*\n.*tokenizer=folder"):
         hub_tokenizer("nobody/nothing")
 
 

@@ -241,7 +241,7 @@ def test_files_for_validation_and_test_with_their_leaks_counted(tmp_path):
     assert [len(side) for side in prepared.split[:3]] == [20, 3, 2]
     assert prepared.report.repeated_questions == {"validation": 2, "test": 1}
     assert (
-        "pairs of validation that ask what a trained pair asks: 2; what they score is no proof"
+        "pairs of validation with the question of a trained pair: 2; their scores do not show generalisation"
         in prepared.report.warnings
     )
     only_test = prepare(DataConfig(path=train, test_path=test), GPT2, 256)

@@ -117,7 +117,7 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
         turns: where dialogues stand, if the file holds some.
 
     Raises:
-        ValueError: a wanted column is not there, or none is recognised; the message is for the user.
+        ValueError: a wanted column is not there, or none is recognised; the message is written for the user.
     """
     names = list(found)
     if turns:
@@ -164,7 +164,7 @@ def pairs_from(record: Mapping[str, object], columns: Columns) -> list[Pair]:
     """The pairs of a record: one, or of a dialogue one for each turn that is trained.
 
     Raises:
-        ValueError: a text is missing, empty, or no text; the message is for the user.
+        ValueError: a text is missing, empty, or no text; the message is written for the user.
         Unanswerable: there is no answer, and such records are to be left out.
     """
     if columns.turns is None:

@@ -94,7 +94,7 @@ def pairs_in(
         asked: whether the last turn of the user is to be asked, so that it needs no answer.
 
     Raises:
-        ValueError: a turn cannot be read, or there is no pair; the message is for the user.
+        ValueError: a turn cannot be read, or there is no pair; the message is written for the user.
     """
     if turns.column not in record:
         raise ValueError(f"no {turns.column}")

@@ -14,7 +14,7 @@ def text_of(value: object, name: str) -> str:
     Numbers are their text (3, 3.0, true), dates are ISO 8601, bytes are UTF-8.
 
     Raises:
-        ValueError: it is missing, empty, or no text; the message is for the user.
+        ValueError: it is missing, empty, or no text; the message is written for the user.
     """
     text = value if isinstance(value, str) else _as_text(value, name)
     if not text or text.isspace():
@@ -26,7 +26,7 @@ def further_text(value: object, name: str) -> str:
     """A value as the text of another column, which may be empty; of a list each item is a line.
 
     Raises:
-        ValueError: it is missing or no text; the message is for the user.
+        ValueError: it is missing or no text; the message is written for the user.
     """
     if isinstance(value, str):
         return value if value.isascii() else _whole(value, name)

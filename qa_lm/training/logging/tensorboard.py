@@ -129,7 +129,7 @@ class EventsLogger(TensorBoardLogger):
 
     @rank_zero_only
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
-        super().log_metrics({_shown(tag): value for tag, value in metrics.items()}, step)
+        super().log_metrics({_with_progress(tag): value for tag, value in metrics.items()}, step)
         for tag, (run, chart) in TOGETHER.items():
             if tag in metrics:
                 self._writer(run).add_scalar(chart, metrics[tag], step)
@@ -146,7 +146,7 @@ class EventsLogger(TensorBoardLogger):
         return [self.experiment, *self._writers.values()]
 
 
-def _shown(tag: str) -> str:
+def _with_progress(tag: str) -> str:
     """What TensorBoard calls a value."""
     return RESULTS + tag.removeprefix(END) if tag.startswith(END) else tag
 

@@ -106,7 +106,7 @@ def test_a_configuration_that_makes_no_sense(run, capsys, text):
     ("old", "new", "message"),
     [
         ("builtin: tutorial", "builtin: ../../../secret", "data.builtin=../../../secret: no such pairs"),
-        ("kind: bpe\n  path: null", "kind: hub\n  path: ../../x", "tokenizer.path=../../x: cannot be had"),
+        ("kind: bpe\n  path: null", "kind: hub\n  path: ../../x", "tokenizer.path=../../x: cannot be downloaded"),
         ("kind: bpe", "kind: folder", "tokenizer.path=null: give the folder"),
         ("kind: bpe", "kind: os.system", "tokenizer.kind=os.system: must be one of"),
         ("encoding: utf-8", "encoding: rot13", "data.encoding=rot13: no such encoding"),
