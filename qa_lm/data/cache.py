@@ -37,7 +37,7 @@ def key_of(**parts: Any) -> str:
 def cached_folder(root: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Path:
     """The folder of this key, created if it does not exist.
 
-    It is written under a temporary name, flushed to disk and renamed, so it is never seen half-written. A lock lets
+    It is written under a temporary name, flushed to disk and renamed; other processes never see a half-written folder. A lock lets
     other processes wait instead of creating it too.
 
     Args:
