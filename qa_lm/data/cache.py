@@ -37,8 +37,8 @@ def key_of(**parts: Any) -> str:
 def cached_folder(root: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> Path:
     """The folder of this key, created if it does not exist.
 
-    It is written under a temporary name, flushed to disk and renamed; other processes never see a half-written folder. A lock lets
-    other processes wait instead of creating it too.
+    It is written under a temporary name, flushed to disk and renamed, so no process sees a half-written folder. A lock
+    lets other processes wait instead of creating it too.
 
     Args:
         root: folder for folders of this kind.

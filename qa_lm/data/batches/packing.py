@@ -11,8 +11,8 @@ of a row, otherwise with short examples in random order, so that rows mix differ
 given to the set of examples that fills it best, found by dynamic programming over the remaining lengths (a subset sum,
 called minimum bin slack by Gupta and Ho 1999).
 
-The packing depends only on lengths. It is therefore computed once, as a plan of lengths, and each epoch only draws an example
-of the planned length for each slot. Every epoch has different rows, but the same number, and no epoch waits for
+The packing depends only on lengths. It is therefore computed once, as a plan of lengths, and each epoch only draws an
+example of the planned length for each slot. Every epoch has different rows, but the same number, and no epoch waits for
 packing.
 """
 
