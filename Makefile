@@ -78,7 +78,7 @@ $(READY): pyproject.toml requirements.lock
 	$(VENV)/bin/python -c 'from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer; load_gpt2_tokenizer()'
 	@touch $(READY)
 
-# logger=wandb and logger=mlflow; what is locked stays as it is.
+# loggers=wandb and loggers=mlflow; what is locked stays as it is.
 $(VENV)/.loggers: $(READY)
 	$(PIP) --editable '.[wandb,mlflow]'
 	@touch $@

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from qa_lm.config.overrides import compose
     from qa_lm.config.schema import TrainConfig
     from qa_lm.data.batches.datamodule import PairsDataModule
+    from qa_lm.data.readers.formats import register_format
+    from qa_lm.data.splits.registry import register_split
     from qa_lm.errors import UserError
     from qa_lm.inference.answerer import Answerer
     from qa_lm.modeling.module import CausalLMModule
@@ -32,6 +34,8 @@ __all__ = [
     "UserError",
     "__version__",
     "compose",
+    "register_format",
+    "register_split",
     "train",
 ]
 
@@ -43,6 +47,8 @@ _MODULES = {
     "TrainConfig": "config.schema",
     "UserError": "errors",
     "compose": "config.overrides",
+    "register_format": "data.readers.formats",
+    "register_split": "data.splits.registry",
     "train": "api.train",
 }
 

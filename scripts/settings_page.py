@@ -33,7 +33,8 @@ Every setting, with its type, default and meaning. Set any of them on the comman
 - `key=value` sets one value. It overrides the group, the experiment and the sweep.
 - `null` means that the value is off, or is chosen from the data, as its meaning says.
 - `python scripts/train.py --cfg job` prints all values of a run without starting it.
-- A default run uses `data=tutorial tokenizer=gpt2 model=small optimizer=tutorial trainer=default logger=tensorboard`.
+- A default run uses `data=tutorial tokenizer=gpt2 model=small optimizer=tutorial trainer=default
+  loggers=tensorboard`.
 """
 
 
@@ -56,8 +57,8 @@ def page() -> str:
 
 
 def _is_node(field: Field[Any]) -> bool:
-    """Whether a field of the run is a group of settings: a schema of its own, or the Trainer's arguments."""
-    return is_dataclass(field.type) or field.name == "trainer"
+    """Whether a field of the run is a group of settings: a schema of its own, or one that conf/ has choices for."""
+    return is_dataclass(field.type) or (ROOT / "conf" / field.name).is_dir()
 
 
 def _meanings(schema: type) -> dict[str, str]:

@@ -16,7 +16,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 import pytest
 import torch
 
-from qa_lm.config.enums import SplitKind, Weights
+from qa_lm.config.enums import Weights
 from qa_lm.config.schema import DataConfig, ModelConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder
@@ -93,12 +93,16 @@ def template() -> PromptTemplate:
     return PromptTemplate()
 
 
+TENSORBOARD = {"tensorboard": {"_target_": "qa_lm.training.logging.tensorboard.EventsLogger"}}
+
+
 def small_config(**changes: object) -> TrainConfig:
     """Ten pairs, a BPE of its own and a model of 0.1 million parameters: a run of about a second."""
     config = TrainConfig(
-        data=DataConfig(builtin="tutorial", split=SplitKind.shuffle),
+        data=DataConfig(builtin="tutorial", split="shuffle"),
         tokenizer=TokenizerConfig(kind="bpe", vocab_size=300),
         model=ModelConfig(hidden_size=64, layers=2, heads=2),
+        loggers=TENSORBOARD,
         trainer={"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0, "precision": "32-true"},
     )
     config.optimizer.lr = 3e-3

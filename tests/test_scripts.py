@@ -239,3 +239,16 @@ def test_scripts_let_waiting_threads_sleep_soon(given, expected):
         command = [sys.executable, "-c", source, str(ROOT / "scripts" / name)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment | given, check=False)
         assert (done.returncode, done.stdout) == (2, f"{expected} False\n"), done.stderr
+
+
+def test_the_benchmark_times_parts_that_are_there():
+    source = """
+from benchmarks import timed_run
+class Lookup:
+    def watch(self, owner, name, part):
+        print(getattr(owner, name))
+timed_run.watch_parts(Lookup())
+"""
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) > 10

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.config.enums import BadLines, SplitKind
+from qa_lm.config.enums import BadLines
 from qa_lm.config.schema import DataConfig, TokenizerConfig
+from qa_lm.config.targets import TRUST_HELP, import_trusted
 from qa_lm.data.readers.problems import Problems
+from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError, as_options, sanitize
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns of a CSV or TSV without a header line")
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default utf-8)")
-    parser.add_argument("--split", choices=[kind.value for kind in SplitKind], default="question")
+    parser.add_argument("--split", metavar="NAME", default="question", help="as data.split (default question)")
+    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
     parser.add_argument("--seed", type=int, default=42, help="seed of the split (default 42)")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="folder of a tokenizer (default: GPT-2's)")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="most tokens of a pair (default 256)")
@@ -85,6 +88,8 @@ def _report(options: argparse.Namespace) -> "DataReport":
         raise UserError("--unanswerable must not be empty")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be from 0 to 4294967295")
+    import_trusted(options.trust)
+    check_split(options.split)
     data = DataConfig(
         path=options.files,
         validation_path=options.validation,
@@ -96,7 +101,7 @@ def _report(options: argparse.Namespace) -> "DataReport":
         encoding=options.encoding,
         unanswerable=options.unanswerable,
         bad_lines=BadLines.skip,  # what is sound is reported too; then they are the error
-        split=SplitKind(options.split),
+        split=options.split,
         split_seed=options.seed,
         cache=options.cache,
     )

@@ -21,7 +21,7 @@ QUESTION, ANSWER, PLACE = 40, 30, 28
 def main(arguments: list[str] | None = None) -> int:
     """Read, print, return the exit code."""
     options = _parser().parse_args(arguments)
-    return exit_code(lambda: print(_with_progress(options), flush=True))
+    return exit_code(lambda: print(_shown(options), flush=True))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_progress(options: argparse.Namespace) -> str:
+def _shown(options: argparse.Namespace) -> str:
     if options.worst < 1:
         raise UserError("--worst must be at least 1")
     # Imported late: a wrong option is answered at once.

@@ -37,8 +37,9 @@ from qa_lm.training.early_checks import check_early
 
 CONF = conf_folder()
 
-# The user's own wish, as Hydra spells it, read before `main` sets the variable for its own ends.
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+TRACEBACK = "QA_LM_TRACEBACK"
+"""Environment variable that shows workers of a cluster whether the user set HYDRA_FULL_ERROR; `main` sets that too."""
+WANTS_TRACEBACK = os.environ.get(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1"
 
 
 class How(Enum):
@@ -89,6 +90,7 @@ def main(program: list[str] | None = None) -> int:
     print_any_text()
     register_schema()
     register_plugins(job_identity, sweep_ended, program)
+    os.environ[TRACEBACK] = str(int(WANTS_TRACEBACK))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand exceptions over instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
     try:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.hydra_settings import register_sweep_settings
-from qa_lm.config.schema import DataConfig, LoggerConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.config.words import setting_here
 from qa_lm.errors import UserError, first_line
@@ -28,14 +28,13 @@ IMPLIED = {"data.path": "file", "data.hub": "hub"}
 
 def register_schema() -> None:
     """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
-    # Hydra resolves its settings more than once, and means the same folder each time.
-    OmegaConf.register_new_resolver("new_folder", functools.cache(new_folder), replace=True)
+    OmegaConf.register_new_resolver("new_folder", new_folder_once, replace=True)
     register_sweep_settings()
     store = ConfigStore.instance()
     schema = OmegaConf.structured(TrainConfig)
     # Without the struct flag, which makes Hydra refuse unknown keys, `optimizer.nesterov=true` needs no `+`.
     # `typed_config` refuses keys that neither the schema nor a class named by `_target_` has.
-    for name in ("model", "optimizer", "callbacks"):
+    for name in ("model", "optimizer", "loggers", "callbacks"):
         OmegaConf.set_struct(schema[name], False)
     store.store(name="train_schema", node=schema)
     store.store(group="data", name="data_schema", node=DataConfig)
@@ -43,7 +42,6 @@ def register_schema() -> None:
     store.store(group="model", name="model_schema", node=OmegaConf.structured(ModelConfig, flags={"struct": False}))
     optimizer = OmegaConf.structured(OptimizerConfig, flags={"struct": False})
     store.store(group="optimizer", name="optimizer_schema", node=optimizer)
-    store.store(group="logger", name="logger_schema", node=LoggerConfig)
     store.store(group="trainer", name="trainer_schema", node=OmegaConf.create({}, flags={"struct": False}))
 
 
@@ -71,6 +69,13 @@ def new_folder(path: str) -> str:
             continue
         return str(folder)
     raise AssertionError
+
+
+@functools.cache
+def new_folder_once(path: str) -> str:
+    """`new_folder` for Hydra, which resolves its settings more than once and means the same folder each time. Launchers
+    for clusters pickle it by its name."""
+    return new_folder(path)
 
 
 def implied_choices(arguments: list[str], conf: Path) -> list[str]:

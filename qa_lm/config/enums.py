@@ -47,17 +47,6 @@ class Mode(Enum):
     max = "max"
 
 
-class SplitKind(Enum):
-    """Which pairs are held out for validation; see `qa_lm.data.splits`."""
-
-    shuffle = "shuffle"
-    question = "question"
-    near = "near"
-    fact = "fact"
-    phrasing = "phrasing"
-    phrasing_and_fact = "phrasing_and_fact"
-
-
 class BadLines(Enum):
     """What becomes of lines that cannot be read as a pair."""
 

@@ -4,18 +4,19 @@ What the checkpoint holds (learning rate, patience, ...) or what was trained on 
 better than a setting without effect.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.arguments import quoted_setting
-from qa_lm.config.compose import read_config, schema_keys, unknown_key
+from qa_lm.config.compose import conf_folder, read_config, schema_keys, unknown_key
 from qa_lm.config.enums import ScheduleKind
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import TARGET, named_targets, trusted_modules
@@ -25,13 +26,15 @@ from qa_lm.run.run_folder import CONFIG
 AUTO = "auto"
 MAY_CHANGE = {
     *("trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps", "trainer.enable_progress_bar"),
-    *("trainer.logger", "checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
+    *("checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
-    *("export_weights", "max_skipped_steps", "logger.kind", "logger.project", "name", "tags"),
+    *("export_weights", "max_skipped_steps", "name", "tags"),
 }
 """Settings that take effect whenever they change. The files of pairs may have moved; whether they are the same pairs is
 checked by their content."""
+REPLACED = ("resume", "trust", "loggers")
+"""Settings that are taken whole from who resumes a run, not merged with those of the run."""
 Wanted = Iterator[tuple[str, Any]]
 
 
@@ -78,11 +81,11 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     found = read_config(folder / CONFIG)
     found.data.cache = None  # a folder that someone else's run names is not written to
     found.trust = composed.trust  # said by who resumes it, not by the run
+    if composed.resume == AUTO or any(_top(each) == "loggers" for each in _parsed(overrides)):
+        found.loggers = composed.loggers
     _check_named_classes(folder, found, composed)
     stored: DictConfig = OmegaConf.structured(found)
-    given = set()
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
-        given.add(key)
         before = OmegaConf.select(stored, key)
         try:
             OmegaConf.update(stored, key, value, force_add=True)
@@ -97,27 +100,28 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     config = OmegaConf.to_object(stored)
     assert isinstance(config, TrainConfig)
     _warn_of_schedule(found, config)
-    if config.logger.kind == "mlflow" and "logger.kind" not in given and not _has_mlflow():
-        config.logger.kind = "tensorboard"
-        print("warning: logger=mlflow: no mlflow.db in this folder; to begin one, add logger=mlflow", flush=True)
     config.resume = composed.resume
     return config
 
 
 def _check_named_classes(folder: Path, found: TrainConfig, composed: TrainConfig) -> None:
     """Refuse classes that a run names, and the user neither names as well nor trusts: the run may be someone else's.
+    A logger with the arguments of a choice in conf/loggers is taken: it names no class and no server of a stranger's.
 
     Raises:
         UserError: says what to add.
     """
     own = list(named_targets(composed))
+    for file in (conf_folder() / "loggers").glob("*.yaml"):
+        own += [(f"loggers.{name}", node) for name, node in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
     trusted = {module.split(".")[0] for module in trusted_modules(composed.trust)}
     for key, node in named_targets(found):
         package = str(node.get(TARGET)).split(".")[0]
         if (key, node) not in own and package not in trusted:
+            other = ", or choose the loggers: loggers=[tensorboard]" if key.startswith("loggers.") else ""
             raise UserError(
                 f"{folder}: this run names a class, {key}.{TARGET}={node.get(TARGET)}, and a run may come from "
-                f"someone else; if you trust it, add trust={package}"
+                f"someone else; if you trust it, add trust={package}{other}"
             )
 
 
@@ -129,18 +133,20 @@ def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
         print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {was}", flush=True)
 
 
-def _has_mlflow() -> bool:
-    """Whether the user has a place for runs of mlflow: someone else's run does not make one in the current folder."""
-    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").is_file() or Path("mlruns").is_dir()
+def _parsed(overrides: list[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def _top(override: Override) -> str:
+    return str(override.key_or_group).partition(".")[0]
 
 
 def _given(overrides: list[str]) -> Wanted:
     """Single settings from the command line."""
-    for override in OverridesParser.create().parse_overrides(overrides):
+    for override in _parsed(overrides):
         key = override.key_or_group
-        if key in ("resume", "trust"):
+        if _top(override) in REPLACED:
             continue
-        key = "logger.kind" if key == "logger" else key  # each of its choices is named after its kind
         leaf = key.startswith(("trainer.", "model.extra.", "optimizer.extra.", "callbacks.")) or (
             key in schema_keys() and not any(known.startswith(f"{key}.") for known in schema_keys())
         )
@@ -156,7 +162,7 @@ def _all_of(composed: TrainConfig) -> Wanted:
     plain = OmegaConf.to_container(OmegaConf.structured(composed), enum_to_str=True)
     assert isinstance(plain, dict)
     for key, value in _leaves(plain, ""):
-        if value is not None and key not in ("resume", "trust"):
+        if value is not None and key.partition(".")[0] not in REPLACED:
             yield key, value
 
 

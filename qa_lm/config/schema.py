@@ -4,7 +4,7 @@
 - `qa_lm.config.compose` puts the YAML files onto this schema; the rest of the package sees only these objects.
 - `trainer` is open here: it takes any argument of `lightning.Trainer`, checked against the Trainer's own signature
   in `qa_lm.config.trainer_arguments`.
-- `model`, `optimizer` and each node of `callbacks` can name a class by `_target_`; their further keys are
+- `model`, `optimizer` and each node of `loggers` and `callbacks` can name a class by `_target_`; their further keys are
   then arguments of that class, checked by `qa_lm.config.targets`.
 """
 
@@ -20,7 +20,6 @@ from qa_lm.config.enums import (
     Mode,
     OptimizerKind,
     ScheduleKind,
-    SplitKind,
     TooLong,
     TrainOn,
     Weights,
@@ -59,8 +58,9 @@ class DataConfig:
     """Lines that are not a pair: `error` ends the run, `skip` leaves them out and counts them."""
     unanswerable: str | None = None
     """Questions without an answer: null ends the run, `skip` leaves them out, another text is trained as the answer."""
-    split: SplitKind = SplitKind.question
-    """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing` or `phrasing_and_fact`."""
+    split: str = "question"
+    """Which pairs are held out: `shuffle`, `question`, `near`, `fact`, `phrasing`, `phrasing_and_fact`, or a split of
+    your own (docs/extending.md)."""
     split_seed: int = 42
     """Seed of the split."""
     train_fraction: float = 0.8
@@ -196,16 +196,6 @@ class CheckpointConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """A logger next to TensorBoard. Only its own environment variables decide where it sends data: see conf/logger."""
-
-    kind: str = "tensorboard"
-    """`tensorboard` (no other logger), `csv`, `wandb` or `mlflow`."""
-    project: str = "qa_lm"
-    """The wandb project or MLflow experiment of the run."""
-
-
-@dataclass
 class TrainConfig:
     """One training run."""
 
@@ -238,7 +228,9 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    loggers: dict[str, Any] = field(default_factory=dict)
+    """Loggers of the Trainer: a name of your own to `_target_`, a class, and its arguments. Arguments that only a run
+    knows are filled in: the run folder as `save_dir`, the run's name and tags, the id of a resumed run."""
     callbacks: dict[str, Any] = field(default_factory=dict)
     """Further callbacks of the Trainer: a name of your own to `_target_`, a class, and its arguments."""
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -246,6 +238,6 @@ class TrainConfig:
     name: str | None = None
     """Name of the run, for people: in its report, its loggers and TensorBoard; null: the name of the run folder."""
     tags: list[str] = field(default_factory=list)
-    """Words to find the run by, kept with its settings."""
+    """Words to find the run by, in its report and its loggers."""
     trust: Any = None
     """Package, or list of packages, whose classes `_target_` may name; taken from the command line only."""

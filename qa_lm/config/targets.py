@@ -17,7 +17,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError, first_line
 
 TARGET = "_target_"
-TRUST_HELP = "a Python package whose model class may be loaded, for a run with a model class of your own"
+TRUST_HELP = "a Python package with code of your own: a model class, a format of files, a split; it is imported"
 PACKAGES = ("lightning", "qa_lm", "torch", "transformers")
 """Packages whose classes settings may always name."""
 
@@ -57,8 +57,9 @@ def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, settings in (("model", config.model), ("optimizer", config.optimizer)):
         if settings._target_ is not None:
             yield key, {TARGET: settings._target_, **settings.extra}
-    for name, node in config.callbacks.items():
-        yield f"callbacks.{name}", node
+    for group, nodes in (("loggers", config.loggers), ("callbacks", config.callbacks)):
+        for name, node in nodes.items():
+            yield f"{group}.{name}", node
 
 
 def check_targets(config: TrainConfig) -> None:

@@ -16,6 +16,7 @@ from qa_lm.errors import UserError
 TRAINER = "lightning.pytorch.trainer.trainer"
 REFUSED = {
     "callbacks": "further callbacks are callbacks.NAME._target_=package.Class",
+    "logger": "loggers are loggers=[tensorboard,csv]; none are loggers=none",
     "default_root_dir": "the run folder is set by hydra.run.dir=FOLDER",
     "plugins": "qa_lm sets the plugins",
     "inference_mode": "qa_lm sets it",
@@ -86,15 +87,13 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
             raise UserError(f"{key}: cannot be set; {REFUSED[name]}", key)
         if name == "enable_checkpointing" and value is False:
             raise UserError(f"{key}=false: the best and the last checkpoint are always kept", key)
-        if name == "logger" and not isinstance(value, bool):
-            raise UserError(f"{key}={value}: true writes TensorBoard events, false writes none", key)
         if name == "precision" and str(value).startswith("16"):
             raise UserError(f"{key}={value}: float16 is not supported; bf16-mixed has float32's range", key)
         if name == "strategy" and any(word in str(value) for word in ("spawn", "fork", "notebook")):
             raise UserError(f"{key}={value}: its processes do not give back what they recorded; use ddp", key)
         if not fits(value, known[name]):
             wanted = " or ".join(PRECISIONS) if name == "precision" else _spelled(known[name])
-            raise UserError(f"{key}={_with_progress(value)}: lightning.Trainer wants {wanted}", key)
+            raise UserError(f"{key}={_shown(value)}: lightning.Trainer wants {wanted}", key)
         if value is not None and name in VALUES and not VALUES[name][0](value):
             raise UserError(f"{key}={value}: {VALUES[name][1]}", key)
     for what in ("epochs", "steps"):
@@ -144,7 +143,7 @@ def _spelled(hint: Any) -> str:
     return " or ".join(dict.fromkeys(words)) or "an object that cannot be written in a configuration"
 
 
-def _with_progress(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 

@@ -1,19 +1,18 @@
 """Values that no type can refuse: numbers out of range, choices that contradict each other."""
 
 import difflib
-import re
 from dataclasses import replace
 
-from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind, SplitKind
+from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
 from qa_lm.templates import check_templates
 
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
+HOLDS_OUT_PHRASINGS = ("phrasing", "phrasing_and_fact")
+"""Values of `data.split` that hold out phrasings of trained facts."""
 TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
-LOGGER_KINDS = ("tensorboard", "csv", "wandb", "mlflow")
-PROJECT = re.compile(r"\w[\w .-]{0,99}")
 
 
 def check_values(config: TrainConfig) -> None:
@@ -48,10 +47,6 @@ def check_values(config: TrainConfig) -> None:
         _require(count >= 0, key, count, "must be 0 or more")
     seconds = config.checkpoint.every_seconds
     _require(seconds is None or seconds >= 0, "checkpoint.every_seconds", seconds, "must be 0 or more")
-    kind, project = config.logger.kind, config.logger.project
-    _require(kind in LOGGER_KINDS, "logger.kind", kind, f"must be one of {', '.join(LOGGER_KINDS)}")
-    plain = PROJECT.fullmatch(project) is not None
-    _require(plain, "logger.project", project, "must be at most 100 letters, digits, spaces and any of . _ -")
     _check_recall(config)
     _require(
         not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
@@ -89,7 +84,7 @@ def _check_monitor(config: TrainConfig) -> None:
 
 def nothing_held_out(data: DataConfig) -> bool:
     """Whether all pairs are trained, so that there is no validation."""
-    held_out_otherwise = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    held_out_otherwise = data.split in HOLDS_OUT_PHRASINGS
     return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
 
 
@@ -173,7 +168,7 @@ def _check_data(data: DataConfig) -> None:
     check_templates(data.prompt, data.completion)
     _require(data.unanswerable is None or bool(data.unanswerable.strip()), "data.unanswerable", "", "must not be empty")
     unused = "has no effect here: "
-    by_phrasing = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
+    by_phrasing = data.split in HOLDS_OUT_PHRASINGS
     for name, value, used, rule in (
         ("hub_subset", data.hub_subset, data.hub is not None, "it belongs to data.hub"),
         ("hub_split", data.hub_split, data.hub is not None or data.hub_split == "train", "it belongs to data.hub"),

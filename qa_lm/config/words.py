@@ -11,6 +11,7 @@ SETTINGS = {
     "gpus": "here it is trainer.accelerator=gpu trainer.devices=N",
     "hparams_search": "here it is hydra/sweeper=optuna, or sweep= with -m",
     "learning_rate": "here it is optimizer.lr=",
+    "logger": "here it is loggers=[tensorboard,csv]",
     "max_epoch": "here it is trainer.max_epochs=",
     "num_epochs": "here it is trainer.max_epochs=",
     "num_train_epochs": "here it is trainer.max_epochs=",
@@ -22,7 +23,7 @@ SETTINGS = {
     "task_name": "here it is name=",
     "test": "data.test_path=FILE is asked after training, and scripts/evaluate.py RUN_FOLDER asks a finished run",
     "train": "scripts/train.py always trains; scripts/evaluate.py RUN_FOLDER asks a finished run",
-    "wandb": "here it is logger=wandb",
+    "wandb": "here it is loggers=[tensorboard,wandb]",
 }
 """A key, or the first part of one, to what it is here."""
 CHOICES = {
@@ -37,10 +38,9 @@ CHOICES = {
     ("callbacks", "model_checkpoint"): "checkpoint.*; the best and the last are always kept",
     ("callbacks", "rich_progress_bar"): "trainer.enable_progress_bar=",
     ("trainer", "fsdp"): "trainer.accelerator=gpu trainer.devices=N trainer.strategy=fsdp",
-    ("logger", "none"): "trainer.logger=false",
-    ("logger", "null"): "trainer.logger=false",
-    ("logger", "false"): "trainer.logger=false",
-    ("logger", "many_loggers"): "one of csv, wandb and mlflow; TensorBoard is always written beside it",
+    ("loggers", "null"): "loggers=none",
+    ("loggers", "false"): "loggers=none",
+    ("loggers", "many_loggers"): "loggers=[tensorboard,csv,wandb]",
 }
 """A group and a choice that it does not have, to what it is here."""
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".gz")

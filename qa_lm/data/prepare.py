@@ -3,14 +3,13 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.store import EncodedPairs, write_store
@@ -21,7 +20,8 @@ from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
 from qa_lm.data.sizes import Sizes, mean_paraphrases
 from qa_lm.data.sources import how_to_read, sources_of
-from qa_lm.data.splits import Split, given_split, group_split, joined_units, shuffled_split, unit_split
+from qa_lm.data.splits.draw import Split, given_split
+from qa_lm.data.splits.registry import PairsToSplit, drawn_split
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
@@ -98,13 +98,15 @@ def prepare(
     root = Path(temporary.name) if cache_is_off(data) else cache
     sides = sources_of(data)
     template = PromptTemplate.from_settings(data.prompt, data.completion)
-    # Data sets of the hub are cached by its own library, which knows when they have changed.
-    place = root if data.hub is None else Path(temporary.name)
+    # Data sets of the hub are cached by its own library, which knows when they have changed. The records of a custom
+    # reader depend on all the code that it calls, so they are never cached.
+    uncached = data.hub is not None or any(source.by_own_reader for side in sides for source in side)
+    place = Path(temporary.name) if uncached else root
     table, found = _table(place, sides, how_to_read(data, template))
     try:
         split = _split(data, table, [len(side) for side in sides], root)
     except UserError as error:  # an ignored column may be the reason
-        hints = found["warnings"] if data.split in (SplitKind.question, SplitKind.near) else []
+        hints = found["warnings"] if data.split in ("question", "near") else []
         raise UserError("\n".join([str(error), *hints]), error.key) from None
     chosen = _tokenizer(tokenizer, table, split, template, root)
     store = _store(root, table, chosen, template)
@@ -164,12 +166,21 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     """Split the pairs; validation and test files define their own splits."""
     side = np.searchsorted(np.cumsum(sources), table.numbers("source"), side="right")
     pairs, validation, test = (np.flatnonzero(side == number).astype(np.int32) for number in range(3))
-    tiebreak = table.numbers("answer_key") ^ (table.numbers("question_key") << np.uint64(1))
+    to_split = PairsToSplit(table, pairs, data.held_out_phrasings, lambda: _near_units(table, pairs, root))
     if sources[1]:
-        split = given_split(pairs, validation, test, tiebreak, data.split_seed)
+        split = given_split(
+            pairs, validation, test, replace(to_split, places=np.arange(len(table))).keys, data.split_seed
+        )
+    elif len(pairs) < 2 and data.train_fraction < 1:
+        raise UserError(
+            "data.path: at least two pairs are needed, one for training and one for validation; "
+            "data.train_fraction=1.0 trains on all of them",
+            "data.path",
+        )
     else:
-        split = _drawn_split(data, table, pairs, _at(tiebreak, pairs), root)
-        split = split._replace(train=pairs[split.train], validation=pairs[split.validation], test=test)
+        drawn = drawn_split(data.split, to_split, data.split_seed, data.train_fraction)
+        train, validation, own_test = (pairs[side] for side in drawn[:3])
+        split = Split(train, validation, np.concatenate([test, own_test]), drawn.held_out)
     needed = [("data.path", split.train), *([("data.validation_path", split.validation)] if sources[1] else [])]
     for name, side in needed:
         if not len(side):
@@ -184,40 +195,7 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     return split._replace(train=split.train[:count])  # the order of a split is random already
 
 
-def _drawn_split(data: DataConfig, table: PairTable, pairs: np.ndarray, tiebreak: np.ndarray, root: Path) -> Split:
-    kind, seed, fraction = data.split, data.split_seed, data.train_fraction
-    if len(pairs) < 2 and fraction < 1:
-        raise UserError(
-            "data.path: at least two pairs are needed, one for training and one for validation; "
-            "data.train_fraction=1.0 trains on all of them",
-            "data.path",
-        )
-    if kind is SplitKind.shuffle:
-        return shuffled_split(len(pairs), fraction, seed)
-    normalised = _at(table.numbers("normalised_key"), pairs)
-    if kind in (SplitKind.question, SplitKind.near) or (kind is SplitKind.fact and fraction == 1):
-        near = kind is SplitKind.near
-        units = _near_units(table, normalised, pairs, root) if near else normalised
-        if table.dialogues:  # each pair of a dialogue contains the previous ones
-            units = joined_units(units, *(_at(table.numbers(column), pairs) for column in ("source", "line")))
-        return unit_split(units, tiebreak, fraction, seed, "near-duplicate group" if near else "question")
-    return group_split(
-        _at(table.numbers("group_key"), pairs),
-        normalised,
-        tiebreak,
-        fraction,
-        seed,
-        0 if kind is SplitKind.fact else data.held_out_phrasings,
-        kind is not SplitKind.phrasing and fraction < 1,
-    )
-
-
-def _at(column: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Select from a column; if all pairs are selected, return the memory-mapped column itself."""
-    return column if len(pairs) == len(column) else column[pairs]
-
-
-def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, root: Path) -> np.ndarray:
+def _near_units(table: PairTable, pairs: np.ndarray, root: Path) -> np.ndarray:
     """A key per pair that is equal within a near-duplicate group: the smallest question key of the group."""
 
     def make(folder: Path) -> dict[str, Any]:
@@ -233,7 +211,7 @@ def _near_units(table: PairTable, normalised: np.ndarray, pairs: np.ndarray, roo
     except (ValueError, IndexError) as error:  # pickled objects, or too few values
         raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
     smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(smallest, groups, normalised)
+    np.minimum.at(smallest, groups, table.numbers("normalised_key")[pairs])
     return smallest[groups]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
 from qa_lm.data.readers.files import check_encoding, data_suffix, opened
-from qa_lm.data.readers.formats import SUFFIXES
+from qa_lm.data.readers.formats import READERS
 from qa_lm.data.readers.problems import BadLine, Problems
 from qa_lm.data.readers.reading import Reading, Source
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
@@ -68,7 +68,7 @@ def questions_in(
     """
     try:
         check_encoding(encoding)
-        is_table = data_suffix(path) in SUFFIXES
+        is_table = data_suffix(path) in READERS
         found = _in_table(path, template, texts, column, encoding) if is_table else _in_lines(path, encoding)
         questions = list(found) if is_table else [question_of(template, {**texts, "question": each}) for each in found]
     except BadLine as bad:

@@ -133,12 +133,12 @@ class PairTable:
                 columns = (column.to_pylist() for column in reader.get_batch(number).columns)
                 yield [_pair(*row) for row in zip(*columns, strict=True)]
 
-    def texts(self, indices: np.ndarray) -> Iterator[tuple[str, str]]:
-        """Iterate over question and answer of the pairs at these ascending indices."""
+    def texts(self, indices: np.ndarray) -> Iterator[Pair]:
+        """Iterate over the pairs at these ascending indices, with one batch in memory at a time."""
         for number, batch in enumerate(self.batches()):
             begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
             for index in indices[begin:end] - number * BATCH:
-                yield batch[index][:2]
+                yield batch[index]
 
     def place(self, index: int) -> str:
         """The place of a pair, as `file:line`."""

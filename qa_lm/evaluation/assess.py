@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
-from qa_lm.data.splits import KINDS
+from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.board import board
 from qa_lm.evaluation.calibrate import board_entry, calibrate
 from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair, evaluate_pairs

@@ -47,20 +47,24 @@ class VerifiedDraft:
         return int(wrong[0]) if len(wrong) else len(draft.answer)
 
 
-def verify_drafts(model: PreTrainedModel, drafts: Sequence[Draft], eos_id: int) -> list[VerifiedDraft]:
+def verify_drafts(
+    model: PreTrainedModel, drafts: Sequence[Draft], eos_id: int, packed: bool = True
+) -> list[VerifiedDraft]:
     """Verify each draft, in order.
 
     Args:
         model: a causal LM in eval mode, whose logits are `head(body(x))`.
         drafts: non-empty prompts with drafts; each is at most as long as the model's context.
         eos_id: id of EOS.
+        packed: whether several drafts may share a row.
     """
     if not drafts:
         return []
     lengths = np.array([len(draft) for draft in drafts], np.int64)
     row_tokens = max(MIN_ROW, 1 << int(lengths.max() - 1).bit_length())
     rows_at_once = max(1, POSITIONS // row_tokens)
-    rows = list(PackedRows(np.arange(len(drafts)), lengths, False, 0, rows_at_once, row_tokens))
+    alone = ([number] for number in range(len(drafts)))
+    rows = list(PackedRows(np.arange(len(drafts)), lengths, False, 0, rows_at_once, row_tokens) if packed else alone)
     verified: dict[int, VerifiedDraft] = {}
     for begin in range(0, len(rows), rows_at_once):
         batch = [[int(number) for number in row] for row in rows[begin : begin + rows_at_once]]

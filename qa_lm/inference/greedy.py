@@ -16,6 +16,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from qa_lm.inference.drafts import Draft, VerifiedDraft, verify_drafts
 from qa_lm.inference.sampling import Continuation, room_for
+from qa_lm.modeling.causal_lm import packs_exactly
+from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers, last_logits
 from qa_lm.modeling.prediction import best_token
 
 BATCH = 64
@@ -41,19 +43,22 @@ def greedy_answers(
         check: whether to verify the drafts; if not, all tokens are decoded.
     """
     model.eval()
+    own = not is_from_transformers(type(model))
+    packed, cached = not own or packs_exactly(model), not own or continues_from_cache(model)
     limits = [min(max_new_tokens, room_for(model, draft.prompt)) for draft in drafts]
     answers = [Continuation([], False, [])] * len(drafts)
     if check:
         # The greedy token after the draft is known too, so a draft is one token shorter than the limit.
         cut = [Draft(draft.prompt, draft.answer[: limit - 1]) for draft, limit in zip(drafts, limits, strict=True)]
-        verified = verify_drafts(model, cut, eos_id)
+        verified = verify_drafts(model, cut, eos_id, packed)
         answers = [_accept(draft, each, eos_id) for draft, each in zip(cut, verified, strict=True)]
     unfinished = [n for n, limit in enumerate(limits) if not answers[n].stopped and len(answers[n].ids) < limit]
     unfinished.sort(key=lambda number: len(drafts[number].prompt) + len(answers[number].ids))
     for start in range(0, len(unfinished), batch_size):
         numbers = unfinished[start : start + batch_size]
         prefixes = [drafts[number].prompt + answers[number].ids for number in numbers]
-        rests = _decode(model, prefixes, eos_id, [limits[number] - len(answers[number].ids) for number in numbers])
+        rest_limits = [limits[number] - len(answers[number].ids) for number in numbers]
+        rests = _decode(model, prefixes, eos_id, rest_limits, cached)
         for number, rest in zip(numbers, rests, strict=True):
             answers[number] = answers[number].followed_by(rest)
     return answers
@@ -71,8 +76,13 @@ def _accept(draft: Draft, verified: VerifiedDraft, eos_id: int) -> Continuation:
 
 
 @torch.inference_mode()
-def _decode(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int]) -> list[Continuation]:
-    """Decode one batch, each continuation up to its EOS or its own limit."""
+def _decode(
+    model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int], cached: bool = True
+) -> list[Continuation]:
+    """Decode one batch, each continuation up to its EOS or its own limit.
+
+    Without a cache, each step computes the whole prefix again.
+    """
     width = max(map(len, prefixes))
     padded = [[eos_id] * (width - len(prefix)) + prefix for prefix in prefixes]
     inputs = torch.tensor(padded, device=model.device)  # (prefixes, time), padded on the left
@@ -85,15 +95,18 @@ def _decode(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limi
     stopped = [False] * len(prefixes)
     running = list(range(len(prefixes)))
     while True:
-        output = model(
-            input_ids=inputs,
-            attention_mask=mask if needs_mask else None,
-            position_ids=positions,
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        best, best_log_probabilities, _ = best_token(output.logits[:, -1], eos_id)
+        if cached:
+            logits = model(
+                input_ids=inputs,
+                attention_mask=mask if needs_mask else None,
+                position_ids=positions,
+                cache=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        else:
+            logits = last_logits(model, [prefixes[number] + ids[number] for number in running])
+        best, best_log_probabilities, _ = best_token(logits, eos_id)
         kept = []  # rows of the batch that continue
         for row, (token, log_probability) in enumerate(
             zip(best.tolist(), best_log_probabilities.tolist(), strict=True)
@@ -109,7 +122,8 @@ def _decode(model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limi
             break
         if len(kept) < len(running):
             rows = torch.tensor(kept, device=model.device)
-            cache.batch_select_indices(rows)
+            if cached:
+                cache.batch_select_indices(rows)
             best, mask, positions = best[rows], mask[rows], positions[rows]
             running = [running[row] for row in kept]
         inputs, positions = best[:, None], positions[:, -1:] + 1

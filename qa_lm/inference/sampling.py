@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from qa_lm.errors import UserError
+from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -74,9 +77,17 @@ def sample_answers(
         max_new_tokens: maximum length of a continuation, EOS included; the model's context is a limit too.
         sampling: how tokens are sampled; its temperature is above 0.
         batch_size: maximum number of prompts at once.
+
+    Raises:
+        UserError: a custom model class has no method `generate`.
     """
     model.eval()
-    generate: Any = model.generate  # the type stub does not know that every causal LM can be called like this
+    # The type stub does not know that every causal LM can be called like this.
+    generate: Any = getattr(model, "generate", None)
+    if generate is None:
+        name = type(model).__name__
+        raise UserError(f"{name} cannot sample answers: let the class inherit from transformers.GenerationMixin too")
+    cached = is_from_transformers(type(model)) or continues_from_cache(model)
     torch.manual_seed(sampling.seed)
     answers: dict[int, Continuation] = {}
     for indices in _batches_by_length(prompts, batch_size):
@@ -86,6 +97,7 @@ def sample_answers(
             eos_token_id=eos_id,
             pad_token_id=eos_id,
             do_sample=True,
+            use_cache=cached,
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,

@@ -23,6 +23,8 @@ ATTENTION = ("eager", "sdpa")
 """Attention implementations that a configuration may name; other names may download kernels from the hub."""
 ORIGIN_KEYS = ("architectures", "transformers_version", "_name_or_path", "auto_map")
 """Keys of a transformers config that describe its origin, not the model."""
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Arguments that every config accepts, even if its dict omits them because they are None."""
 # Names of the dropout probabilities in different architectures.
 DROPOUT_NAMES = (
     "resid_pdrop",
@@ -179,7 +181,7 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
         )
     config: PretrainedConfig = AutoConfig.for_model(architecture)
     # transformers silently stores unknown arguments, so a typo would have no effect.
-    arguments = {*config.to_dict(), *config.attribute_map}
+    arguments = {*config.to_dict(), *config.attribute_map, *TOKEN_IDS}
     for name in extra:
         if name not in arguments:
             close = difflib.get_close_matches(name, arguments, 1)

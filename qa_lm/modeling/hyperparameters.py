@@ -33,6 +33,17 @@ def resolve_optimizer(optimizer: OptimizerFactory | PlainValues | None) -> Optim
     return optimizer or _no_optimizer
 
 
+def check_optimizer(optimizer: object) -> Optimizer:
+    """Check that the user's function returned an optimizer, and return it.
+
+    Raises:
+        UserError: the object is not an optimizer.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"optimizer: must return a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    return optimizer
+
+
 def resolve_schedule(schedule: Callable[[int], float] | PlainValues | None) -> Callable[[int], float]:
     """Return the function from step to learning rate factor; constant 1 without a schedule."""
     if isinstance(schedule, Mapping):

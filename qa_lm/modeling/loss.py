@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from qa_lm.batch import UNTRAINED, Batch
+from qa_lm.errors import UserError
 
 CHUNK_BYTES = 1 << 26
 """Maximum memory for logits at once, in the dtype of the matrix products."""
@@ -76,6 +77,23 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
     pair_losses = by_pair(answer_losses) / by_pair(in_answer.to(answer_losses.dtype))
     pair_exact = by_pair((in_answer & ~correct).to(torch.int64)) == 0
     return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), pair_exact.sum(), pair_losses, pair_exact)
+
+
+def checked_sums(sums: object, batch: Batch) -> LossSums:
+    """What a loss of the user's returned, if it is as `LossSums` says.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(sums, LossSums):
+        hint = "change the result of qa_lm.modeling.loss.batch_loss: sums._replace(loss=...)"
+        raise UserError(f"loss: must return LossSums, not {type(sums).__name__}; {hint}")
+    if sums.loss.shape or not (sums.loss.requires_grad or not torch.is_grad_enabled()):
+        raise UserError("loss: LossSums.loss must be a single number with a gradient: a weighted sum, not a mean")
+    if sums.pair_losses.shape != (batch.pairs,):
+        found = tuple(sums.pair_losses.shape)
+        raise UserError(f"loss: LossSums.pair_losses must have shape ({batch.pairs},), one for each pair, not {found}")
+    return sums
 
 
 def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,13 @@ from qa_lm.modeling.epoch_metrics import EpochMetrics
 from qa_lm.modeling.hyperparameters import (
     OptimizerFactory,
     PlainValues,
+    check_optimizer,
     plain_hyperparameters,
     resolve_model,
     resolve_optimizer,
     resolve_schedule,
 )
-from qa_lm.modeling.loss import LossSums, batch_loss
+from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
 from qa_lm.modeling.sums import Sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
@@ -102,7 +103,7 @@ class CausalLMModule(EpochMetrics):
         body = self.hidden_states if torch.is_grad_enabled() else hidden_states
         states = body(self.model, batch.inputs, batch.positions)
         if self.loss is not None and self.training:
-            sums = self.loss(states, head(self.model), batch)
+            sums = checked_sums(self.loss(states, head(self.model), batch), batch)
         else:
             sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
         self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
@@ -132,6 +133,6 @@ class CausalLMModule(EpochMetrics):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its learning rate schedule."""
-        optimizer = self.make_optimizer(self.model)
+        optimizer = check_optimizer(self.make_optimizer(self.model))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -21,6 +21,8 @@ REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 PROFILE = "profile"
+LOGGERS = "loggers.json"
+"""The ids by which logging services know the run."""
 LOCK, HOLDER = ".lock", ".holder.json"
 
 BEST, LAST, PREVIOUS, MANIFEST = "best.ckpt", "last.ckpt", "previous.ckpt", "manifest.json"
@@ -35,7 +37,7 @@ WRITTEN = "|".join(
     re.escape(name)
     for name in (
         *(CONFIG, METRICS_BY_EPOCH, METRICS, ANSWERS, ENVIRONMENT, DATA_REPORT, SPLIT, BOARD, LEDGER, LEDGER_SUMMARY),
-        *(BAD_BATCHES, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, HOLDER),
+        *(BAD_BATCHES, LOGGERS, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, HOLDER),
         *(BEST, LAST, PREVIOUS, MANIFEST, PROBE_FILE),
     )
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from qa_lm.config.compose import resolved_yaml, typed_config
-from qa_lm.config.schema import DataConfig, LoggerConfig
+from qa_lm.config.schema import DataConfig
+from qa_lm.config.targets import import_trusted
 from qa_lm.config.validate import check_values
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ def job_identity(composed: DictConfig) -> str:
     """
     config = typed_config(composed)
     check_values(config)
+    import_trusted(config.trust)  # it may register formats of files
     if not config.trainer.keys() <= KNOWN_TO_LIGHTNING:
         from qa_lm.config.trainer_arguments import check_trainer_arguments
 
         check_trainer_arguments(config.trainer)
-    config.resume, config.logger = None, LoggerConfig()  # they do not change what is computed
+    # These do not change what is computed.
+    config.resume, config.loggers, config.name, config.tags = None, {}, None, []
     return resolved_yaml(config) + json.dumps(_data_keys(config.data))
 
 

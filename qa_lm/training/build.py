@@ -150,7 +150,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     pl.seed_everything(config.seed, workers=True, verbose=False)
     network = build()
     if custom is not None:
-        network = check_custom_model(network, config.data.packing)
+        network = check_custom_model(network, vocab_size, config.data.packing)
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

@@ -4,18 +4,26 @@ import importlib.util
 from pathlib import Path
 
 from qa_lm.config.schema import TrainConfig
+from qa_lm.config.targets import TARGET, import_trusted
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.data.readers.files import check_files_exist
+from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
+
+PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+"""The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
 
 
 def check_early(config: TrainConfig) -> None:
-    """Refuse arguments of the Trainer, files that are missing, and packages that are not installed.
+    """Import what the user trusts; refuse wrong arguments of the Trainer, missing files, unknown splits, and packages
+    that are not installed.
 
     Raises:
         UserError: the message begins with the setting or the file.
     """
+    import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
+    check_split(config.data.split)
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
         if patterns := getattr(data, name):
@@ -24,17 +32,18 @@ def check_early(config: TrainConfig) -> None:
         raise UserError(f"tokenizer.path={tokenizer.path}: no such folder", "tokenizer.path")
     if data.hub is not None:
         check_installed("datasets", f"data.hub={data.hub}", ".venv/bin/pip install datasets", "data.hub")
-    check_logger(config.logger.kind)
+    check_loggers(config)
 
 
-def check_logger(kind: str) -> None:
-    """Refuse a logger whose package is not installed.
+def check_loggers(config: TrainConfig) -> None:
+    """Refuse loggers whose package is not installed.
 
     Raises:
         UserError: says how to install it.
     """
-    if kind in ("wandb", "mlflow"):
-        check_installed(kind, f"logger={kind}", f'pip install -e ".[{kind}]"', "logger")
+    for name, node in config.loggers.items():
+        if package := PACKAGES.get(node[TARGET].rpartition(".")[2]):
+            check_installed(package, f"loggers.{name}", f'pip install -e ".[{package}]"', f"loggers.{name}")
 
 
 def check_installed(package: str, setting: str, command: str, key: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
-from qa_lm.data.splits import KINDS
+from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import assess
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.export import export_model
@@ -20,7 +20,7 @@ from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Parts
 from qa_lm.training.estimate import Expectation
-from qa_lm.training.logging.tensorboard import log_end
+from qa_lm.training.logging.loggers import log_end
 from qa_lm.training.memory import peak_memory
 from qa_lm.training.precision import device_of
 from qa_lm.training.trainer import Loop, restore_best

@@ -20,7 +20,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values, nothing_held_out, without_validation
 from qa_lm.data.prepare import PreparedData, prepare
-from qa_lm.data.split_file import write_split
+from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.run import run_folder
@@ -34,7 +34,7 @@ from qa_lm.training.checkpointing.resume import RunSoFar, check_same_data, check
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
-from qa_lm.training.logging.tensorboard import log_begin
+from qa_lm.training.logging.loggers import build_loggers, log_begin
 from qa_lm.training.memory import as_out_of_memory
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.recipe import completed
@@ -99,6 +99,7 @@ def _train(
     started = time.perf_counter()
     custom = with_targets(custom, config)
     run = run_so_far(folder, config, tell=first)
+    custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
     precision = choose_precision(config.trainer)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
@@ -106,7 +107,7 @@ def _train(
         check_same_data(folder, environment, tell=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
-    loop = build_loop(config, folder, prepared, run.step, custom, handle_signals)
+    loop = build_loop(config, folder, prepared, custom, handle_signals)
     parts = build_parts(config, prepared, loop.trainer, custom)
     if run.checkpoint:
         check_same_model(run.checkpoint, parts.module)
@@ -118,7 +119,7 @@ def _train(
     measure_seconds = time.perf_counter() - measure_started
     if first:
         _write_beginning(config, folder, prepared, parts, environment, run)
-    log_begin(loop.trainer, compared_hyperparameters(config, folder), flat_hyperparameters(config))
+    log_begin(loop.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(loop, parts, run.checkpoint)
     course = Course(started, measure_seconds, time.perf_counter() - fit_started, run.step, expectation)

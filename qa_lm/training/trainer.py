@@ -36,8 +36,6 @@ from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_ch
 from qa_lm.training.checkpointing.interruption import Interruption
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.custom import CustomParts
-from qa_lm.training.logging.loggers import second_logger
-from qa_lm.training.logging.tensorboard import EventsLogger
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -61,7 +59,6 @@ def build_loop(
     config: TrainConfig,
     folder: Path,
     prepared: PreparedData,
-    begin: int | None = None,
     custom: CustomParts | None = None,
     handle_signals: bool = False,
 ) -> Loop:
@@ -71,15 +68,14 @@ def build_loop(
         config: all settings, with nothing left open.
         folder: the run folder.
         prepared: the pairs.
-        begin: the step at which a run goes on; None for one that begins.
-        custom: the user's own parts. Its callbacks are called before those of the run, which keep what they log;
-            its loggers stand next to those of the configuration.
+        custom: the user's own parts, and all loggers. Its callbacks are called before those of the run, which keep
+            what they log.
         handle_signals: see `Interruption`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
     """
-    callbacks, loggers = (custom.callbacks, custom.loggers) if custom else ((), ())
+    custom = custom or CustomParts()
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
@@ -90,11 +86,10 @@ def build_loop(
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
     early_stopping, recall_stopping = _early_stopping(config), _recall_stopping(config, prepared)
     ledger, seen = Ledger() if config.ledger else None, SeenPairs()
-    configured = config.trainer.get("logger", True)
-    board = BoardScalars(validation_parts(prepared) if configured or loggers else {})
+    board = BoardScalars(validation_parts(prepared) if custom.loggers else {})
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
     own: list[Callback] = [
-        *callbacks,  # before the record, which keeps what they log
+        *custom.callbacks,  # before the record, which keeps what they log
         record,
         seen,
         bad_batches,
@@ -110,8 +105,7 @@ def build_loop(
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         own.append(RunningLossBar())
     _replace_names(arguments, folder)
-    own_loggers = [EventsLogger(folder, begin, go_on), *second_logger(config.logger, folder)] if configured else []
-    arguments["logger"] = [*own_loggers, *loggers] or False
+    arguments["logger"] = list(custom.loggers) or False
     arguments.setdefault("enable_model_summary", False)
     # Left at None, the setting of an earlier Trainer in this process would stay in force.
     arguments.setdefault("deterministic", False)
@@ -182,6 +176,7 @@ def quiet_lightning() -> None:
         ".*exists and is not empty.*",
         ".*is smaller than the logging interval.*",
         ".*treespec, LeafSpec.*",
+        ".*MLFlow only allows.*Replacing.*",
         ".*your dataloader is not resumable.*",  # the data module is
         ".*recommended to use `self.log.*sync_dist=True.*",  # the sums are of all processes already
     ):

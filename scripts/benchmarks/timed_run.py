@@ -55,7 +55,7 @@ def watch_parts(clock: Clock) -> None:
     from qa_lm.reporting import loss_curve
     from qa_lm.reporting.run import report as run_report
     from qa_lm.reporting.run import table
-    from qa_lm.training import train
+    from qa_lm.training import results, train
     from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
     from qa_lm.training.checkpointing.kept_state import KeptState
 
@@ -67,9 +67,9 @@ def watch_parts(clock: Clock) -> None:
         (_EvaluationLoop, "run", "validations"),
         (KeptState, "copy", "copies of the best state"),
         (DirectCheckpointIO, "_save", "checkpoint writes"),
-        (train, "restore_best", "export of model/"),
-        (train, "export_model", "export of model/"),
-        (train, "assess", "answers"),
+        (results, "restore_best", "export of model/"),
+        (results, "export_model", "export of model/"),
+        (results, "assess", "answers"),
         (loss_curve, "draw_loss_curve", "curve and report"),
         (run_report, "write_report", "curve and report"),
         (table, "answers_table", "curve and report"),

@@ -112,9 +112,7 @@ def test_a_run_from_python_is_a_run_and_leaves_the_process_alone(tmp_path, monke
 
 
 def test_own_loggers_may_be_the_only_ones(tmp_path):
-    run = qa_lm.train(
-        small_config(trainer__logger=False, trainer__max_epochs=1), tmp_path / "run", loggers=[CSVLogger(tmp_path)]
-    )
+    run = qa_lm.train(small_config(loggers={}, trainer__max_epochs=1), tmp_path / "run", loggers=[CSVLogger(tmp_path)])
     assert not list(run.folder.glob("events.out.tfevents.*"))
     assert (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").is_file()
 

@@ -1,10 +1,14 @@
 """A folder of the user's own settings files, which `--config-dir` adds to `conf/`."""
 
+import functools
 import os
+import pickle
 
 import pytest
+from omegaconf.basecontainer import BaseContainer
 
 import qa_lm
+from qa_lm.config.compose import new_folder, new_folder_once, register_schema
 
 MINE = {
     "mine": "defaults:\n  - override /model: tiny\nseed: 7\ntrainer:\n  max_epochs: 1\n",
@@ -58,3 +62,12 @@ def test_a_folder_that_is_not_there_is_named(mine, script):
     assert (done.returncode, done.stderr) == (2, "error: --config-dir=nowhere: no such folder\n")
     with pytest.raises(qa_lm.UserError, match="config_dir=nowhere: no such folder"):
         qa_lm.compose(config_dir="nowhere")
+
+
+def test_the_resolver_of_new_folders_can_be_sent_to_the_workers_of_a_cluster():
+    register_schema()
+    held = [cell.cell_contents for cell in BaseContainer._resolvers["new_folder"].__closure__]
+    assert new_folder_once in held
+    assert pickle.loads(pickle.dumps(new_folder_once)) is new_folder_once
+    with pytest.raises(pickle.PicklingError):  # a cache that no module holds under its name
+        pickle.dumps(functools.cache(new_folder))

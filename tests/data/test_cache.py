@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data import cache
 from qa_lm.data.cache import cached_folder
@@ -23,7 +22,7 @@ __all__ = ["path"]
 def test_the_second_time_nothing_is_made(path, tmp_path, monkeypatch):
     root = tmp_path / "cache"
     bpe = TokenizerConfig("bpe", vocab_size=300)
-    first = prepared(path, root, bpe, split=SplitKind.near)
+    first = prepared(path, root, bpe, split="near")
     made = folders(root)
     assert {name.split("/")[0] for name in made} == {"pairs", "near", "bpe", "encoded"}
 
@@ -33,7 +32,7 @@ def test_the_second_time_nothing_is_made(path, tmp_path, monkeypatch):
     for name in ("write_table", "write_store", "train_bpe"):
         monkeypatch.setattr(f"qa_lm.data.prepare.{name}", never)
     monkeypatch.setattr("qa_lm.data.quality.near.near_groups", never)
-    second = prepared(path, root, bpe, split=SplitKind.near)
+    second = prepared(path, root, bpe, split="near")
     assert folders(root) == made
     assert (second.split.train == first.split.train).all()
     assert second.examples.examples(second.split.train) == first.examples.examples(first.split.train)

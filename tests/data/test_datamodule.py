@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches import datamodule
 from qa_lm.data.batches.datamodule import PairsDataModule
@@ -83,7 +82,7 @@ def test_what_is_missing_is_said():
 
 def test_answer_bytes_are_those_of_utf_8(tmp_path):
     (tmp_path / "pairs.csv").write_text("question,answer\nA?,é\nB?,bb\nC?,ccc\n", encoding="utf-8")
-    data = DataConfig(path=str(tmp_path / "pairs.csv"), split=SplitKind.shuffle, cache="off")
+    data = DataConfig(path=str(tmp_path / "pairs.csv"), split="shuffle", cache="off")
     prepared = PairsDataModule.from_config(data, TokenizerConfig("bpe", vocab_size=300)).prepared
     assert prepared.answer_bytes(np.array([0, 2])) == 2 + 3
     assert prepared.answer_bytes(np.array([], np.int64)) == 0

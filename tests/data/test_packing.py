@@ -14,7 +14,7 @@ from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.batches.packing import plan_rows
 from qa_lm.data.pairs import Pair
-from qa_lm.data.splits import shuffled_split
+from qa_lm.data.splits.draw import shuffled_split
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.modeling.causal_lm import head, hidden_states
 from qa_lm.modeling.loss import batch_loss

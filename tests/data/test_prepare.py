@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.config.enums import BadLines, SplitKind, TooLong
+from qa_lm.config.enums import BadLines, TooLong
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cached_folder
@@ -149,7 +149,7 @@ def test_bad_lines_are_left_out_only_when_asked(path, tmp_path):
     ],
 )
 def test_the_report_of_real_files(name, pairs, questions, repeats, contradicted):
-    data = prepare(DataConfig(path=str(SHARED_DATA / f"{name}.jsonl.gz"), split=SplitKind.near), GPT2, 1024)
+    data = prepare(DataConfig(path=str(SHARED_DATA / f"{name}.jsonl.gz"), split="near"), GPT2, 1024)
     report = data.report
     assert (report.counts["pairs"], report.counts["questions"]) == (pairs, questions)
     assert (report.repeats["count"], report.contradictions["questions"]) == (repeats, contradicted)

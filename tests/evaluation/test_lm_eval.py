@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qa_lm.config.enums import SplitKind, Weights
+from qa_lm.config.enums import Weights
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.gpt2_vocabulary import EOS_TOKEN
 from qa_lm.data.tokenizer import load_tokenizer
@@ -83,7 +83,7 @@ def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     config = small_config(
         data__builtin=None,
         data__path=[str(TASK / "pairs.jsonl")],
-        data__split=SplitKind.shuffle,
+        data__split="shuffle",
         data__shuffle=True,
         evaluation__max_new_tokens=64,
         tokenizer__vocab_size=400,

@@ -157,7 +157,7 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
         pytest.skip("this system does not let root mount a file system")
     try:
         folder = disk / "run"
-        config = small_config(trainer__max_epochs=6, resume="auto", trainer__logger=False, optimizer__lr=1e-3)
+        config = small_config(trainer__max_epochs=6, resume="auto", loggers={}, optimizer__lr=1e-3)
         filler = disk / "filler"
         with pytest.raises(FailedWrite, match=r"cannot be written: No space left on device$"):
             _train_until_full(config, folder, filler)
@@ -165,9 +165,7 @@ def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         train(config, folder)
-        whole = train(
-            small_config(trainer__max_epochs=6, trainer__logger=False, optimizer__lr=1e-3), tmp_path / "whole"
-        )
+        whole = train(small_config(trainer__max_epochs=6, loggers={}, optimizer__lr=1e-3), tmp_path / "whole")
         assert first_difference(whole.folder, folder) is None
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
@@ -235,7 +233,7 @@ def test_a_vanished_folder(tmp_path, each_improvement):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CausalLMModule, "on_train_epoch_start", removes)
         with pytest.raises(FailedWrite, match=r"best\.ckpt: cannot be written: Not a directory$"):
-            train(small_config(trainer__logger=False), folder)
+            train(small_config(loggers={}), folder)
 
 
 def saved_step(path: Path) -> int:

@@ -15,7 +15,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from qa_lm.config.enums import OptimizerKind
-from qa_lm.config.schema import LoggerConfig, TrainConfig
+from qa_lm.config.schema import TrainConfig
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters
@@ -92,7 +92,7 @@ def test_it_is_the_curve_of_a_whole_run(method, call, whole, tmp_path):
     assert set(found) == set(whole)
     assert found == whole
     assert [step for step, _ in found["train/loss_step"]] == list(range(1, 25))
-    assert [step for step, _ in found["val/loss"]] == [8, 16, 24]
+    assert [step for step, _ in found["val/loss"]] == [step for step, _ in found["train/loss"]] == [8, 16, 24]
 
 
 @pytest.mark.parametrize(("every_steps", "every_seconds", "lost"), [(5, None, 4), (None, 0.0, 0), (8, None, 6)])
@@ -112,7 +112,8 @@ def test_what_a_checkpoint_holds_is_in_the_files(tmp_path):
     """A process that is killed after it writes nothing more."""
     logger = EventsLogger(tmp_path)
     logger.log_metrics({"train/loss": 1.0}, 1)
-    assert logger.state() == {"step": 1, "values": {"train/loss": 1.0}}
+    logger.save()
+    assert logger.newest == {"step": 1, "values": {"train/loss": 1.0}}
     assert all_curves(tmp_path) == {"train/loss": [(1, 1.0)], "train: learning/loss": [(1, 1.0)]}
     logger.close()
 
@@ -185,6 +186,8 @@ def test_the_settings_of_a_single_run_on_the_hparams_page(tmp_path):
     command = ["train.py", "model=tiny", "optimizer.weight_decay=0.1", "+trainer.log_every_n_steps=1", "data.path=x"]
     written(tmp_path, "environment.json", command=command)
     found = compared_hyperparameters(config, tmp_path)
+    config.name, config.tags = "mine", ["a", "b"]
+    assert compared_hyperparameters(config, tmp_path) == found | {"name": "mine", "tags": "a, b"}
     assert set(found) - common == {"trainer.max_epochs", "optimizer.weight_decay", "trainer.log_every_n_steps"}
     assert (found["data"], found["optimizer.weight_decay"]) == ("tutorial", 0.1)
 
@@ -207,9 +210,9 @@ def test_the_hparams_page_has_every_run_with_the_same_columns(whole_run, tmp_pat
         patch.setattr(CausalLMModule, "training_step", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             train(configuration(), tmp_path / "failed")
-    train(
-        configuration(logger=LoggerConfig("csv"), optimizer__kind=OptimizerKind.muon, compile=False), tmp_path / "muon"
-    )
+    csv = {"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": "csv"}}
+    loggers = configuration().loggers | csv
+    train(configuration(loggers=loggers, optimizer__kind=OptimizerKind.muon, compile=False), tmp_path / "muon")
     events = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
     events.Reload()
     provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))

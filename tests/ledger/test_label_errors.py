@@ -72,7 +72,7 @@ def test_minority_answers(tmp_path):
     assert minority_answers(strangers, np.arange(3)) == {}
 
 
-def test_a_foreign_answer_is_in_no_accord_with_its_question(tmp_path):
+def test_an_answer_of_another_question_has_a_low_consistency(tmp_path):
     """Ten commands with five questions each, of which two have each other's answers."""
     names = [name * 2 for name in ("axel", "brno", "cdkr", "dhol", "erfu", "fjrd", "gnom", "hxak", "inuk", "jolt")]
     pairs = [Pair(f"{name}: what is its mode number {i}", f"{name} --{'xyzuv'[i]}") for name in names for i in range(5)]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.pairs import Pair
-from qa_lm.data.splits import Split
+from qa_lm.data.splits.draw import Split
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.ledger.callback import Ledger
 from qa_lm.ledger.file import write_ledger

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.modeling.module import CausalLMModule
@@ -18,7 +17,7 @@ BPE = TokenizerConfig(kind="bpe", vocab_size=300)
 
 def ten_pairs(**changes: Any) -> PairsDataModule:
     return PairsDataModule.from_config(
-        DataConfig(builtin="tutorial", split=SplitKind.shuffle, **changes), BPE, recall_pairs=512
+        DataConfig(builtin="tutorial", split="shuffle", **changes), BPE, recall_pairs=512
     )
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from qa_lm.batch import UNTRAINED
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
-from qa_lm.data.splits import Split
+from qa_lm.data.splits.draw import Split
 from qa_lm.modeling.module import CausalLMModule
 from tests.conftest import builtin, encoded, weights_in
 from tests.modeling.test_modeling import build

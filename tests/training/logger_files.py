@@ -1,4 +1,4 @@
-"""What the loggers beside TensorBoard have of a run: its curves and its settings."""
+"""What loggers have of a run: its curves and its settings. A value of a step that was repeated replaces the former."""
 
 import csv
 import json
@@ -12,18 +12,20 @@ import yaml
 Points = dict[str, list[tuple[int, float]]]
 
 
-def of_csv(folder: Path) -> tuple[Points, dict[str, str]]:
-    found: Points = {}
-    with (folder / "csv" / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            for tag, text in row.items():
-                if tag != "step" and text:
-                    found.setdefault(tag, []).append((int(row["step"]), float(text)))
-    settings = yaml.safe_load((folder / "csv" / "hparams.yaml").read_text())
-    return found, {key: str(value) for key, value in settings.items()}
+def of_csv(folder: Path, name: str | None = None, tags: str = "") -> tuple[Points, dict[str, str]]:
+    found: dict[str, dict[int, float]] = {}
+    versions = sorted((folder / "csv").iterdir())
+    for version in versions:
+        with (version / "metrics.csv").open() as file:
+            for row in csv.DictReader(file):
+                for tag, text in row.items():
+                    if tag != "step" and text:
+                        found.setdefault(tag, {})[int(row["step"])] = float(text)
+    settings = yaml.safe_load((versions[-1] / "hparams.yaml").read_text())
+    return {tag: list(points.items()) for tag, points in found.items()}, {k: str(v) for k, v in settings.items()}
 
 
-def of_mlflow(folder: Path) -> tuple[Points, dict[str, str]]:
+def of_mlflow(folder: Path, name: str | None = None, tags: str = "") -> tuple[Points, dict[str, str]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient()
@@ -31,19 +33,20 @@ def of_mlflow(folder: Path) -> tuple[Points, dict[str, str]]:
     assert experiment
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "/".join(folder.parts[-2:])
+    assert run.info.run_name == (name or "/".join(folder.parts[-2:]))
+    assert run.data.tags.get("tags", "") == tags
     histories = {tag: client.get_metric_history(run.info.run_id, tag) for tag in run.data.metrics}
     return {tag: [(each.step, each.value) for each in found] for tag, found in histories.items()}, run.data.params
 
 
-def of_wandb(folder: Path) -> tuple[Points, dict[str, str]]:
-    newest = max((folder / "wandb").glob("offline-run-*"))
-    (file,) = newest.glob("*.wandb")
+def of_wandb(folder: Path, name: str | None = None, tags: str = "") -> tuple[Points, dict[str, str]]:
+    files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
     found: Points = {}
     settings: dict[str, str] = {}
-    for record in wandb_records(file.read_bytes()):
+    for record in (record for file in files for record in wandb_records(file.read_bytes())):
         if record.HasField("run"):
-            assert record.run.display_name == "/".join(folder.parts[-2:])
+            assert record.run.display_name == (name or "/".join(folder.parts[-2:]))
+            assert ", ".join(record.run.tags) == tags
         for each in record.config.update:
             settings[each.key or ".".join(each.nested_key)] = str(json.loads(each.value_json))
         row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}

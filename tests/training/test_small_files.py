@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from qa_lm.config.compose import implied_choices
-from qa_lm.config.enums import Mode, SplitKind
+from qa_lm.config.enums import Mode
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
 from qa_lm.training.train import train
@@ -35,7 +35,7 @@ def recall_config(path, **changes):
     return open_config(
         data__builtin=None,
         data__path=path,
-        data__split=SplitKind.question,
+        data__split="question",
         data__prompt="{question}\n",
         stop_at_recall=0.99,
         monitor="train/recall",
@@ -88,7 +88,7 @@ def test_all_pairs_of_a_file_can_be_trained(tmp_path, count):
     assert "nan" not in (result.folder / "metrics.csv").read_text().lower()
 
 
-@pytest.mark.parametrize("kind", [SplitKind.shuffle, SplitKind.question, SplitKind.near])
+@pytest.mark.parametrize("kind", ["shuffle", "question", "near"])
 def test_without_a_validation_the_best_checkpoint_follows_recall_and_nothing_stops_early(tmp_path, capsys, kind):
     config = small_config(data__train_fraction=1.0, data__split=kind, trainer__max_epochs=9, early_stopping__patience=1)
     result = train(config, tmp_path / "run")

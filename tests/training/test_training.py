@@ -202,7 +202,6 @@ def test_a_folder_that_holds_a_run_is_not_written_over(small_run):
     [
         {"limit_val_batches": 0},
         {"fast_dev_run": True},
-        {"logger": False},
         {"check_val_every_n_epoch": 2},
         {"max_steps": 5},
     ],

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from qa_lm.config.enums import LossWeighting, OptimizerKind, SplitKind, Weights
+from qa_lm.config.enums import LossWeighting, OptimizerKind, Weights
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.inference.answerer import Answerer
 from qa_lm.reporting.run.table import answers_table
@@ -22,9 +22,7 @@ def write_pairs(path, pairs):
 
 
 def file_config(path, **changes):
-    return small_config(
-        data__builtin=None, data__path=path, data__split=SplitKind.question, data__shuffle=True, **changes
-    )
+    return small_config(data__builtin=None, data__path=path, data__split="question", data__shuffle=True, **changes)
 
 
 def test_korean_emoji_and_combining_marks_are_learnt_and_answered(tmp_path):
@@ -39,7 +37,7 @@ def test_korean_emoji_and_combining_marks_are_learnt_and_answered(tmp_path):
         ("<|endoftext|>?", "그냥 <|endoftext|> 글자예요."),
     ]
     config = file_config(write_pairs(tmp_path / "pairs.jsonl", pairs * 4), data__split_seed=1)
-    config.data.split, config.data.packing, config.data.batch_size = SplitKind.shuffle, True, 1
+    config.data.split, config.data.packing, config.data.batch_size = "shuffle", True, 1
     config.trainer["max_epochs"], config.early_stopping.patience, config.export_weights = 30, None, Weights.last
     config.optimizer.kind, config.optimizer.lr, config.optimizer.betas = OptimizerKind.muon, 5e-3, (0.9, 0.95)
     result = train(config, tmp_path / "run")
@@ -101,7 +99,7 @@ def test_the_run_folder_says_which_pair_was_held_out_and_why(tmp_path):
     groups = [{"question": f"q{i} {w}?", "answer": f"a{i}", "group": f"g{i}"} for i in range(10) for w in "abc"]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in groups))
     config = file_config(str(tmp_path / "pairs.jsonl"))
-    config.data.split = SplitKind.phrasing_and_fact
+    config.data.split = "phrasing_and_fact"
     result = train(config, tmp_path / "run")
     with (tmp_path / "run" / "split.csv").open() as file:
         rows = list(csv.DictReader(file))

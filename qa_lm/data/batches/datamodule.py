@@ -16,7 +16,7 @@ from qa_lm.data.batches.batching import PackedRows, PaddedRows, Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.prepare import PreparedData, prepare
-from qa_lm.data.splits import Split
+from qa_lm.data.splits.draw import Split
 from qa_lm.errors import UserError
 
 

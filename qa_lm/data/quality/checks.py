@@ -13,7 +13,7 @@ from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.quality.missing import describe_missing
 from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats, slices
 from qa_lm.data.quality.shared_answers import describe_shared, shared_answers
-from qa_lm.data.splits import KINDS, Split, leaks
+from qa_lm.data.splits.draw import KINDS, Split, leaks
 from qa_lm.data.table import PairTable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)

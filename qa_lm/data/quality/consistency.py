@@ -29,7 +29,7 @@ def answer_consistency(table: PairTable, indices: np.ndarray) -> np.ndarray:
         table: all pairs.
         indices: indices of the pairs, ascending.
     """
-    texts = table.texts(indices)
+    texts = (pair[:2] for pair in table.texts(indices))
     blocks = np.array_split(indices, max(1, -(-len(indices) // BLOCK)))  # blocks of nearly equal size
     return np.concatenate([_consistency(list(islice(texts, len(block)))) for block in blocks])
 

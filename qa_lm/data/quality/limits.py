@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from qa_lm.data.batches.store import EncodedPairs
-from qa_lm.data.splits import Split
+from qa_lm.data.splits.draw import Split
 from qa_lm.data.table import PairTable
 from qa_lm.errors import UserError
 

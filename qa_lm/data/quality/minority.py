@@ -22,7 +22,7 @@ def minority_answers(table: PairTable, indices: np.ndarray) -> dict[int, tuple[s
         table: all pairs.
         indices: indices of the pairs, ascending.
     """
-    answers = np.fromiter((text_key(normalise_question(answer)) for _, answer in table.texts(indices)), np.uint64)
+    answers = np.fromiter((text_key(normalise_question(pair.answer)) for pair in table.texts(indices)), np.uint64)
     own_group = np.arange(1, len(indices) + 1, dtype=np.uint64)
     facts = table.numbers("group_key")[indices]
     minority: dict[int, tuple[str, int]] = {}
@@ -42,7 +42,7 @@ def _near(table: PairTable, indices: np.ndarray) -> np.ndarray:
         return np.arange(len(indices))
     from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second to import
 
-    questions = (question for question, _ in table.texts(indices))
+    questions = (pair.question for pair in table.texts(indices))
     return near_groups(questions, table.numbers("normalised_key")[indices])
 
 

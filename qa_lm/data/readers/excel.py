@@ -60,7 +60,7 @@ def _sheet(workbook: Any, remarks: Remarks) -> Any:
 
 
 def _records(sheet: Any, header: Sequence[str] | None, remarks: Remarks) -> Iterator[Found]:
-    rows = enumerate(([_with_progress(cell) for cell in row] for row in sheet.iter_rows()), start=1)
+    rows = enumerate(([_shown(cell) for cell in row] for row in sheet.iter_rows()), start=1)
     head = [] if header is not None else list(itertools.islice(rows, HEADER_WITHIN))
     names, below = (list(header), 0) if header is not None else _names(head, remarks)
     odd = OddRows(names, header is not None, "name the columns in their first row", remarks)
@@ -82,7 +82,7 @@ def _names(head: list[tuple[int, list[str]]], remarks: Remarks) -> tuple[list[st
     return found.names, found.place + 1
 
 
-def _with_progress(cell: Any) -> str:
+def _shown(cell: Any) -> str:
     """The text that Excel shows for a cell with a text, number, date or boolean."""
     value = cell.value
     if isinstance(value, str):

@@ -1,230 +1,161 @@
 """The formats of files of pairs: each reader yields (line, record) and raises or yields `BadLine`.
 
 A record maps column names to values. Readers stream: memory does not grow with the file, except for JSON files, whose
-text is read whole. Lines are counted from 1; of a record over several lines it is the
-first. Where a line says nothing, in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends
-a line of JSONL: U+2028, U+0085 and the like inside a string are text.
+text is read whole. Lines are counted from 1; for a record over several lines it is the first. Where lines mean nothing,
+in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends a line of JSONL: U+2028, U+0085
+and the like inside a string are text.
+
+`register_format` adds a reader of your own to them.
 """
 
 import codecs
-import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from qa_lm.data.readers.excel import read_excel
-from qa_lm.data.readers.files import (
-    as_text,
-    encoding_hint,
-    not_in_encoding,
-    opened,
-    seekable,
-    text_encoding,
-    undecodable,
-)
-from qa_lm.data.readers.problems import BadLine, Remarks
+from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, seekable, text_encoding, undecodable
+from qa_lm.data.readers.json_files import read_json, read_jsonl
+from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.separated import read_separated
-
-Record = Mapping[str, object]
-Found = tuple[int, Record] | BadLine
+from qa_lm.errors import UserError, first_line
 
 LONGEST_BYTES = 4096
 """Mean size of a value up to which a Parquet column of bytes may be text."""
 NO_TEXT = b"\xff"
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
-# What json.loads raises: ValueError for bad JSON and for numbers of thousands of digits.
-JSON_ERRORS = (ValueError, RecursionError)
-JSON_SPACE = " \t\r\n"
 
 
-def read_records(
-    path: Path, suffix: str, encoding: str, header: Sequence[str] | None, remarks: Remarks | None = None
-) -> Iterator[Found]:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a file is read; a reader uses what it has a use for."""
+
+    encoding: str = "utf-8"
+    """The setting `data.encoding`, for text."""
+    header: Sequence[str] | None = None
+    """The setting `data.columns`: the columns of a table without a row of names; None if the table names them."""
+    remarks: Remarks = field(default_factory=Remarks)
+    """To be filled with how the file was read, and what in it looks wrong."""
+
+
+Reader = Callable[[Path, ReadOptions], Iterator[Found]]
+"""From a file to its records, each with its line from 1: a mapping of column names to texts, numbers, lists, ..."""
+READERS: dict[str, Reader] = {}
+"""By suffix, in lower case."""
+
+
+def register_format(suffix: str) -> Callable[[Reader], Reader]:
+    """Make a reader known for files whose names end in the suffix; use it as a decorator. A second one of that suffix
+    replaces the first. `qa_lm.data.readers.files.opened` opens a file, and unpacks .gz, .bz2 and .xz.
+
+    Raises:
+        UserError: the suffix is none, or one that qa_lm reads itself.
+    """
+    if not re.fullmatch(r"\.[a-z0-9_-]+", suffix):
+        raise UserError(f"register_format({suffix!r}): must be a dot and lower-case letters or digits, such as '.faq'")
+    if suffix in BUILT_IN or suffix in COMPRESSED or suffix in SAME_FORMAT:
+        raise UserError(f"register_format({suffix!r}): is a format of qa_lm; choose another suffix")
+
+    def register(reader: Reader) -> Reader:
+        READERS[suffix] = reader
+        return reader
+
+    return register
+
+
+def read_records(path: Path, suffix: str, options: ReadOptions | None = None) -> Iterator[Found]:
     """The records of a file and its bad lines, in order.
 
     Args:
         path: the file.
-        suffix: its format, one of `SUFFIXES`.
-        encoding: of its text; a byte order mark of UTF-16 or UTF-32 counts more than UTF-8.
-        header: the columns of a table without a row of names; None if the table names them.
-        remarks: filled with how the file was read, and what in it looks wrong.
+        suffix: its format, one of `READERS`.
+        options: how it is read.
 
     Raises:
-        UserError: the file cannot be opened.
+        UserError: the file cannot be opened, or a reader of your own fails.
     """
-    remarks = remarks or Remarks()
+    options = options or ReadOptions()
+    read = READERS[suffix]
     try:
-        if suffix == ".parquet":
-            yield from _parquet(path)
-        elif suffix == ".xlsx":
-            yield from read_excel(path, header, remarks)
-        else:
-            yield from _text(path, suffix, encoding, header, remarks)
+        yield from read(path, options) if suffix in BUILT_IN else _checked(read, path, options)
     except BadLine as bad:
         yield bad
 
 
-def _text(path: Path, suffix: str, encoding: str, header: Sequence[str] | None, remarks: Remarks) -> Iterator[Found]:
-    asked, (encoding, marked) = encoding, text_encoding(path, encoding)
-    if encoding != asked and codecs.lookup(encoding).name != "utf-8":
-        remarks.how.append(f"the encoding {codecs.lookup(encoding).name.upper()}")
+def _checked(read: Reader, path: Path, options: ReadOptions) -> Iterator[Found]:
+    """What a reader of the user's yields; its mistakes become one line each."""
+    name = getattr(read, "__name__", type(read).__name__)
+    line = 0
     try:
-        if suffix == ".jsonl":
-            yield from _jsonl(path, encoding)
-        elif suffix == ".json":
-            yield from _json(path, encoding)
-        else:
-            yield from read_separated(path, "," if suffix == ".csv" else "\t", encoding, header, marked, remarks)
+        for found in read(path, options):
+            match found:
+                case BadLine():
+                    yield found
+                case (int(line), Mapping() as record):
+                    yield line, record
+                case _:
+                    raise UserError(f"{path}: {name} must yield (line, record), an int and a dict, not {found!r:.80}")
+    except (BadLine, UserError):
+        raise
+    except UnicodeError:
+        raise undecodable(path, options.encoding) from None
+    except Exception as error:  # the user's own code can raise anything
+        after = f" after line {line}" if line else ""
+        raise UserError(f"{path}: {name} failed{after} with {type(error).__name__}: {first_line(error)}") from error
+
+
+def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return _parquet(path)
+
+
+def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return read_excel(path, options.header, options.remarks)
+
+
+def _read_jsonl(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return _text(path, options, lambda encoding, marked: read_jsonl(path, encoding))
+
+
+def _read_json(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return _text(path, options, lambda encoding, marked: read_json(path, encoding))
+
+
+def _read_csv(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return _separated(path, ",", options)
+
+
+def _read_tsv(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return _separated(path, "\t", options)
+
+
+def _separated(path: Path, usual: str, options: ReadOptions) -> Iterator[Found]:
+    header, remarks = options.header, options.remarks
+    return _text(path, options, lambda encoding, marked: read_separated(path, usual, encoding, header, marked, remarks))
+
+
+READERS |= {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".xlsx": _read_excel,
+    ".parquet": _read_parquet,
+}
+BUILT_IN = frozenset(READERS)
+
+
+def _text(path: Path, options: ReadOptions, read: Callable[[str, bool], Iterator[Found]]) -> Iterator[Found]:
+    """The records that `read` finds in text of the encoding, which may be marked by a byte order mark."""
+    encoding, marked = text_encoding(path, options.encoding)
+    if encoding != options.encoding and codecs.lookup(encoding).name != "utf-8":
+        options.remarks.how.append(f"the encoding {codecs.lookup(encoding).name.upper()}")
+    try:
+        yield from read(encoding, marked)
     except UnicodeError:
         raise undecodable(path, encoding) from None
-
-
-def _jsonl(path: Path, encoding: str) -> Iterator[Found]:
-    if codecs.lookup(encoding).name != "utf-8":
-        with opened(path) as file:
-            for line, text in _filled(as_text(file, encoding, "\n")):
-                yield _json_line(line, text.removeprefix("\ufeff"))
-        return
-    with opened(path) as file:
-        offset, hint = 0, None
-        for line, content in enumerate(file, start=1):
-            try:
-                text = content.decode()
-            except UnicodeDecodeError as error:
-                reason = not_in_encoding(encoding, offset + error.start, content[error.start])
-                if hint is None:  # it is the same in all lines
-                    hint = encoding_hint(path)
-                    reason = f"{reason}; {hint}"
-                yield BadLine(line, reason)
-            else:
-                text = text.removeprefix("\ufeff") if line == 1 else text
-                if not text.isspace() and text:
-                    yield _json_line(line, text)
-            offset += len(content)
-
-
-def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    return ((line, text) for line, text in enumerate(lines, start=1) if text and not text.isspace())
-
-
-def _json_line(line: int, text: str) -> Found:
-    try:
-        return _record(line, json.loads(text))
-    except json.JSONDecodeError as error:
-        if text.startswith("\ufeff"):  # a byte order mark where files were joined
-            return _json_line(line, text.lstrip("\ufeff"))
-        return BadLine(line, f"not JSON: {error.msg} at column {error.colno}")
-    except JSON_ERRORS as error:
-        return BadLine(line, f"not JSON: {error}")
-
-
-def _record(line: int, value: object) -> Found:
-    if isinstance(value, dict):
-        return line, value
-    return BadLine(line, f'no object: expected {{"question": ..., "answer": ...}}, found {type(value).__name__}')
-
-
-def _json(path: Path, encoding: str) -> Iterator[Found]:
-    with opened(path) as file:
-        lines = _filled(as_text(file, encoding, "\n"))
-        first, has_more = next(lines, (1, ""))[1], next(lines, None) is not None
-    if has_more and _is_object(first):  # a file of JSON lines under another name
-        yield from _jsonl(path, encoding)
-        return
-    with opened(path) as file:
-        text = as_text(file, encoding, "").read()
-    if first.lstrip(JSON_SPACE).startswith("["):
-        for place, value in _placed(_elements(text)):
-            yield _record(place, value)
-        return
-    try:
-        whole = json.loads(text)
-    except JSON_ERRORS as error:
-        raise _not_json(error, 1) from None
-    yield from _nested(whole)
-
-
-def _is_object(line: str) -> bool:
-    try:
-        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
-    except JSON_ERRORS:
-        return False
-
-
-def _not_json(error: Exception, line: int) -> BadLine:
-    if isinstance(error, json.JSONDecodeError):
-        return BadLine(error.lineno, f"not JSON: {error.msg} at column {error.colno}", fatal=True)
-    return BadLine(line, f"not JSON: {error}", fatal=True)
-
-
-def _placed(elements: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
-    """Elements with their lines; where the second stands on the line of the first, with their numbers from 1."""
-    first = list(itertools.islice(elements, 2))
-    by_number = len(first) == 2 and first[0][0] == first[1][0]
-    for number, (line, value) in enumerate(itertools.chain(first, elements), start=1):
-        yield number if by_number else line, value
-
-
-def _elements(text: str) -> Iterator[tuple[int, object]]:
-    """Line and value of each element of a list.
-
-    Raises:
-        BadLine: what follows the elements so far is not JSON.
-    """
-
-    def next_sign(at: int) -> tuple[int, str]:
-        while at < len(text) and text[at] in JSON_SPACE:
-            at += 1
-        return at, text[at : at + 1]
-
-    line, line_at, (at, sign) = 1, 0, next_sign(0)
-    while sign in ("[", ","):
-        begin, following = next_sign(at + 1)
-        line, line_at = line + text.count("\n", line_at, begin), begin
-        if sign == "[" and following == "]":
-            at, sign = begin, following
-            break
-        try:
-            value, end = json.JSONDecoder().raw_decode(text, begin)
-        except JSON_ERRORS as error:
-            raise _not_json(error, line) from None
-        yield line, value
-        at, sign = next_sign(end)
-    end_line = line + text.count("\n", line_at, at)
-    if sign != "]":
-        raise BadLine(end_line, f"not JSON: expected , and found {sign or 'the end of the file'}", fatal=True)
-    if next_sign(at + 1)[1]:
-        raise BadLine(end_line, "not JSON: text after the end of the list", fatal=True)
-
-
-def _nested(value: Any) -> Iterator[Found]:
-    """SQuAD's data > paragraphs > qas, or a list of records under `data`; anything else is one record.
-
-    A question of SQuAD's gets the `context` of its paragraph and the `title` of its article as columns. The place of
-    each is its number, from 1.
-    """
-    articles = value.get("data") if isinstance(value, dict) else None
-    if not isinstance(articles, list):
-        yield _record(1, value)
-        return
-    number = 0
-    for article in articles:
-        paragraphs = article.get("paragraphs") if isinstance(article, dict) else None
-        for paragraph in paragraphs if isinstance(paragraphs, list) else [{"qas": [article]}]:
-            questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
-            if not isinstance(questions, list):
-                yield BadLine(number + 1, "a paragraph of SQuAD's nesting has no list `qas`")
-                continue
-            around = {"context": paragraph["context"]} if "context" in paragraph else {}
-            around |= {"title": article["title"]} if isinstance(article, dict) and "title" in article else {}
-            for question in questions:
-                number += 1
-                # A question's own columns stand first, and win.
-                yield _record(number, question | around | question if isinstance(question, dict) else question)
 
 
 def _parquet(path: Path) -> Iterator[Found]:
@@ -260,7 +191,7 @@ def _mean_bytes(parquet: pa.parquet.ParquetFile, column: str) -> float:
 
 def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The columns whose values Python has: not of all times."""
-    for name in [field.name for field in batch.schema if pa.types.is_temporal(field.type)]:
+    for name in [each.name for each in batch.schema if pa.types.is_temporal(each.type)]:
         try:
             batch[name].to_pylist()
         except (ValueError, OverflowError, pa.ArrowException):

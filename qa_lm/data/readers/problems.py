@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qa_lm.errors import UserError
@@ -29,6 +29,12 @@ class BadLine(Exception):
     def __init__(self, line: int, reason: str, fatal: bool = False) -> None:
         super().__init__(reason)
         self.line, self.reason, self.fatal = line, reason, fatal
+
+
+Record = Mapping[str, object]
+"""Column names to values."""
+Found = tuple[int, Record] | BadLine
+"""What readers yield: a record with its line, or a bad line."""
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any
 
 from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.files import check_encoding, data_suffix, find_files
-from qa_lm.data.readers.formats import SUFFIXES, Found, Record, read_records
+from qa_lm.data.readers.formats import BUILT_IN, READERS, ReadOptions, read_records
 from qa_lm.data.readers.hub import read_hub
-from qa_lm.data.readers.problems import BadLine, Problems, Remarks
+from qa_lm.data.readers.problems import BadLine, Found, Problems, Record, Remarks
 from qa_lm.data.readers.written_lists import with_lists, written_list
 from qa_lm.data.records.columns import ColumnNames, Columns, Unanswerable, Wanted, choose_columns, pairs_from
 from qa_lm.data.records.dialogues import find_turns
@@ -81,17 +81,23 @@ class Source:
         """Iterate over records and bad lines, in order; `remarks` receives notes on how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
-        return read_records(self.path, data_suffix(self.path), reading.encoding, reading.header, remarks)
+        options = ReadOptions(reading.encoding, reading.header, remarks or Remarks())
+        return read_records(self.path, data_suffix(self.path), options)
 
     @property
     def has_fixed_columns(self) -> bool:
         """Whether all records have the same columns, so that columns missing in one record are missing in all."""
-        return self.path is None or data_suffix(self.path) not in (".jsonl", ".json")
+        return self.path is None or data_suffix(self.path) in (".csv", ".tsv", ".xlsx", ".parquet")
 
     @property
     def may_lack_header(self) -> bool:
         """Whether this is a CSV or TSV file, or an Excel workbook."""
         return self.path is not None and data_suffix(self.path) in (".csv", ".tsv", ".xlsx")
+
+    @property
+    def by_own_reader(self) -> bool:
+        """Whether a reader that the user registered reads it."""
+        return self.path is not None and data_suffix(self.path) not in BUILT_IN
 
     def content_key(self) -> str | None:
         """sha256 of the file's bytes; None for a data set of the hub.
@@ -117,7 +123,7 @@ def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
     Raises:
         UserError: see `find_files`.
     """
-    return [Source(str(path), path) for path in find_files(patterns, SUFFIXES, setting)]
+    return [Source(str(path), path) for path in find_files(patterns, tuple(READERS), setting)]
 
 
 @dataclass

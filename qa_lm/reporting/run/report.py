@@ -52,6 +52,12 @@ def write_report(run_folder: Path) -> Path:
     return page
 
 
+def _title(run: RunFiles) -> str:
+    words = f"hat the model learnt from {source_names(run)}"
+    name = run.config.get("name")
+    return f"{name}: w{words}" if name else f"W{words}"
+
+
 def _content(run: RunFiles) -> dict[str, Any]:
     """What both templates show."""
     command, notes = again(run)
@@ -61,7 +67,8 @@ def _content(run: RunFiles) -> dict[str, Any]:
     return {
         "run": run,
         "marks": MARKS,
-        "title": f"What the model learnt from {source_names(run)}",
+        "title": _title(run),
+        "tags": ", ".join(map(str, run.config.get("tags") or [])),
         "verdict": verdict(run),
         "next": quoted([*training_program(run.environment), *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),

@@ -20,9 +20,7 @@ def sample_answers(answers: list[Answer]) -> list[dict[str, Any]]:
         kinds[answer["split"] != "train", answer["exact_match"]].append(index)
     places = _shared_out([len(members) for members in kinds.values()])
     chosen = {index for members, room in zip(kinds.values(), places, strict=True) for index in _spread(members, room)}
-    return [
-        _with_progress(answers[index]) for index in sorted(chosen, key=lambda i: (answers[i]["split"] != "train", i))
-    ]
+    return [_shown(answers[index]) for index in sorted(chosen, key=lambda i: (answers[i]["split"] != "train", i))]
 
 
 def _shared_out(sizes: list[int]) -> list[int]:
@@ -39,7 +37,7 @@ def _spread(members: list[int], room: int) -> list[int]:
     return members[:room] if room < 2 else thinned(members, room)
 
 
-def _with_progress(answer: Answer) -> dict[str, Any]:
+def _shown(answer: Answer) -> dict[str, Any]:
     split, relation = answer["split"], answer["relation"] or answer["held_out"]
     return {
         "question": clipped(answer["question"]),

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from qa_lm.data.prepare import PreparedData
-from qa_lm.data.splits import KINDS
+from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import trained_pairs
 from qa_lm.modeling.epoch_metrics import VALIDATION
 from qa_lm.modeling.module import CausalLMModule

@@ -117,7 +117,8 @@ class EpochRecord(Callback):
         if self.score in found:
             score, loss = found[self.score], found.get("val/loss", float("nan"))
             self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
-        log_values(trainer, {name: value for name, value in found.items() if name in self.OURS})
+        # The Trainer's train/loss is still that of the epoch before; `on_train_epoch_end` logs this epoch's.
+        log_values(trainer, {name: found[name] for name in found if name in self.OURS and name != "train/loss"})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; write and log it."""

@@ -132,7 +132,9 @@ class LastCheckpoint(Checkpoint):
         """Add the rest of the state to a checkpoint, this one or the best."""
         assert isinstance(pl_module, CausalLMModule)
         own = {"random": random_state(), "train_sums": pl_module.train_sums.values.cpu()}
-        events = [logger.state() for logger in trainer.loggers if isinstance(logger, EventsLogger)]
+        for logger in trainer.loggers:  # a run that is killed after this and resumed has no gap in its curves
+            logger.save()
+        events = [logger.newest for logger in trainer.loggers if isinstance(logger, EventsLogger)]
         checkpoint[STATE] = {
             "point": self._point,
             "epoch": trainer.current_epoch,

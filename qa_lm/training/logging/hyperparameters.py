@@ -17,12 +17,11 @@ COMPARED = (
     "trainer.max_epochs",
 )
 """What people compare runs by; beside what they set on the command line."""
-"""What the launcher of a sweep leaves in a job's folder."""
 
 
 def compared_hyperparameters(config: TrainConfig, folder: Path) -> dict[str, str | int | float | bool]:
     """The settings that the HParams page shows: in a sweep those that were swept, otherwise a few and what was given on
-    the command line. Settings that are not set are left out.
+    the command line; always the run's name and tags. Settings that are not set are left out.
 
     Args:
         config: all settings.
@@ -32,17 +31,18 @@ def compared_hyperparameters(config: TrainConfig, folder: Path) -> dict[str, str
     settings |= {f"trainer.{name}": _plain(value) for name, value in config.trainer.items()}
     settings["data"] = next((Path(str(settings[key])).name for key in DATA if settings[key]), "")
     given = _by_key(_read(folder / JOB, "overrides"))
+    named = {key: settings[key] for key in ("name", "tags") if settings[key]}
     if swept := [key for key in _read(folder / JOB, "swept") if key in settings or key in given]:
-        return {key: settings[key] if key in settings else given[key] for key in swept}
+        return {key: settings[key] if key in settings else given[key] for key in swept} | named
     typed = [key for key in _by_key(_read(folder / ENVIRONMENT, "command")) if key in settings and key not in DATA]
-    return {key: settings[key] for key in ("data", *COMPARED, *typed) if settings[key] != ""}
+    return {key: settings[key] for key in ("data", *COMPARED, *typed) if settings[key] != ""} | named
 
 
 def flat_hyperparameters(config: TrainConfig) -> dict[str, str | int | float | bool]:
     """Dotted names to plain values; the same names for every run."""
     flat = _flattened(config, "")
     flat |= {f"trainer.{name}": _plain(config.trainer.get(name)) for name in TRAINER_COLUMNS}
-    return flat
+    return flat | {"tags": ", ".join(config.tags)}
 
 
 def _read(path: Path, name: str) -> list[str]:
@@ -63,11 +63,9 @@ def _flattened(node: Any, prefix: str) -> dict[str, str | int | float | bool]:
     flat: dict[str, str | int | float | bool] = {}
     for field in fields(node):
         value = getattr(node, field.name)
-        if field.name == "logger":
-            continue  # says who is told of the run, not what it is
         if is_dataclass(value):
             flat |= _flattened(value, f"{prefix}{field.name}.")
-        elif field.name != "trainer":
+        elif field.name not in ("trainer", "loggers"):  # where the run is logged is no property of it
             flat[f"{prefix}{field.name}"] = _plain(value)
     return flat
 

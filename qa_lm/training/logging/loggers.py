@@ -1,239 +1,120 @@
-"""Loggers beside TensorBoard, by Lightning's own classes: Weights & Biases, MLflow, a CSV file.
+"""The loggers of a run, which `loggers.NAME._target_` names, and what they are given at its start and end.
 
-- Where they send to is for the user's environment to say (WANDB_*, MLFLOW_TRACKING_URI), never for a setting: settings
-  may come from someone else's run folder, and so may a file of wandb's in the current folder.
-- Whatever goes wrong in them is told in a line, and training goes on without them.
-- `logger.jsonl` in the run folder keeps all that was logged and the name by which a service knows the run. A run that
-  is gone on with goes on under that name, and what the service has is not logged again. A file, or a run of wandb's
-  that is offline, cannot be added to: it is written anew, all of it.
+All classes except `EventsLogger` are other people's and are guarded. A resumed run continues under the id by which a
+service (Weights & Biases, MLflow) knows it: the run folder's loggers.json keeps it.
 """
 
+import json
 import logging
 import math
 import os
 import re
-import shutil
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from configparser import RawConfigParser
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import lightning.pytorch as pl
-from filelock import FileLock
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.utilities.seed import isolate_rng
 
-from qa_lm.config.schema import LoggerConfig
-from qa_lm.errors import first_line, sanitize
-from qa_lm.training.early_checks import check_logger
-from qa_lm.training.logging.logged import LOGGED, append_record, read_record
+from qa_lm.config.enums import FailedWriteChoice
+from qa_lm.config.schema import TrainConfig
+from qa_lm.config.targets import TARGET, class_of, instantiate
+from qa_lm.errors import UserError
+from qa_lm.evaluation.evaluate import EvaluatedPair
+from qa_lm.run.atomic import write_json
+from qa_lm.run.run_folder import CHECKPOINTS, LOGGERS
+from qa_lm.training.early_checks import check_loggers
+from qa_lm.training.logging.guarded import GuardedLogger, without_password
+from qa_lm.training.logging.tensorboard import END, FINAL, EventsLogger
 
-PATIENCE = 30.0
-"""Seconds that wandb may wait for a network that is not there."""
+ID = re.compile(r"[0-9a-z]{8,64}")
+"""The id of a run in a service."""
 ENVIRONMENT = {
     # mlflow would try for four minutes to reach a server that is gone.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # Both would tell their makers of errors and of use.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "WANDB_ERROR_REPORTING": "false",
-    # It would say which files it reads, before it looks at its settings.
-    "WANDB_SILENT": "true",
+    **{"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"},
+    **{"WANDB_INIT_TIMEOUT": "30", "WANDB_FINISH_TIMEOUT": "30"},
+    # Both would report errors and use to their makers.
+    **{"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"},
+    # The run's own output is left alone, and no code is copied.
+    **{"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true"},
 }
 """Set where the user has not."""
-
 HARMLESS_SETTINGS = {"mode", "disabled", "project"}
-"""What `wandb offline` leaves in wandb/settings of the current folder; the project is given anyway."""
+"""What `wandb offline` leaves in wandb/settings of the current folder."""
 
 
-class Opened(NamedTuple):
-    """A logger that is ready."""
-
-    logger: Logger
-    id: str
-    """How the service knows the run; empty if it does not."""
-    lasting: bool
-    """Whether the service keeps what it has been given, and takes more in another process."""
-    words: str
-    """Where it all goes, for people."""
-
-
-class SecondLogger(Logger):
-    """One of Lightning's loggers that cannot end a run.
+def build_loggers(config: TrainConfig, folder: Path, begin: int | None, own: Sequence[Logger] = ()) -> list[Logger]:
+    """The loggers of the settings and the user's own, with the arguments that only a run knows; nothing is logged yet.
 
     Args:
-        config: which one.
+        config: all settings.
         folder: the run folder.
+        begin: the step at which a run resumes; None for one that begins.
+        own: loggers that are given from Python.
 
     Raises:
-        UserError: its package is not installed.
+        UserError: a class or an argument is wrong, or something in the folder would lead a logger elsewhere.
     """
-
-    def __init__(self, config: LoggerConfig, folder: Path) -> None:
-        super().__init__()
-        check_logger(config.kind)
-        self.kind, self.project, self.folder = config.kind, config.project, folder
-        self.title = "/".join(folder.absolute().parts[-2:])
-        """The run's name, for people: its day and time, or its sweep and what distinguishes the job."""
-        self.ended = False
-        self._logger: Logger | None = None
-        self._newest: dict[str, int] = {}  # tag to the step of its newest value that was logged
-
-    @property
-    def name(self) -> str:
-        """The project."""
-        return self.project
-
-    @property
-    def version(self) -> str:
-        """The run's name."""
-        return self.title
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *arguments: Any, **named: Any) -> None:
-        """Begin, or go on with what an earlier process has begun."""
-        with isolate_rng(include_cuda=False):  # names are drawn
-            self.attempt(lambda: self._begin(vars(params) if isinstance(params, Namespace) else params))
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log what was not logged before the run was interrupted."""
-        assert step is not None
-        new = {tag: float(value) for tag, value in metrics.items() if self._newest.get(tag, -1) < step}
-        if new and self._logger:
-            self.attempt(lambda: self._log(step, new))
-
-    @rank_zero_only
-    def end(self, values: dict[str, float], step: int) -> None:
-        """Log the final values and say that the run is over."""
-        self.log_metrics(values, step)
-        self.attempt(lambda: self._close("success"))
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Nothing, where training went well: the Trainer calls this before the final values are known."""
-        if status != "success":
-            self.attempt(lambda: self._close(status))
-
-    def attempt(self, call: Callable[[], None]) -> None:
-        """Do something, unless something has failed before."""
-        if self.ended:
-            return
+    check_loggers(config)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ids, loggers = _known_ids(folder), list[Logger]()
+    title = config.name or "/".join(folder.absolute().parts[-2:])
+    go_on = config.checkpoint.failed_write is FailedWriteChoice.go_on
+    for name, node in config.loggers.items():
+        key, given = f"loggers.{name}", {str(argument): value for argument, value in node.items()}
+        found = class_of(node[TARGET], Logger, key, config.trust)
+        if not issubclass(found, EventsLogger):
+            _refuse_links(folder)
+        if issubclass(found, WandbLogger):
+            refuse_settings(Path.cwd(), folder)
+            given = {"name": title, "tags": config.tags, "id": ids.get(name)} | _offline_without_key() | given
+        elif issubclass(found, MLFlowLogger):
+            tags = {"tags": {"tags": ", ".join(config.tags)}} if config.tags else {}
+            given = _mlflow_arguments(given, ids.get(name)) | tags | given
         try:
-            call()
-        except Exception as error:  # of a service and its network, anything
-            self.ended = True
-            words = without_password(sanitize(first_line(error)))
-            print(f"warning: logger={self.kind}: {words}; nothing more is logged there, training goes on", flush=True)
-
-    def _begin(self, hyperparameters: dict[str, Any]) -> None:
-        path = self.folder / LOGGED
-        before = read_record(path)
-        known, keeps = before.known.get((self.kind, self.project), (None, False))
-        opened = {"csv": self._csv, "wandb": self._wandb, "mlflow": self._mlflow}[self.kind](known)
-        again = not (opened.lasting and keeps and opened.id == known)
-        if again or self.kind != "mlflow":  # there, settings cannot change any more
-            opened.logger.log_hyperparams(hyperparameters)
-        for step, values in before.rows:
-            self._newest |= dict.fromkeys(values, step)
-            if again:
-                opened.logger.log_metrics(values, step)
-        opened.logger.save()
-        append_record(path, {"kind": self.kind, "project": self.project, "id": opened.id, "lasting": opened.lasting})
-        self._logger = opened.logger
-        if opened.words:
-            print(f"{self.kind}: {opened.words}", flush=True)
-
-    def _log(self, step: int, values: dict[str, float]) -> None:
-        assert self._logger
-        self._logger.log_metrics(values, step)
-        self._logger.save()
-        append_record(self.folder / LOGGED, {"step": step, "values": values})
-        self._newest |= dict.fromkeys(values, step)
-
-    def _close(self, status: str) -> None:
-        opened, self._logger = self._logger, None
-        if isinstance(opened, WandbLogger):
-            opened.experiment.finish(exit_code=int(status != "success"))
-        elif opened:
-            opened.finalize(status)
-
-    def _csv(self, known: str | None) -> Opened:
-        home = self.folder / "csv"
-        if home.exists() or home.is_symlink():
-            shutil.rmtree(home)  # refuses a link, which someone else's run may hold
-        return Opened(CSVLogger(self.folder, name=home.name, version=""), "", False, "")
-
-    def _wandb(self, known: str | None) -> Opened:
-        import wandb
-
-        if (self.folder / "wandb").is_symlink():  # someone else's run may hold one
-            raise OSError(f"{self.folder / 'wandb'}: is a link")
-        refuse_settings(Path.cwd(), self.folder)
-        settings = wandb.Settings(
-            silent=True,
-            console="off",  # the run's own output is left alone
-            disable_git=True,  # which would copy changes that are not committed
-            save_code=False,
-            use_dot_wandb=False,
-            init_timeout=PATIENCE,
-            finish_timeout=PATIENCE,
-        )
-        own = wandb.setup(settings).settings
-        online = own.mode == "online" and _has_key(own)
-        number = known or uuid4().hex
-
-        def opened(mode: str) -> WandbLogger:
-            logger = WandbLogger(
-                name=self.title, save_dir=self.folder, project=self.project, id=number, settings=settings, mode=mode
+            logger = instantiate(
+                given, Logger, key, config.trust, save_dir=folder, run_name=title, begin=begin, go_on=go_on
             )
-            assert logger.experiment  # which begins
-            return logger
+        except UserError as error:
+            raise UserError(without_password(str(error)), error.key) from None
+        loggers.append(_guarded(logger, key, given.get("run_id") is not None))
+    return [*loggers, *(_guarded(logger, type(logger).__name__) for logger in own)]
 
-        failure = ""
-        if online:
-            try:
-                logger = opened("online")
-                return Opened(logger, number, True, str(logger.experiment.url))
-            except Exception as error:
-                failure = f"{without_password(sanitize(first_line(error)))}; "
-                wandb.teardown()
-                wandb.setup(settings)
-        logger = opened("offline" if own.mode == "online" else own.mode)
-        if own.mode == "disabled":
-            return Opened(logger, number, False, "disabled by its own mode, nothing is kept")
-        place = Path(logger.experiment.settings.sync_dir)
-        return Opened(logger, number, False, f"{failure}offline; to upload it: wandb sync '{place}'")
 
-    def _mlflow(self, known: str | None) -> Opened:
-        import mlflow
-        from mlflow.exceptions import MlflowException
+def log_begin(trainer: pl.Trainer, folder: Path, compared: dict[str, Any], all_settings: dict[str, Any]) -> None:
+    """Give the loggers the settings, so that a run that fails has its row on the HParams page, too.
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        for name in (
-            "lightning.pytorch.loggers.mlflow",
-            "urllib3.connectionpool",
-        ):  # "Experiment not found", "Retrying"
-            logging.getLogger(name).setLevel(logging.ERROR)
-        place = mlflow.get_tracking_uri()
-        file = Path(place.removeprefix("sqlite:///"))
-        # Two jobs of a sweep that make the tables of a new file at once spoil it for one of them.
-        with FileLock(file.with_name(f".{file.name}.lock")) if place.startswith("sqlite:///") else nullcontext():
-            logger = MLFlowLogger(self.project, self.title, place, run_id=known)
-            try:
-                number = logger.run_id
-            except MlflowException as error:
-                if known is None or error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                logger = MLFlowLogger(self.project, self.title, place)  # another store
-                number = logger.run_id
-        assert number
-        logger.experiment.update_run(number, status="RUNNING")
-        return Opened(logger, number, True, f"{self.title} in {self.project}, {without_password(place)}")
+    Args:
+        trainer: with the loggers.
+        folder: the run folder, which keeps the ids by which services know the run.
+        compared: the settings that the HParams page shows.
+        all_settings: what other loggers keep.
+    """
+    ids = _known_ids(folder)
+    for logger in trainer.loggers:
+        if isinstance(logger, EventsLogger):
+            logger.log_start(compared)
+        elif not (isinstance(logger, GuardedLogger) and logger.resumed):  # MLflow takes no other settings later
+            logger.log_hyperparams(all_settings)
+        logger.save()
+        if isinstance(logger, GuardedLogger) and isinstance(logger.logger, WandbLogger | MLFlowLogger):
+            _begin_service(logger, ids)
+    if ids and trainer.is_global_zero:
+        write_json(folder / LOGGERS, ids)
+
+
+def log_end(trainer: pl.Trainer, metrics: dict[str, Any], answers: list[EvaluatedPair], board: dict[str, Any]) -> None:
+    """Log the final values, the results table and sample answers, and end the loggers."""
+    values = {f"{END}{name}": float(metrics[name]) for name in FINAL if metrics[name] is not None}
+    for logger in trainer.loggers:
+        if isinstance(logger, EventsLogger):
+            logger.log_texts(answers, board, trainer.global_step)
+        logger.log_metrics(values, trainer.global_step)
+        if isinstance(logger, EventsLogger | GuardedLogger):
+            logger.close()
 
 
 def log_values(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
@@ -243,40 +124,76 @@ def log_values(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
         logger.log_metrics(finite, step=trainer.global_step)
 
 
-def second_logger(config: LoggerConfig, folder: Path) -> list[Logger]:
-    """The logger beside TensorBoard, in a list of its own; an empty list for none.
+def refuse_settings(*folders: Path) -> None:
+    """Refuse a file from which wandb would take the server that is handed the user's key, or a proxy: it reads one in
+    the current folder, which may be someone else's run.
 
     Raises:
-        UserError: its package is not installed.
+        UserError: says what the file sets.
     """
-    if config.kind == "tensorboard":
-        return []
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    return [SecondLogger(config, folder)]
-
-
-def without_password(text: str) -> str:
-    """Text that may hold an address, without the name and password in it."""
-    return re.sub(r"(?<=:)//[^/@\s]*@", "//", text)
-
-
-def refuse_settings(*folders: Path) -> None:
-    """Raise for a file from which wandb would take the server that is handed the user's key, or a proxy; it looks for
-    one in the current folder, which may be someone else's run."""
     for path in (folder / name / "settings" for folder in folders for name in ("wandb", ".wandb")):
-        if not path.is_file():
-            continue
         found = RawConfigParser(strict=False)
         found.read(path, encoding="utf-8")
         names = {name for section in (*found.sections(), found.default_section) for name in found[section]}
         if more := sorted(names - HARMLESS_SETTINGS):
-            raise OSError(f"{path} sets {', '.join(more)}; only the environment (WANDB_*) may")
+            raise UserError(
+                f"{path}: sets {', '.join(more)}, which only the environment (WANDB_*) may; remove the file"
+            )
 
 
-def _has_key(settings: Any) -> bool:
-    """Whether wandb finds a key for its server, as `wandb login` leaves one; else it would ask for one."""
+def _guarded(logger: Logger, key: str, resumed: bool = False) -> Logger:
+    return logger if isinstance(logger, EventsLogger) else GuardedLogger(logger, key, resumed)
+
+
+@rank_zero_only
+def _begin_service(logger: GuardedLogger, ids: dict[str, str]) -> None:
+    """Add the id by which the service knows the run; print where to find it."""
+    service, number = logger.logger, logger.version
+    if isinstance(service, WandbLogger) and not logger.ended and not service.experiment.disabled:
+        run = service.experiment
+        print(f"wandb: {run.url or f'offline; to upload it: wandb sync {run.settings.sync_dir}'}", flush=True)
+    if isinstance(number, str):
+        ids[logger.key.removeprefix("loggers.")] = number
+
+
+def _known_ids(folder: Path) -> dict[str, str]:
+    """The name of a logger to the id by which its service knows the run; what has not the form of an id is left out."""
+    path = folder / LOGGERS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not path.is_symlink() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: number for name, number in items if isinstance(number, str) and ID.fullmatch(number)}
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse links by which a logger would write outside the run folder: someone else's run may hold one."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()) and path.name != CHECKPOINTS:
+            raise UserError(f"{path}: links to outside the run folder, where a logger may write; remove it")
+
+
+def _offline_without_key() -> dict[str, str]:
+    """Without a key, wandb would ask for one."""
     import requests
+    import wandb
 
-    given = settings.api_key or settings.identity_token_file
-    return bool(given or requests.utils.get_netrc_auth(settings.base_url))
+    own = wandb.setup().settings
+    key = own.api_key or own.identity_token_file or requests.utils.get_netrc_auth(own.base_url)
+    return {} if key or own.mode != "online" else {"mode": "offline"}
+
+
+def _mlflow_arguments(given: dict[str, Any], known: str | None) -> dict[str, Any]:
+    """The address of the store, and the id of the run unless the store does not have it."""
+    import mlflow
+
+    for name in ("mlflow", "lightning.pytorch.loggers.mlflow", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # "Experiment not found", "Retrying"
+    address = given.get("tracking_uri") or mlflow.get_tracking_uri()
+    try:
+        if known:
+            mlflow.MlflowClient(address).get_run(known)
+    except Exception as error:  # of a service and its network, anything: the logger will report it
+        known = None if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" else known
+    return {"tracking_uri": address, "run_id": known}

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
@@ -29,7 +28,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from qa_lm import names
 from qa_lm.errors import sanitize
 from qa_lm.evaluation.evaluate import EvaluatedPair
-from qa_lm.training.logging.loggers import SecondLogger
 
 ENTITIES = {ord(character): f"&#{ord(character)};" for character in "&<>|\\`*_[]()!~#\"'"}
 TOGETHER = {
@@ -50,12 +48,13 @@ class EventsLogger(TensorBoardLogger):
     """TensorBoard events straight in the run folder, without the logger's own hparams.yaml.
 
     Args:
-        folder: the run folder.
-        go_on: whether events that cannot be written are only told, once.
-        begin: the step at which a run goes on: what earlier files say of it and of later ones is not shown.
+        save_dir: the run folder.
+        begin: the step at which a run resumes; TensorBoard drops what earlier files have of it and of later steps.
+        go_on: whether training continues, with one warning, when events cannot be written.
     """
 
-    def __init__(self, folder: Path, begin: int | None = None, go_on: bool = False) -> None:
+    def __init__(self, save_dir: str | Path, begin: int | None = None, go_on: bool = False) -> None:
+        folder = Path(save_dir)
         for each in (folder, *(folder / run for run, _ in TOGETHER.values())):
             _after_earlier_files(each)
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False, purge_step=begin)
@@ -71,12 +70,6 @@ class EventsLogger(TensorBoardLogger):
             self.newest = {"step": step, "values": {}}
         self.newest["values"] |= {tag: float(value) for tag, value in metrics.items()}
 
-    def state(self) -> dict[str, Any]:
-        """Step and values of the newest step, for a checkpoint. What was logged so far is flushed: a run that is killed
-        after the checkpoint and resumed has no gap in its curves."""
-        self.save()
-        return self.newest
-
     def log_again(self, newest: dict[str, Any]) -> None:
         """Write the values of the step at which a run resumes: TensorBoard drops what the earlier file has of it."""
         if newest.get("step") is not None and newest["step"] == self.begin:
@@ -89,13 +82,13 @@ class EventsLogger(TensorBoardLogger):
         self.attempt(lambda: self.experiment._get_file_writer().add_summary(row))
 
     @rank_zero_only
-    def log_text(self, texts: dict[str, str], step: int) -> None:
-        """Write Markdown for the Text page, and end the HParams row: the run has finished."""
+    def log_texts(self, answers: list[EvaluatedPair], board: dict[str, Any], step: int) -> None:
+        """Write sample answers and the results table to the Text page, and mark the run as finished."""
         _, _, end = hparams({}, {})
 
         def write() -> None:
-            for name, text in texts.items():
-                self.experiment.add_text(name, text, step)
+            self.experiment.add_text("answers", _answers_table(answers), step)
+            self.experiment.add_text("board", _board_table(board), step)
             self.experiment._get_file_writer().add_summary(end)
 
         self.attempt(write)
@@ -106,8 +99,7 @@ class EventsLogger(TensorBoardLogger):
             self.attempt(writer.flush)
 
     def finalize(self, status: str) -> None:
-        """Flush only: the Trainer calls this before the last metrics are known, and a closed writer would go on in a
-        second file."""
+        """Flush only: the Trainer calls this before the final values are known; a closed writer would begin a file."""
         self.save()
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -129,7 +121,7 @@ class EventsLogger(TensorBoardLogger):
 
     @rank_zero_only
     def _write(self, metrics: Mapping[str, float], step: int | None) -> None:
-        super().log_metrics({_with_progress(tag): value for tag, value in metrics.items()}, step)
+        super().log_metrics({_shown(tag): value for tag, value in metrics.items()}, step)
         for tag, (run, chart) in TOGETHER.items():
             if tag in metrics:
                 self._writer(run).add_scalar(chart, metrics[tag], step)
@@ -146,58 +138,9 @@ class EventsLogger(TensorBoardLogger):
         return [self.experiment, *self._writers.values()]
 
 
-def _with_progress(tag: str) -> str:
+def _shown(tag: str) -> str:
     """What TensorBoard calls a value."""
     return RESULTS + tag.removeprefix(END) if tag.startswith(END) else tag
-
-
-def log_begin(trainer: pl.Trainer, compared: dict[str, Any], all_settings: dict[str, Any]) -> None:
-    """Give the loggers the settings: a run that fails, or is killed, has its row on the HParams page, too.
-
-    Args:
-        trainer: with the loggers.
-        compared: the settings that the HParams page shows.
-        all_settings: what other loggers keep.
-    """
-    for logger in trainer.loggers:
-        if isinstance(logger, EventsLogger):
-            logger.log_start(compared)
-        else:
-            logger.log_hyperparams(all_settings)
-        logger.save()
-
-
-def log_end(trainer: pl.Trainer, metrics: dict[str, Any], answers: list[EvaluatedPair], board: dict[str, Any]) -> None:
-    """Log the final values, the board and sample answers, and end the events files and the other loggers."""
-    values = {f"{END}{name}": float(metrics[name]) for name in FINAL if metrics[name] is not None}
-    step = trainer.global_step
-    for logger in trainer.loggers:
-        if isinstance(logger, EventsLogger):
-            _log_texts(logger, answers, board, step)
-            logger.log_metrics(values, step)
-            logger.close()
-        elif isinstance(logger, SecondLogger):
-            logger.end(values, step)
-        else:
-            logger.log_metrics(values, step)
-            logger.save()
-
-
-def _log_texts(logger: EventsLogger, answers: list[EvaluatedPair], board: dict[str, Any], step: int) -> None:
-    """Log the board and sample answers as tables."""
-    lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
-    table = "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
-    lines = [
-        f"| {row['split']}: {row['name']} | {row['n']} | {_interval(row['exact_match'])} | "
-        f"{_interval(row['normalised_exact_match'])} | {_interval(row['f1'])} | "
-        f"{' | '.join(_interval((row['baselines'] or {}).get(name)) for name in BASELINES)} |"
-        for row in board["rows"]
-    ]
-    columns = ("pairs", "n", names.EXACT, names.NORMALISED, names.F1, names.NEAREST, names.COMMON)
-    heading = f"| {' | '.join(columns)} |"
-    shown = "\n".join([heading, "|---|" + "---:|" * 6, *lines])
-
-    logger.log_text({"answers": table, "board": shown}, step)
 
 
 def _after_earlier_files(folder: Path) -> None:
@@ -207,6 +150,21 @@ def _after_earlier_files(folder: Path) -> None:
     left = max((int(second) for second in begun if second.isdecimal()), default=0) + 1 - time.time()
     if 0 < left <= 1:  # more is a clock that was set back
         time.sleep(left)
+
+
+def _answers_table(answers: list[EvaluatedPair]) -> str:
+    lines = [f"| {_cell(a.question)} | {_cell(a.generated)} | {_cell(a.answer)} | {a.split} |" for a in answers[:20]]
+    return "\n".join(["| question | generated | answer | split |", "|---|---|---|---|", *lines])
+
+
+def _board_table(board: dict[str, Any]) -> str:
+    columns = ("pairs", "n", names.EXACT, names.NORMALISED, names.F1, names.NEAREST, names.COMMON)
+    lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * 6]
+    for row in board["rows"]:
+        shares = [row["exact_match"], row["normalised_exact_match"], row["f1"]]
+        shares += [(row["baselines"] or {}).get(name) for name in BASELINES]
+        lines.append(f"| {row['split']}: {row['name']} | {row['n']} | {' | '.join(map(_interval, shares))} |")
+    return "\n".join(lines)
 
 
 def _interval(found: dict[str, float] | None) -> str:

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.data.pairs import Pair, normalise_question, text_key
-from qa_lm.data.readers.formats import SUFFIXES
+from qa_lm.data.readers.formats import READERS
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from tests.conftest import SHARED_DATA, builtin, read, table_of
 
-WRITTEN = [suffix for suffix in SUFFIXES if suffix != ".xlsx"]  # tests/data/readers/test_excel.py has that
+WRITTEN = [suffix for suffix in READERS if suffix != ".xlsx"]  # tests/data/readers/test_excel.py has that
 GOOD = '{"question": "a?", "answer": "b"}\n'
 PAIRS = [Pair("a?", "two\nlines"), Pair("b, c?", 'say "no";\t\u2028\x85 x'), Pair("누구?", "🙂 e\u0301", ("other",))]
 

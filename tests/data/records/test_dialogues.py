@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames
-from qa_lm.data.splits import joined_units
+from qa_lm.data.splits.draw import joined_units
 from qa_lm.errors import UserError
 from qa_lm.templates import parse_template
 from tests.conftest import read
@@ -118,9 +117,7 @@ def test_the_pairs_of_a_dialogue_stay_on_one_side(tmp_path, split):
         {"messages": [user(f"What is {n * 7919 % 1000}?"), YES, user(f"Why {n}?"), YES, user("And?"), YES]}
         for n in range(20)
     ]
-    data = prepared(
-        as_jsonl(talks, tmp_path), tmp_path / "cache", TokenizerConfig("bpe", vocab_size=300), split=SplitKind(split)
-    )
+    data = prepared(as_jsonl(talks, tmp_path), tmp_path / "cache", TokenizerConfig("bpe", vocab_size=300), split=split)
     lines = data.table.numbers("line")
     sides = [set(lines[side].tolist()) for side in data.split[:2]]
     assert sides[0].isdisjoint(sides[1])

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from qa_lm.config.compose import data_config, with_quoted_templates
-from qa_lm.config.enums import SplitKind, Weights
+from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.encoding import PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
@@ -148,7 +148,7 @@ def test_only_the_text_around_the_columns_is_added_when_a_pair_is_encoded(gpt2, 
 
 def test_the_same_question_with_other_contexts_is_another_question(rooms, tmp_path):
     tokenizer = TokenizerConfig("bpe", vocab_size=300)
-    plain = prepared(rooms, tmp_path / "cache", tokenizer, split=SplitKind.shuffle).report
+    plain = prepared(rooms, tmp_path / "cache", tokenizer, split="shuffle").report
     assert (plain.counts["questions"], plain.contradictions["questions"]) == (1, 1)
     assert plain.warnings[0].startswith(f"{rooms}: the answers may rest on the column context")
     report = prepared(rooms, tmp_path / "cache", tokenizer, prompt=PROMPT).report

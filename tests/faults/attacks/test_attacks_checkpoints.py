@@ -14,7 +14,6 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from qa_lm.config.enums import SplitKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.cache import META, key_of, read_meta
@@ -106,7 +105,7 @@ def test_a_shared_run_whose_checkpoint_holds_code_is_not_gone_on_with(tmp_path, 
 
 
 def near(root):
-    data = DataConfig(builtin="tutorial", split=SplitKind.near, cache=str(root))
+    data = DataConfig(builtin="tutorial", split="near", cache=str(root))
     return prepare(data, TokenizerConfig("bpe", vocab_size=300), 256)
 
 

@@ -1,50 +1,33 @@
 """Loggers and a run folder from someone else: nothing is written outside it, and no server is told anything."""
 
 import importlib.util
-import math
-import os
-import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 
-from qa_lm.config.compose import resolved_yaml
-from qa_lm.config.resume import resumed_config
-from qa_lm.training.logging.logged import append_record, read_record
-from qa_lm.training.logging.loggers import refuse_settings
+from qa_lm.errors import UserError
+from qa_lm.training.logging.loggers import _known_ids, build_loggers, refuse_settings
 from qa_lm.training.train import train
 from tests.faults.resume.interrupting import interrupted
-from tests.training.test_loggers import WANDB, configuration, offline
+from tests.training.test_loggers import configuration, offline
 
 __all__ = ["offline"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("csv", "csv"), ("csv", "logger.jsonl"), pytest.param("wandb", "wandb", marks=WANDB)]
-)
-def test_links_in_a_run_of_someone_else_lead_nowhere(kind, name, tmp_path, capsys):
-    folder = interrupted(configuration(kind), tmp_path / "run", "training_step", 11)
-    theirs = tmp_path / "theirs"
-    kept = theirs
-    if name == "logger.jsonl":
-        (folder / name).unlink()
-    else:
+@pytest.mark.parametrize("name", ["csv", "wandb", "csv/version_0", "csv/version_0/metrics.csv"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_links_in_a_run_of_someone_else_lead_nowhere(name, is_there, tmp_path):
+    theirs, link = tmp_path / "theirs", tmp_path / "run" / name
+    if is_there:
         theirs.mkdir()
-        kept = theirs / "metrics.csv"
-        shutil.rmtree(folder / name)
-    kept.write_text("kept")
-    (folder / name).symlink_to(theirs)
-    assert train(configuration(kind, resume="auto"), folder).metrics["epochs_run"] == 3
-    assert kept.read_text() == "kept"
-    assert not theirs.is_dir() or list(theirs.iterdir()) == [kept]
-    assert capsys.readouterr().out.count(f"warning: logger={kind}: ") == 1
-
-
-def test_a_pipe_in_a_run_of_someone_else_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "logger.jsonl")
-    with pytest.raises(OSError, match="No such device"):
-        append_record(tmp_path / "logger.jsonl", {})
+    link.parent.mkdir(parents=True)
+    link.symlink_to(theirs)
+    with pytest.raises(UserError, match=f"{name}: links to outside the run folder"):
+        build_loggers(configuration("csv"), tmp_path / "run", 7)
+    link.unlink()
+    (tmp_path / "run" / "inside").symlink_to(tmp_path / "run")  # as wandb's own
+    assert len(build_loggers(configuration("csv"), tmp_path / "run", 7)) == 2
 
 
 @pytest.mark.parametrize("name", ["wandb", ".wandb"])
@@ -54,13 +37,13 @@ def test_a_file_in_the_current_folder_does_not_say_where_wandb_sends_to(name, tm
     path.write_text("[default]\nmode = offline\n")  # as `wandb offline` leaves it
     refuse_settings(tmp_path)
     path.write_text("[default]\nmode = online\nbase_url = http://127.0.0.1:9\nentity = theirs\n")
-    with pytest.raises(OSError, match=r"sets base_url, entity; only the environment \(WANDB_\*\) may"):
+    with pytest.raises(UserError, match=r"sets base_url, entity, which only the environment \(WANDB_\*\) may"):
         refuse_settings(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb: pip install -e '.[wandb]'")
-def test_the_key_stays_here_where_the_run_of_someone_else_is_the_current_folder(tmp_path, monkeypatch, capfd):
+def test_the_key_stays_here_where_the_run_of_someone_else_is_the_current_folder(tmp_path, monkeypatch):
     asked = []
 
     class Theirs(BaseHTTPRequestHandler):
@@ -77,56 +60,43 @@ def test_the_key_stays_here_where_the_run_of_someone_else_is_the_current_folder(
         (folder / "wandb" / "settings").write_text(f"[default]\nbase_url = http://127.0.0.1:{server.server_port}\n")
         monkeypatch.chdir(folder)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        assert train(configuration("wandb", resume="auto"), folder).metrics["epochs_run"] == 3
+        with pytest.raises(UserError, match="settings: sets base_url"):
+            train(configuration("wandb", resume="auto"), folder)
         server.shutdown()
     assert asked == []
-    assert capfd.readouterr().out.count("warning: logger=wandb: ") == 1
-
-
-def test_a_run_of_someone_else_makes_no_store_of_mlflow(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text(resolved_yaml(configuration("mlflow")))
-    composed = configuration("tensorboard", resume=".")
-
-    def kind(*overrides: str) -> tuple[str, bool]:
-        found = resumed_config(tmp_path, composed, ["resume=.", *overrides]).logger.kind
-        return found, "no mlflow.db in this folder" in capsys.readouterr().out
-
-    assert kind() == ("tensorboard", True)
-    assert kind("logger=mlflow") == ("mlflow", False)
-    assert kind("logger=csv") == ("csv", False)
-    (tmp_path / "mlflow.db").touch()
-    assert kind() == ("mlflow", False)
-
-
-def test_a_record_of_someone_else(tmp_path):
-    lines = [
-        *("", "[" * 100_000, "5", "[]", '{"step": "1", "values": {}}', '{"step": 1, "values": {"a": "b"}}'),
-        '{"step": 1, "values": {"a": [1.0]}}',
-        '{"kind": "mlflow", "project": "qa_lm", "id": "../../x", "lasting": true}',
-        '{"step": 3, "values": {"a": NaN}}',
-        '{"step": 4, "values": {"b": 2.0',
-    ]
-    (tmp_path / "logger.jsonl").write_bytes(b"\x9f\xff\n" + "\n".join(lines).encode())
-    found = read_record(tmp_path / "logger.jsonl")
-    assert found.known == {}
-    assert [(step, math.isnan(values["a"])) for step, values in found.rows] == [(3, True)]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("kind: csv", "kind: os.system", "logger.kind=os.system: must be one of tensorboard, csv, wandb, mlflow"),
-        ("project: qa_lm", "project: ../../x", "logger.project=../../x: must be at most 100 letters"),
-        ("project: qa_lm", "project: qa_lm\n  tracking_uri: http://theirs", "is not a valid configuration of a run"),
-    ],
+    "text",
+    ["", "5", "[]", "[" * 100_000, '{"wandb": 5}', '{"wandb": "../../x", "mlflow": "a b"}', '{"a": "A' + "b" * 64],
 )
-def test_settings_of_someone_elses_run(old, new, message, tmp_path, script):
+def test_ids_of_someone_else(text, tmp_path):
+    path = tmp_path / "loggers.json"
+    path.write_text('{"wandb": "abcd1234", "mlflow": "../../x"}')
+    assert _known_ids(tmp_path) == {"wandb": "abcd1234"}
+    path.rename(tmp_path / "theirs")
+    path.symlink_to(tmp_path / "theirs")
+    assert _known_ids(tmp_path) == {}
+    path.unlink()
+    path.write_bytes(b"\x9f" + text.encode())
+    assert _known_ids(tmp_path) == {}
+    path.write_text(text)
+    assert _known_ids(tmp_path) == {}
+
+
+def test_settings_of_someone_elses_run(tmp_path, script):
     folder = interrupted(configuration("csv"), tmp_path / "run", "training_step", 11)
     text = (folder / "config.yaml").read_text()
-    assert text.count(old) == 1
-    (folder / "config.yaml").write_text(text.replace(old, new))
-    done = script("train.py", f"resume={folder}")
-    assert done.returncode == 2
-    assert message in done.stderr
+    ours = "_target_: lightning.pytorch.loggers.CSVLogger\n    name: csv\n"
+    assert text.count(ours) == 1
+    for theirs, words in (
+        ("_target_: os.system\n", "loggers.csv._target_=os.system"),
+        (ours.replace("name: csv", "name: ../../x"), "loggers.csv._target_=lightning.pytorch.loggers.CSVLogger"),
+        ("_target_: lightning.pytorch.loggers.MLFlowLogger\n    tracking_uri: http://theirs\n", "MLFlowLogger"),
+        ("", "this run names a class, loggers.csv._target_=None"),
+    ):
+        (folder / "config.yaml").write_text(text.replace(ours, theirs))
+        done = script("train.py", f"resume={folder}")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -24,7 +24,8 @@ from qa_lm.errors import UserError, sanitize
 from qa_lm.evaluation.evaluate import EvaluatedPair
 from qa_lm.reporting import pages
 from qa_lm.reporting.run.report import write_report
-from qa_lm.training.logging.tensorboard import FINAL, EventsLogger, log_end
+from qa_lm.training.logging.loggers import log_end
+from qa_lm.training.logging.tensorboard import FINAL, EventsLogger
 from tests.faults.attacks.hostile import copied
 from tests.reporting.report_example import answer, run_folder
 from tests.scripts_as_modules import ask, check_data, ledger

@@ -91,7 +91,7 @@ train.main()
 """After training, while the script comes to its end."""
 
 
-def _with_progress(sign: Path, process: StartedScript) -> bool:
+def _shown(sign: Path, process: StartedScript) -> bool:
     return sign.exists() or process.ended()
 
 
@@ -101,7 +101,7 @@ def test_a_second_signal_leaves_at_once(script, tmp_path, text, number, code):
     (tmp_path / "waits.py").write_text(text)
     process = script.start(str(tmp_path / "waits.py"))
     for sign in (tmp_path / "listening", tmp_path / "noted"):
-        wait_until(partial(_with_progress, sign, process))
+        wait_until(partial(_shown, sign, process))
         os.kill(process.pid, number)
     done = process.end()
     assert (done.returncode, done.stderr) == (code, "left at once\n")

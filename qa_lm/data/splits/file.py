@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from qa_lm.data.splits import KINDS, Split
+from qa_lm.data.splits.draw import KINDS, Split
 from qa_lm.data.table import PairTable
 from qa_lm.run.atomic import replacing
 

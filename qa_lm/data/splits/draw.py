@@ -1,8 +1,9 @@
 """Which pairs are trained and which are held out.
 
-But for the tutorial's shuffle, a split is a function of the seed and of what the pairs say: the order of the file, its
-format and its repeats change nothing. Pairs are gathered into units that stay together, a unit gets a number from the
-seed and its content, and the units with the smallest numbers are trained, up to the wanted share of the pairs.
+Except for the tutorial's shuffle, a split depends only on the seed and on the texts of the pairs: the order of the
+file, its format and its repeats change nothing. Pairs are gathered into units that stay together, each unit gets a
+number from the seed and its content, and the units with the smallest numbers are trained, up to the wanted share of
+the pairs.
 
 | kind             | unit                                                                              |
 |------------------|-----------------------------------------------------------------------------------|
@@ -44,7 +45,7 @@ def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
     order = list(range(count))
     random.Random(seed).shuffle(order)
     cut = count if train_fraction == 1 else min(max(int(train_fraction * count), 1), count - 1)
-    return _split(np.array(order[:cut], np.int32), np.array(order[cut:], np.int32))
+    return two_sides(np.array(order[:cut], np.int32), np.array(order[cut:], np.int32))
 
 
 def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, seed: int, what: str) -> Split:
@@ -60,13 +61,13 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
     Raises:
         UserError: all pairs are one unit.
     """
-    order, borders = _drawn_order(units, tiebreak, seed)
+    order, borders = random_order(units, tiebreak, seed)
     if train_fraction == 1:
-        return _split(order, order[:0])
+        return two_sides(order, order[:0])
     if not len(borders):
         raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
     cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])
-    return _split(order[:cut], order[cut:])
+    return two_sides(order[:cut], order[cut:])
 
 
 def joined_units(units: np.ndarray, source: np.ndarray, line: np.ndarray) -> np.ndarray:
@@ -133,9 +134,9 @@ def group_split(
             f"data.split: no fact has more than {max(held_out_phrasings, 1)} phrasings, so none is held out",
             "data.split",
         )
-    order, _ = _drawn_order(tiebreak, tiebreak, seed)
+    order, _ = random_order(tiebreak, tiebreak, seed)
     validation = order[why[order] != SEEN]
-    return _split(order[why[order] == SEEN], validation)._replace(held_out=why[validation])
+    return two_sides(order[why[order] == SEEN], validation)._replace(held_out=why[validation])
 
 
 def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarray, seed: int, number: int) -> None:
@@ -158,7 +159,7 @@ def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tie
     """Sides that files name, each in an order drawn from the seed and the pairs' content."""
 
     def drawn(side: np.ndarray) -> np.ndarray:
-        order, _ = _drawn_order(tiebreak[side], tiebreak[side], seed)
+        order, _ = random_order(tiebreak[side], tiebreak[side], seed)
         return side[order]
 
     return Split(drawn(train), drawn(validation), drawn(test), np.zeros(len(validation), np.int8))
@@ -181,7 +182,7 @@ def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
     return {"validation": count(split.validation), "test": count(split.test)}
 
 
-def _drawn_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def random_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs by the number that is drawn for their unit, then by the one that is drawn for the pair itself, int32; and
     where in this order a unit ends and the next begins."""
     drawn = _drawn(units, seed)  # different units have different numbers
@@ -196,7 +197,8 @@ def _drawn_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np
     return order, np.flatnonzero(~same) + 1
 
 
-def _split(train: np.ndarray, validation: np.ndarray) -> Split:
+def two_sides(train: np.ndarray, validation: np.ndarray) -> Split:
+    """A split without test pairs, whose validation pairs are held out for no stated reason."""
     return Split(train, validation, np.zeros(0, np.int32), np.zeros(len(validation), np.int8))
 
 

@@ -1,0 +1,1 @@
+"""Which pairs are trained, and which are held out."""
