@@ -1,4 +1,4 @@
-"""What a training step gets: the one structure that data makes and modeling takes."""
+"""The batch of a training step: the only structure that `qa_lm.data` passes to `qa_lm.modeling`."""
 
 from typing import NamedTuple
 
@@ -11,23 +11,22 @@ UNTRAINED = -100
 class Batch(NamedTuple):
     """Encoded pairs in rows, one pair per row, padded on the right.
 
-    Shapes are (rows, time) where no other is named. Padding needs no attention mask: it stands after every real token,
-    where a causal model cannot see it, and its targets are `UNTRAINED` by position, never by id, so a PAD id that
-    equals EOS does no harm.
+    Shapes are (rows, time) unless stated otherwise. Padding needs no attention mask: it follows every real token, where
+    a causal model cannot see it. Its targets are `UNTRAINED` by position, never by id, so the PAD id may equal EOS.
     """
 
     inputs: Tensor
-    """Token ids, int64; the example without its last id."""
+    """Token ids of the example without its last one, int64."""
     targets: Tensor
-    """The id that follows each input, int64, or `UNTRAINED`."""
+    """Id that follows each input, int64, or `UNTRAINED`."""
     positions: Tensor
     """Position of each token in its example, int64, from 0."""
     pair: Tensor
-    """Which pair of this batch a position belongs to, int64, from 0; -1 for padding."""
+    """Index, within this batch, of the pair that a position belongs to, int64, from 0; -1 for padding."""
     in_answer: Tensor
-    """Whether the target belongs to the answer, its EOS included; bool."""
+    """Whether the target belongs to the answer (EOS included), bool."""
     indices: Tensor
-    """Place in the table of each of the batch's pairs, (pairs,), int64."""
+    """Index in the table of each pair of the batch, (pairs,), int64."""
     pairs: int
     """Number of pairs."""
     tokens: int

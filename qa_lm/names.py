@@ -1,4 +1,4 @@
-"""What things are called: board.json, the terminal, the reports and TensorBoard take their words from here."""
+"""Names that people read, shared by board.json, the terminal, the reports and TensorBoard."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,8 @@ TRAINED = "trained question"
 NEAR = "near-duplicate of a trained question"
 KNOWN_ANSWER = "new question, known answer"
 NEW = "new question, new answer"
-RELATIONS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
-"""How a question relates to the trained ones; the first that holds. `TRAINED` ignores case, spaces and final
+OVERLAPS = (TRAINED, NEAR, KNOWN_ANSWER, NEW)
+"""Overlap of a pair with the trained pairs; the first that applies counts. `TRAINED` ignores case, spaces and final
 punctuation."""
 
 UNSEEN_PHRASING = "unseen phrasing of a trained fact"
@@ -32,6 +32,6 @@ SPLIT_WORDS = {"train": "trained", "validation": "held-out", "test": "test", "gi
 
 
 def pairs_by_split(counts: Mapping[str, int]) -> str:
-    """Numbers of pairs in words: "24 held-out and 96 trained pairs"."""
+    """Format the number of pairs per split: "24 held-out and 96 trained pairs"."""
     parts = [f"{count:,} {SPLIT_WORDS.get(split, split)}" for split, count in counts.items() if count]
     return " and ".join(parts) + (" pair" if sum(counts.values()) == 1 else " pairs")

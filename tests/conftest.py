@@ -19,7 +19,7 @@ import torch
 from qa_lm.config.enums import Weights
 from qa_lm.config.schema import DataConfig, ModelConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
-from qa_lm.data.cache import cache_folder, made_folder
+from qa_lm.data.cache import cache_folder, cached_folder
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
 from qa_lm.data.pairs import Pair, builtin_path
@@ -68,7 +68,9 @@ def encoded(
 ) -> EncodedPairs:
     """A store of these pairs."""
     return EncodedPairs(
-        made_folder(root, f"encoded-{uuid.uuid4()}", lambda folder: write_store(folder, [pairs], tokenizer, template)),
+        cached_folder(
+            root, f"encoded-{uuid.uuid4()}", lambda folder: write_store(folder, [pairs], tokenizer, template)
+        ),
         limit,
     )
 
@@ -76,7 +78,9 @@ def encoded(
 def table_of(pairs: list[Pair], root: Path) -> PairTable:
     """A table of these pairs, from lines 1, 2, ... of "pairs"."""
     placed = ((0, line, pair) for line, pair in enumerate(pairs, start=1))
-    return PairTable(made_folder(root, f"pairs-{uuid.uuid4()}", lambda folder: write_table(folder, placed)), ["pairs"])
+    return PairTable(
+        cached_folder(root, f"pairs-{uuid.uuid4()}", lambda folder: write_table(folder, placed)), ["pairs"]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -208,9 +208,9 @@ def test_ask_draws_by_seed(script, small_run):
     ("arguments", "message"),
     [
         (["none", "x"], "error: none: no such folder"),
-        ([".", "x"], "error: .: holds no model"),
+        ([".", "x"], "error: .: contains no model"),
         (["{run}", " "], "error: question 1 is empty"),
-        (["{run}", "word " * 999], "tokens; this model sees 256, its answer included"),
+        (["{run}", "word " * 999], "tokens; this model's context is 256, answer included"),
         (["{run}", "x", "--top-k", "5"], "error: --top-k and --top-p need --temperature above 0"),
         (["{run}", "--file", "none.txt"], "error: none.txt: cannot be read: No such file"),
     ],

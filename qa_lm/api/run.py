@@ -9,7 +9,7 @@ from qa_lm.config.targets import import_trusted
 from qa_lm.data.questions import question_of
 from qa_lm.errors import UserError
 from qa_lm.run import reader, run_folder
-from qa_lm.templates import names_in
+from qa_lm.templates import placeholders
 
 if TYPE_CHECKING:
     from qa_lm.evaluation.evaluate import EvaluatedPair
@@ -52,7 +52,7 @@ class Run:
             UserError: no weights exist yet, they are damaged, or the question is empty or too long.
         """
         template, texts = self.answerer.template, {**columns, "question": question}
-        needed = names_in(template.question_parts)
+        needed = placeholders(template.question_parts)
         if not {*needed} <= {*texts} <= {*needed, "question"}:
             call = ", ".join(["question", *(f"{name}=..." for name in needed if name != "question")])
             raise UserError(f"{self.folder}: this model is asked with {', '.join(needed)}: ask({call})")

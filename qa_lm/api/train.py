@@ -16,7 +16,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.config.validate import check_values
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.errors import UserError
-from qa_lm.modeling.hyperparameters import MakeOptimizer
+from qa_lm.modeling.hyperparameters import OptimizerFactory
 from qa_lm.modeling.module import Loss
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
@@ -32,7 +32,7 @@ def train(
     folder: str | Path | None = None,
     *,
     model: ModelSource | None = None,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: OptimizerFactory | None = None,
     loss: Loss | None = None,
     datamodule: Callable[..., PairsDataModule] | None = None,
     callbacks: Sequence[Callback] = (),

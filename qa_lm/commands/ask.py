@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.config.targets import TRUST_HELP, import_trusted
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, sanitize
 from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ def _check(options: argparse.Namespace) -> None:
 def _questions(options: argparse.Namespace) -> list[str]:
     """The questions that were given, as the model's prompt needs them; none means: talk."""
     from qa_lm.data.questions import question_of, questions_in, template_of
-    from qa_lm.templates import names_in
+    from qa_lm.templates import placeholders
 
     template, texts = template_of(options.run), _texts(options)
     if options.file is not None:
         return questions_in(options.file, template, texts, options.column, options.encoding)
     if options.question:
         return [question_of(template, texts | {"question": " ".join(options.question)})]
-    if set(names_in(template.question_parts)) <= set(texts):
+    if set(placeholders(template.question_parts)) <= set(texts):
         return [question_of(template, texts)]
     question_of(template, {"question": "", **texts})  # what is missing is said before the first question
     return []
@@ -201,9 +201,9 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
             return
         said = UNKNOWN if abstained else answer.answer
         # A file gets the answer as it is; a terminal would be steered by some.
-        print(harmless(said) if sys.stdout.isatty() else said, flush=True)
+        print(sanitize(said) if sys.stdout.isatty() else said, flush=True)
         if explanation:
-            print(harmless("\n".join(_in_words(answer, explanation))), flush=True)
+            print(sanitize("\n".join(_in_words(answer, explanation))), flush=True)
 
     return show
 

@@ -15,7 +15,7 @@ from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.config.targets import TRUST_HELP, import_trusted
 from qa_lm.data.readers.problems import Problems
 from qa_lm.data.splits.registry import check_split
-from qa_lm.errors import UserError, as_options, harmless
+from qa_lm.errors import UserError, as_options, sanitize
 
 if TYPE_CHECKING:
     from qa_lm.data.quality.checks import DataReport
@@ -117,7 +117,7 @@ def _show(report: "DataReport") -> None:
     from qa_lm.data.quality.checks import summary
 
     for name, columns in report.sources.items():
-        print(harmless(f"{name}: {columns}"))
+        print(sanitize(f"{name}: {columns}"))
     print("   ".join(f"{name} {count:,}" for name, count in report.counts.items()))
     shown = ("p0", "p50", "p95", "p100")
     print(f"{'':<22}{'least':>8}{'median':>8}{'95%':>8}{'most':>8}")
@@ -128,7 +128,7 @@ def _show(report: "DataReport") -> None:
         f"best possible: recall {best['best_recall']:.2%}, loss {best['best_loss']:.4f} nats per token "
         f"({best['best_answer_loss']:.4f} on answers alone)"
     )
-    print(as_options(harmless("\n".join(summary(report))), OPTIONS))
+    print(as_options(sanitize("\n".join(summary(report))), OPTIONS))
 
 
 def _write(path: Path, report: "DataReport") -> None:

@@ -80,15 +80,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     import transformers
 
     from qa_lm.evaluation.board import board
-    from qa_lm.evaluation.calibrate import on_pairs
-    from qa_lm.inference.external import is_foreign
-    from qa_lm.inference.in_progress import is_under_way
+    from qa_lm.evaluation.calibrate import evaluated_board_entry
+    from qa_lm.inference.external import is_external
+    from qa_lm.inference.in_progress import is_in_progress
     from qa_lm.reporting.run.table import board_lines
     from qa_lm.run.atomic import write_json, write_jsonl
     from qa_lm.run.run_folder import ANSWERS, BOARD
 
     transformers.utils.logging.disable_progress_bar()
-    foreign = not is_under_way(options.model) and is_foreign(options.model)
+    foreign = not is_in_progress(options.model) and is_external(options.model)
     if foreign and options.template is None:
         raise UserError(
             f"{options.model}: was not written by qa_lm; say how it is asked: --template chat, or "
@@ -100,7 +100,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
     threshold = _threshold(options, calibration)
-    found = board(answers, on_pairs(calibration, answers, threshold))
+    found = board(answers, evaluated_board_entry(calibration, answers, threshold))
     records = [asdict(each) for each in answers]
     if threshold is not None:
         records = [record | {"abstained": record["probability"] < threshold} for record in records]
@@ -120,9 +120,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
     from qa_lm.config.compose import data_config
     from qa_lm.data.encoding import encode_pairs
-    from qa_lm.evaluation.asked_pairs import data_of_run, pairs_of_files
-    from qa_lm.evaluation.assess import asked_pairs, trained_pairs
-    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.evaluation.assess import eval_sets, trained_pairs
+    from qa_lm.evaluation.eval_pairs import data_of_run, pairs_of_files
+    from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.evaluation.explanation import read_trained_pairs
     from qa_lm.inference.in_progress import load_answerer
 
@@ -134,18 +134,18 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
             if any(each.startswith(f"data.{name}=") for each in options.data) and given != own:
                 raise UserError(f"data.{name}: this model brings how it was trained to be asked: {own!r}; leave it out")
         pairs = pairs_of_files(data, options.max_pairs, answerer.template)
-        everything = [Asked("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]
+        everything = [EvalSet("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]
         trained = read_trained_pairs(options.model)
     else:
         prepared = data_of_run(options.model)
         splits = SPLITS if options.split in (None, "all") else (options.split,)
-        everything = [asked for asked in asked_pairs(prepared, splits, options.max_pairs) if asked.pairs]
+        everything = [asked for asked in eval_sets(prepared, splits, options.max_pairs) if asked.pairs]
         if not everything:
             raise UserError(f"--split {options.split}: this run has no such pairs")
         trained = trained_pairs(prepared)
     answers = []
     for asked in everything:
-        relations = trained.relations(asked.pairs) if trained and asked.split != "train" else None
+        relations = trained.overlaps(asked.pairs) if trained and asked.split != "train" else None
         kept = _fitting(asked, answerer.model.config.max_position_embeddings)
         answers += evaluate_pairs(
             answerer.model,
@@ -161,16 +161,18 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
 
 def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
     from qa_lm.config.compose import data_config
-    from qa_lm.evaluation.asked_pairs import pairs_of_files
-    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
-    from qa_lm.inference.external import ForeignModel
+    from qa_lm.evaluation.eval_pairs import pairs_of_files
+    from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
+    from qa_lm.inference.external import ExternalModel
 
     if not options.data:
         raise UserError("name the pairs: data.path=FILE")
     data = data_config(options.data)
-    model = ForeignModel.load(options.model, options.template, data.prompt)
+    model = ExternalModel.load(options.model, options.template, data.prompt)
     pairs = pairs_of_files(data, options.max_pairs, model.answerer.template)
-    asked = _fitting(Asked("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings)
+    asked = _fitting(
+        EvalSet("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings
+    )
     answers = evaluate_pairs(
         model.answerer.model,
         model.answerer.tokenizer,
@@ -179,7 +181,7 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
         None,
         options.batch_size,
         options.max_new_tokens,
-        model.drafts_hold,
+        model.use_drafts,
         by_text=True,
     )
     return answers, None

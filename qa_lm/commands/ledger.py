@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, sanitize
 from qa_lm.reporting.tables import align_rows, display_width, truncate
 
 QUESTION, ANSWER, PLACE = 40, 30, 28
@@ -39,9 +39,11 @@ def _shown(options: argparse.Namespace) -> str:
     if options.worst < 1:
         raise UserError("--worst must be at least 1")
     # Imported late, so that invalid options are reported at once.
-    from qa_lm.ledger.file import Which, read_summary, read_worst
+    from qa_lm.ledger.file import LedgerFilter, read_summary, read_worst
 
-    which = Which.never_learnt if options.never else Which.every if options.all else Which.suspicious
+    which = (
+        LedgerFilter.never_learnt if options.never else LedgerFilter.every if options.all else LedgerFilter.suspicious
+    )
     rows = read_worst(options.run, options.worst, which)
     if options.json:
         return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -57,13 +59,13 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
-        _end(harmless(row["place"]), PLACE),
+        _end(sanitize(row["place"]), PLACE),
         truncate(row["question"], QUESTION),
         truncate(row["answer"], ANSWER),
         "never" if row["learnt_at"] is None else str(row["learnt_at"]),
         str(row["forgotten"]),
         "" if row["last_loss"] is None else f"{row['last_loss']:.3f}",
-        harmless(row["why"]),
+        sanitize(row["why"]),
     )
 
 
@@ -81,4 +83,4 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
     )
     note = summary.get("note")
-    return "\n".join([counts, *textwrap.wrap(harmless(note), 120)]) if isinstance(note, str) and note else counts
+    return "\n".join([counts, *textwrap.wrap(sanitize(note), 120)]) if isinstance(note, str) and note else counts

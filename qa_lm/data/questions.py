@@ -1,4 +1,4 @@
-"""Questions to ask a model: from the command line, a text file with one per line, or a table of them."""
+"""Read questions for a model: from the command line, a text file with one question per line, or a table."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,31 +11,31 @@ from qa_lm.data.readers.reading import Reading, Source
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
 from qa_lm.run.run_folder import CHECKPOINTS, MODEL
-from qa_lm.templates import filled, names_in
+from qa_lm.templates import fill_template, placeholders
 
 
 def template_of(run: Path) -> PromptTemplate:
-    """The template of a run folder or a model's folder, before the model is loaded; the default where there is none.
+    """Load the template of a run folder or a model folder; the default template if it has none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     folders = (run / MODEL, run / CHECKPOINTS / MODEL, run)
-    found = next((folder for folder in folders if (folder / TEMPLATE_FILE).is_file()), None)
-    return PromptTemplate.load(found) if found else PromptTemplate()
+    folder = next((folder for folder in folders if (folder / TEMPLATE_FILE).is_file()), None)
+    return PromptTemplate.load(folder) if folder else PromptTemplate()
 
 
 def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
-    """The question that a prompt is made of.
+    """Build a question from the columns of the template.
 
     Args:
-        template: how the model is asked.
-        texts: its columns: the question, and what `--set` gives.
+        template: the prompt template.
+        texts: text of each column: the question, and the values of `--set`.
 
     Raises:
-        UserError: one is missing, or not in the template.
+        UserError: a column is missing, or is not in the template.
     """
-    needed = names_in(template.question_parts)
+    needed = placeholders(template.question_parts)
     _check_names(texts, needed)
     if missing := [name for name in needed if name not in texts]:
         given = " ".join(f"--set {name}=TEXT" for name in missing)
@@ -43,7 +43,7 @@ def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
             f"this model is asked with {', '.join(needed)}: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing; give {given}, or --file with a column of that name"
         )
-    return filled(template.question_parts, texts)
+    return fill_template(template.question_parts, texts)
 
 
 def _check_names(texts: Mapping[str, str], needed: list[str]) -> None:
@@ -54,17 +54,17 @@ def _check_names(texts: Mapping[str, str], needed: list[str]) -> None:
 def questions_in(
     path: Path, template: PromptTemplate, texts: Mapping[str, str], column: str | None, encoding: str
 ) -> list[str]:
-    """The questions of a file.
+    """Read the questions of a file.
 
     Args:
-        path: a table by its suffix, as files of pairs are; any other is text with a question per line.
-        template: how the model is asked; its columns are read from a table.
-        texts: columns that are the same for all questions, instead of the file's.
-        column: the question's in a table; None recognises it.
-        encoding: of text.
+        path: a table if its suffix is that of a file of pairs; otherwise text with one question per line.
+        template: the prompt template; its columns are read from a table.
+        texts: text of columns that are the same for all questions; replaces those of the file.
+        column: name of the question column in a table; None to recognise it.
+        encoding: encoding of the file.
 
     Raises:
-        UserError: the file cannot be read, a question lacks a column, or there is none.
+        UserError: the file cannot be read, lacks a column, or contains no question.
     """
     try:
         check_encoding(encoding)
@@ -74,7 +74,7 @@ def questions_in(
     except BadLine as bad:
         raise UserError(f"{path}: {bad}") from None
     if not questions:
-        raise UserError(f"{path}: holds no question")
+        raise UserError(f"{path}: contains no question")
     return questions
 
 
@@ -93,7 +93,7 @@ def _in_lines(path: Path, encoding: str) -> Iterator[str]:
 def _in_table(
     path: Path, template: PromptTemplate, texts: Mapping[str, str], column: str | None, encoding: str
 ) -> Iterator[str]:
-    _check_names(texts, names_in(template.question_parts))
+    _check_names(texts, placeholders(template.question_parts))
     source = Source(str(path), path)
     reading = Reading(ColumnNames(question=column), encoding=encoding, prompt=template.question_parts)
     columns: Columns | None = None

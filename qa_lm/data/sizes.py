@@ -1,4 +1,4 @@
-"""What the recipe looks at: sizes of the prepared pairs."""
+"""Sizes of the prepared pairs, from which the recipe chooses settings."""
 
 from dataclasses import dataclass
 
@@ -7,27 +7,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the rules look at."""
+    """Sizes of the prepared pairs."""
 
     lengths: np.ndarray
-    """Inputs of each trained pair."""
+    """Number of inputs of each trained pair."""
     longest: int
-    """Inputs of the longest pair of all."""
+    """Number of inputs of the longest pair."""
     answer: float
-    """Tokens of a trained answer, its EOS included, on average."""
+    """Mean number of tokens of a trained answer (EOS included)."""
     row: int | None
-    """Positions of a packed row, None without packing."""
-    entries: int
-    """Of the vocabulary."""
-    wordings: float = 1.0
-    """Trained pairs of each fact, on average."""
+    """Positions of a packed row; None without packing."""
+    vocab_size: int
+    """Number of tokens in the vocabulary."""
+    paraphrases: float = 1.0
+    """Mean number of trained pairs per fact."""
 
 
-def wordings(groups: np.ndarray) -> float:
-    """How many of the trained pairs state one fact, on average.
+def mean_paraphrases(groups: np.ndarray) -> float:
+    """Mean number of trained pairs per fact.
 
     Args:
-        groups: a key of the fact that each states, 0 for none.
+        groups: key of the fact that each pair states; 0 for a pair without a group, which counts as its own fact.
     """
     stated = groups[groups != 0]
     facts = len(np.unique(stated)) + len(groups) - len(stated)

@@ -1,4 +1,4 @@
-"""From the configuration to the sources of pairs and how they are read."""
+"""Sources of pairs, and how to read them, from the configuration."""
 
 from qa_lm.config.enums import BadLines
 from qa_lm.config.schema import DataConfig
@@ -10,7 +10,7 @@ from qa_lm.errors import UserError
 
 
 def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
-    """How the sources are read, for pairs that this template puts into words."""
+    """How to read the sources for this template."""
     return Reading(
         ColumnNames(data.question, data.answer, data.group),
         None if data.columns is None else tuple(data.columns),
@@ -23,7 +23,7 @@ def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
 
 
 def main_sources(data: DataConfig) -> list[Source]:
-    """Sources that `data.builtin`, `data.hub` or `data.path` names."""
+    """The sources that `data.builtin`, `data.hub` or `data.path` names."""
     if data.builtin is not None:
         return [Source(data.builtin, builtin_path(data.builtin))]
     if data.hub is not None:
@@ -32,7 +32,7 @@ def main_sources(data: DataConfig) -> list[Source]:
 
 
 def sources_of(data: DataConfig) -> list[list[Source]]:
-    """Sources to train (or to split), to validate, to test."""
+    """The sources of training pairs (to be split without validation files), validation pairs and test pairs."""
     main = main_sources(data)
     validation = file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     test = file_sources(data.test_path, "data.test_path") if data.test_path else []

@@ -1,7 +1,7 @@
 """All pairs of a run on disk: the texts in an Arrow file, and numbers about them in memory-mapped columns.
 
-The numbers hold keys of 64 bits, so that repeats, contradictions and splits are found by sorting; memory never holds
-the texts.
+The numbers include 64-bit keys, so that repeats, contradictions and splits are found by sorting. The texts are never
+all in memory.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from qa_lm.data.cache import read_meta
-from qa_lm.data.pairs import Pair, normalised_question, text_key
+from qa_lm.data.pairs import Pair, normalise_question, text_key
 
 TEXTS = "pairs.arrow"
 BATCH = 4096
-"""Pairs per record batch: what is read at once."""
+"""Number of pairs per record batch, which is read at once."""
 SCHEMA = pa.schema(
     {"question": pa.string(), "answer": pa.string(), "other_answers": pa.list_(pa.string()), "group": pa.string()}
 )
@@ -35,18 +35,18 @@ COLUMNS = {
     "answer_characters": np.int32,
     "other_answers": np.int32,
 }
-"""Numbers about each pair, and their types; each is a file of its own, of raw numbers."""
+"""Columns of numbers with their dtypes; each is a separate file of raw numbers."""
 
 
 def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[str, Any]:
-    """Write the pairs as they come, a batch at a time.
+    """Write pairs batch by batch.
 
     Args:
-        folder: where the files are put.
-        pairs: (number of the source, line, pair).
+        folder: folder for the files.
+        pairs: (index of the source, line, pair).
 
     Returns:
-        count: the number of pairs; fingerprint: sha256 of the texts in their order.
+        count: number of pairs; fingerprint: sha256 of the texts in order.
     """
     digest, count = hashlib.sha256(), 0
     with ExitStack() as files:
@@ -59,9 +59,9 @@ def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[st
         def flush() -> None:
             if batch:
                 digest.update(json.dumps(batch, ensure_ascii=True).encode())
-                arrays = [pa.array(column, field.type) for column, field in zip(_turned(batch), SCHEMA, strict=True)]
+                arrays = [pa.array(column, field.type) for column, field in zip(_transpose(batch), SCHEMA, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-                for file, column, kind in zip(columns, _turned(numbers), COLUMNS.values(), strict=True):
+                for file, column, kind in zip(columns, _transpose(numbers), COLUMNS.values(), strict=True):
                     file.write(np.array(column, kind).tobytes())
                 batch.clear()
                 numbers.clear()
@@ -76,14 +76,14 @@ def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[st
     return {"count": count, "fingerprint": digest.hexdigest()}
 
 
-def _turned(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def _transpose(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     return zip(*rows, strict=True)
 
 
 def _numbers(pair: Pair) -> tuple[int, ...]:
     return (
         text_key(pair.question),
-        text_key(normalised_question(pair.question)),
+        text_key(normalise_question(pair.question)),
         text_key(pair.answer),
         0 if pair.group is None else text_key(pair.group),
         len(pair.question),
@@ -97,7 +97,7 @@ class PairTable:
 
     Args:
         folder: the folder.
-        sources: names of the sources, as its `source` column numbers them.
+        sources: names of the sources; the column `source` contains their indices.
     """
 
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
@@ -112,21 +112,21 @@ class PairTable:
         return self.count
 
     def numbers(self, column: str) -> np.ndarray:
-        """A column of numbers, (pairs,), memory-mapped."""
+        """A memory-mapped column of numbers, (pairs,)."""
         if not self.count:  # an empty file cannot be mapped
             return np.zeros(0, COLUMNS[column])
         return np.memmap(self.folder / f"{column}.bin", COLUMNS[column], "r")
 
     def pairs(self, indices: Sequence[int] | np.ndarray) -> list[Pair]:
-        """The pairs at these places, in this order."""
-        found: dict[int, Pair] = {}
+        """The pairs at these indices, in this order."""
+        pairs: dict[int, Pair] = {}
         for index in sorted(map(int, indices)):
             number, row = divmod(index, BATCH)
-            found[index] = _pair(*(column[row].as_py() for column in self._mapped.get_batch(number).columns))
-        return [found[int(index)] for index in indices]
+            pairs[index] = _pair(*(column[row].as_py() for column in self._mapped.get_batch(number).columns))
+        return [pairs[int(index)] for index in indices]
 
     def batches(self) -> Iterator[list[Pair]]:
-        """All pairs in order, a batch at a time; what was read is let go of."""
+        """Iterate over all pairs in order, batch by batch, without keeping them in memory."""
         with pa.OSFile(str(self.folder / TEXTS), "rb") as file:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
@@ -134,14 +134,14 @@ class PairTable:
                 yield [_pair(*row) for row in zip(*columns, strict=True)]
 
     def texts(self, indices: np.ndarray) -> Iterator[Pair]:
-        """The pairs at these places, which ascend, a batch in memory at a time."""
+        """Iterate over the pairs at these ascending indices, with one batch in memory at a time."""
         for number, batch in enumerate(self.batches()):
             begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
             for index in indices[begin:end] - number * BATCH:
                 yield batch[index]
 
     def place(self, index: int) -> str:
-        """`file:line` of a pair."""
+        """The place of a pair, as `file:line`."""
         return f"{self.sources[self.numbers('source')[index]]}:{self.numbers('line')[index]}"
 
     @cached_property

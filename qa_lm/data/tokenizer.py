@@ -1,10 +1,10 @@
-"""Text to token ids and back.
+"""Tokenizers: encode text to ids and decode ids to text.
 
-- Four kinds: GPT-2's vocabulary, a byte-level BPE trained on the training pairs, a folder with tokenizer.json, and a
-  name on the Hugging Face hub.
-- Text that looks like a special token is text: a pair may speak of `<|endoftext|>` and no EOS appears in it.
-- The ids come from the `tokenizers` library alone, which loads in 0.03 s; transformers, which takes seconds, is
-  needed only to write the folder that `AutoTokenizer` reads.
+- There are four kinds: GPT-2's vocabulary, a byte-level BPE trained on the training pairs, a folder with
+  tokenizer.json, and a model on the Hugging Face hub.
+- Special tokens in texts are encoded as plain text: a pair may mention `<|endoftext|>` without containing an EOS.
+- Only the `tokenizers` library, which loads in 0.03 s, encodes and decodes. transformers, which takes seconds to load,
+  is needed only to write the folder that `AutoTokenizer` reads.
 """
 
 import hashlib
@@ -19,18 +19,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from qa_lm.data.gpt2_vocabulary import EOS_TOKEN, load_gpt2_tokenizer
 from qa_lm.errors import UserError, first_line
 
-CHARACTERS_PER_ENTRY = 85
-"""Characters of the trained pairs for each entry of a BPE, before that is rounded down to a power of two."""
-FEWEST_ENTRIES, MOST_ENTRIES = 4096, 16384
-"""Of a BPE. With 32,768 an epoch of 3 million characters is shorter still, but it takes more of them."""
+CHARACTERS_PER_TOKEN = 85
+"""Characters of the trained pairs per token of a BPE vocabulary, before rounding down to a power of two."""
+MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 4096, 16384
+"""Limits of a BPE vocabulary. With 32,768 tokens an epoch of 3 million characters is even shorter, but more epochs are
+needed."""
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 AT_ONCE = 1024
-"""Texts encoded at once: measured 1.25 times as fast as 4,096, and 1.5 times as 16,384."""
+"""Number of texts encoded at once; measured 1.25 times as fast as 4,096, and 1.5 times as fast as 16,384."""
 
 
 class TextTokenizer:
-    """A tokenizer with an EOS id, blind to special tokens in the text."""
+    """A tokenizer with an EOS id, which encodes special tokens in texts as plain text."""
 
     def __init__(self, tokenizer: Tokenizer, eos_token: str) -> None:
         eos_id = tokenizer.token_to_id(eos_token)
@@ -41,12 +42,12 @@ class TextTokenizer:
         self.eos_id: int = eos_id
 
     def __len__(self) -> int:
-        """Rows of a matrix that every id is a row of: one more than the highest id."""
+        """Highest id plus one: the number of embeddings that a model needs."""
         return self._rows
 
     @property
-    def entries(self) -> int:
-        """Number of entries; less than `len` if ids are left out."""
+    def vocab_size(self) -> int:
+        """Number of tokens; less than `len` if the ids have gaps."""
         return self._tokenizer.get_vocab_size()
 
     @cached_property
@@ -54,7 +55,7 @@ class TextTokenizer:
         return max(self._tokenizer.get_vocab().values()) + 1
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text, without any special token. All cores work on a long list."""
+        """Encode each text, without special tokens; long lists are encoded in parallel."""
         return [
             encoding.ids
             for begin in range(0, len(texts), AT_ONCE)
@@ -62,12 +63,12 @@ class TextTokenizer:
         ]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of the ids; special tokens are left out."""
+        """Decode ids to text; special tokens are skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of all that decides the ids, in hexadecimal."""
+        """sha256 of everything that determines the ids, in hexadecimal."""
         return hashlib.sha256(f"{self.eos_token}\n{self._tokenizer.to_str()}".encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
@@ -80,7 +81,7 @@ class TextTokenizer:
 
         Args:
             folder: an existing folder.
-            context: the most tokens the model sees, which becomes `model_max_length`.
+            context: maximum sequence length of the model in tokens, stored as `model_max_length`.
         """
         from transformers import PreTrainedTokenizerFast
 
@@ -96,16 +97,16 @@ class TextTokenizer:
 
 
 def gpt2_tokenizer() -> TextTokenizer:
-    """GPT-2's tokenizer: 50,257 entries, EOS = <|endoftext|> = 50256."""
+    """Load GPT-2's tokenizer: 50,257 tokens, EOS = <|endoftext|> = 50256."""
     return TextTokenizer(load_gpt2_tokenizer(), EOS_TOKEN)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
-    """A byte-level BPE trained on these texts; EOS = <|endoftext|> = 0.
+    """Train a byte-level BPE; EOS = <|endoftext|> = 0.
 
     Args:
-        texts: what to learn merges from.
-        vocab_size: the most entries, at least 257. All 256 bytes are in, so any text can be encoded.
+        texts: training texts.
+        vocab_size: maximum number of tokens, at least 257. It contains all 256 bytes, so any text can be encoded.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -121,40 +122,43 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a transformers folder: tokenizer.json, or older files that transformers can turn into one.
+    """Load the tokenizer of a transformers folder: tokenizer.json, or older files that transformers can convert.
 
     Raises:
-        UserError: the folder has no readable tokenizer, names no EOS token, or loses text.
+        UserError: the folder has no readable tokenizer, names no EOS token, or the tokenizer does not preserve text.
     """
     older = not (folder / FILE).exists() and any((folder / name).exists() for name in (CONFIG, "config.json"))
     tokenizer, eos_token = _converted(folder) if older else (_from_file(folder), _eos_token(folder))
     if tokenizer.token_to_id(eos_token) is None:
         raise UserError(f"{folder}: the EOS token {eos_token!r} is not in the vocabulary")
-    # An answer is cut and padded by ours alone, so what the file says of it is not wanted.
+    # qa_lm does its own truncation and padding, so the settings in the file are disabled.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     loaded = TextTokenizer(tokenizer, eos_token)
-    if len(loaded) > 2 * loaded.entries:  # each id is a row of the model's matrices
-        raise UserError(f"{folder}: its {loaded.entries:,} entries have ids up to {len(loaded) - 1:,}; choose another")
+    if len(loaded) > 2 * loaded.vocab_size:  # each id is a row of the embedding matrix
+        raise UserError(
+            f"{folder}: the vocabulary has {loaded.vocab_size:,} tokens, but ids up to {len(loaded) - 1:,}; "
+            "choose another"
+        )
     _check_round_trip(loaded, folder)
     return loaded
 
 
 def hub_tokenizer(name: str) -> TextTokenizer:
-    """The tokenizer of a model on the Hugging Face hub, or in its cache on this machine.
+    """Load the tokenizer of a model on the Hugging Face hub, or in its local cache.
 
     Raises:
-        UserError: it cannot be had, or is unusable; see `load_tokenizer`.
+        UserError: it cannot be downloaded, or is unusable; see `load_tokenizer`.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        # Vocabularies and settings, no weights.
+        # Download vocabularies and settings, but no weights.
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"], etag_timeout=5)
     except Exception as error:  # errors of many libraries: no network, no such name, no permission
         raise UserError(
-            f"tokenizer.path={name}: cannot be had from the Hugging Face hub: {first_line(error)}\n"
-            "Give a folder that holds tokenizer.json instead: tokenizer=folder tokenizer.path=FOLDER",
+            f"tokenizer.path={name}: cannot be downloaded from the Hugging Face hub: {first_line(error)}\n"
+            "Give a folder that contains tokenizer.json instead: tokenizer=folder tokenizer.path=FOLDER",
             "tokenizer.path",
         ) from None
     return load_tokenizer(Path(folder))
@@ -168,15 +172,15 @@ def _from_file(folder: Path) -> Tokenizer:
 
 
 def _reason(error: BaseException) -> str:
-    """What the tokenizers library says of a bad file: it raises bare Exception, and where its Rust code panics, what
-    is no Exception at all. Ctrl-C goes on."""
+    """The message of the tokenizers library about a bad file. It raises a bare Exception or, if its Rust code panics, a
+    PanicException, which does not derive from Exception; anything else, such as Ctrl-C, is raised again."""
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
     return first_line(error)
 
 
 def _converted(folder: Path) -> tuple[Tokenizer, str]:
-    """What transformers makes of vocab.json and merges.txt, vocab.txt, tokenizer.model, ..., and its EOS token."""
+    """Convert vocab.json and merges.txt, vocab.txt, ... with transformers; return the tokenizer and its EOS token."""
     from transformers import AutoTokenizer
 
     try:
@@ -187,7 +191,7 @@ def _converted(folder: Path) -> tuple[Tokenizer, str]:
 
 
 def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
-    """Refuse a tokenizer that changes plain text: what a model is asked would not be what was written."""
+    """Check that the tokenizer preserves plain text."""
     text = "What is 2 + 2?"
     try:
         (ids,) = tokenizer.encode([text])
@@ -199,7 +203,7 @@ def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
 
 
 def _eos_token(folder: Path) -> str:
-    """The EOS token that tokenizer_config.json names, or else special_tokens_map.json, where older folders have it."""
+    """The EOS token named by tokenizer_config.json or, in older folders, by special_tokens_map.json."""
     tokens = [_json(folder / name).get("eos_token") for name in (CONFIG, "special_tokens_map.json")]
     for token in tokens:
         text = token.get("content") if isinstance(token, dict) else token
@@ -216,14 +220,14 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def bpe_entries(characters: int) -> int:
-    """Entries of a BPE: a power of two that doubles with the text.
+def bpe_vocab_size(characters: int) -> int:
+    """Choose the vocabulary size of a BPE: a power of two that is proportional to the amount of text.
 
-    More of them make fewer tokens of the same text, and their tables hold part of what is learnt without being
-    multiplied, so that the block may be narrower; but the head grows.
+    With a larger vocabulary the text has fewer tokens, and the embeddings store part of what is learnt without extra
+    multiplications, so the blocks can be narrower; but the head grows.
 
     Args:
-        characters: of the trained pairs.
+        characters: number of characters of the trained pairs.
     """
-    wanted = max(1, characters // CHARACTERS_PER_ENTRY)
-    return min(max(1 << (wanted.bit_length() - 1), FEWEST_ENTRIES), MOST_ENTRIES)
+    size = max(1, characters // CHARACTERS_PER_TOKEN)
+    return min(max(1 << (size.bit_length() - 1), MIN_VOCAB_SIZE), MAX_VOCAB_SIZE)

@@ -1,1 +1,1 @@
-"""Answers beside the true ones: metrics, overlap with the trained pairs, the board, calibration."""
+"""Evaluate answers: metrics, overlap with the trained pairs, the scoreboard, calibration."""

@@ -1,4 +1,4 @@
-"""What a trained model has learnt: its answers, how sure they are, and the board."""
+"""Evaluate a trained model: its answers, their calibrated confidence, and the scoreboard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,15 +11,15 @@ from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.board import board
-from qa_lm.evaluation.calibrate import as_board, calibrate
-from qa_lm.evaluation.evaluate import Asked, EvaluatedPair, evaluate_pairs
-from qa_lm.evaluation.overlap import TrainedPairs, looked_through
+from qa_lm.evaluation.calibrate import board_entry, calibrate
+from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair, evaluate_pairs
+from qa_lm.evaluation.overlap import TrainedPairs, sample_indices
 from qa_lm.inference.calibration import Calibration
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is asked at the end of a run."""
+    """The evaluation at the end of a run."""
 
     answers: list[EvaluatedPair]
     """The content of answers.jsonl."""
@@ -29,37 +29,37 @@ class Assessment:
 
 
 def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig) -> Assessment:
-    """Ask the model the pairs of each split, `evaluation.max_pairs` at most, and judge its answers."""
+    """Evaluate the model on each split, on at most `evaluation.max_pairs` pairs per split."""
     trained = trained_pairs(prepared) if evaluation.max_pairs and len(prepared.split.train) else None
     answers: list[EvaluatedPair] = []
-    for asked in asked_pairs(prepared, ("train", "validation", "test"), evaluation.max_pairs):
+    for eval_set in eval_sets(prepared, ("train", "validation", "test"), evaluation.max_pairs):
         answers += evaluate_pairs(
             model,
             prepared.tokenizer,
             prepared.template,
-            asked,
-            trained.relations(asked.pairs) if trained and asked.split != "train" else None,
+            eval_set,
+            trained.overlaps(eval_set.pairs) if trained and eval_set.split != "train" else None,
             evaluation.batch_size,
             evaluation.max_new_tokens,
         )
     calibration = calibrate(answers)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
-    return Assessment(answers, calibration, board(answers, as_board(calibration)))
+    return Assessment(answers, calibration, board(answers, board_entry(calibration)))
 
 
-def asked_pairs(prepared: PreparedData, splits: Sequence[str], most: int) -> list[Asked]:
-    """The first pairs of each of the splits, at most so many."""
-    found = []
+def eval_sets(prepared: PreparedData, splits: Sequence[str], max_pairs: int) -> list[EvalSet]:
+    """The first pairs of each split, at most `max_pairs` per split."""
+    sets = []
     for name in splits:
-        side = getattr(prepared.split, name)[:most]
-        held_out = [KINDS[kind] for kind in prepared.split.held_out[:most]] if name == "validation" else None
-        found.append(Asked(name, prepared.table.pairs(side), prepared.examples.examples(side), held_out))
-    return found
+        indices = getattr(prepared.split, name)[:max_pairs]
+        held_out = [KINDS[kind] for kind in prepared.split.held_out[:max_pairs]] if name == "validation" else None
+        sets.append(EvalSet(name, prepared.table.pairs(indices), prepared.examples.examples(indices), held_out))
+    return sets
 
 
 def trained_pairs(prepared: PreparedData) -> TrainedPairs:
-    """The trained pairs of a run, to compare others with."""
+    """The trained pairs of a run, as the reference for overlap and baselines."""
     train = np.sort(prepared.split.train)
-    pairs = prepared.table.pairs(train[looked_through(len(train))])
+    pairs = prepared.table.pairs(train[sample_indices(len(train))])
     return TrainedPairs([pair.question for pair in pairs], [pair.answer for pair in pairs])

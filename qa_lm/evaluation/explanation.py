@@ -1,4 +1,4 @@
-"""What a model was trained on, beside the question it is asked: trained, nearly trained, or new?"""
+"""Compare a question with the trained questions: is it trained, nearly trained, or new?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ import pyarrow.parquet
 
 from qa_lm.data.pairs import Pair
 from qa_lm.errors import UserError, first_line
-from qa_lm.evaluation.overlap import TrainedPairs, looked_through
+from qa_lm.evaluation.overlap import TrainedPairs, sample_indices
 from qa_lm.names import NEAR, TRAINED
 from qa_lm.run.run_folder import LEDGER
 
 TEXTS = pyarrow.schema({"question": pyarrow.string(), "answer": pyarrow.string()})
-SHOWN = 3
+NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A trained pair that is like a question."""
+    """A trained pair whose question is similar."""
 
     question: str
     answer: str
@@ -28,17 +28,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a question stands to the trained ones."""
+    """Overlap of a question with the trained questions."""
 
     question_is: str
     """"trained", "near-duplicate of a trained question" or "not trained"."""
     nearest: list[Neighbour]
-    """The nearest trained questions, the nearest first."""
+    """The most similar trained pairs, most similar first."""
 
 
 def read_trained_pairs(run: Path) -> TrainedPairs | None:
-    """The trained pairs of a run folder; None if it does not hold them."""
-    path = run / LEDGER  # every trained pair
+    """Read the trained pairs of a run folder; None if it has no ledger."""
+    path = run / LEDGER  # contains every trained pair
     if not path.is_file():
         return None
     try:
@@ -48,15 +48,15 @@ def read_trained_pairs(run: Path) -> TrainedPairs | None:
             raise ValueError("a question or an answer is missing")
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    columns = columns.take(looked_through(len(columns)))
+    columns = columns.take(sample_indices(len(columns)))
     return TrainedPairs(columns["question"].to_pylist(), columns["answer"].to_pylist())
 
 
 def explain(question: str, trained: TrainedPairs) -> Explanation:
-    """How the question stands to them."""
-    found = [
-        Neighbour(trained.questions[place], trained.answers[place], similarity)
-        for place, similarity in trained.index.most_alike(question, SHOWN)
+    """Compare a question with the trained pairs."""
+    neighbours = [
+        Neighbour(trained.questions[index], trained.answers[index], similarity)
+        for index, similarity in trained.index.most_alike(question, NEIGHBOURS)
     ]
-    relation = trained.relations([Pair(question, "")])[0].name
-    return Explanation({TRAINED: "trained", NEAR: NEAR}.get(relation, "not trained"), found)
+    overlap = trained.overlaps([Pair(question, "")])[0].name
+    return Explanation({TRAINED: "trained", NEAR: NEAR}.get(overlap, "not trained"), neighbours)

@@ -1,4 +1,4 @@
-"""How a pair stands to those that were trained; and what copying from them would answer."""
+"""Overlap of a pair with the trained pairs, and the answers of two baselines that copy from them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,62 +6,62 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.data.pairs import Pair, normalise_question
 from qa_lm.data.quality.nearest import TrainedQuestions
-from qa_lm.evaluation.metrics import normalised_answer
+from qa_lm.evaluation.metrics import normalise_answer
 from qa_lm.names import KNOWN_ANSWER, NEAR, NEW, TRAINED
 
-MOST = 200_000
-"""Most trained pairs that others are compared with: finding the nearest takes memory and time."""
+MAX_TRAINED_PAIRS = 200_000
+"""Maximum number of trained pairs to compare with; the nearest-neighbour search takes memory and time."""
 
 
 @dataclass(frozen=True)
-class Relation:
-    """How a pair stands to the trained ones."""
+class Overlap:
+    """Overlap of a pair with the trained pairs."""
 
     name: str
-    """One of `qa_lm.names.RELATIONS`."""
+    """One of `qa_lm.names.OVERLAPS`."""
     nearest_question: str
-    """The trained question that is most like its own."""
+    """The most similar trained question."""
     nearest_answer: str
-    """That question's answer."""
+    """The answer of the most similar trained question."""
     most_common_answer: str
-    """The answer that most trained pairs have."""
+    """The most common trained answer."""
 
 
-def looked_through(count: int) -> np.ndarray:
-    """Places of the trained pairs, of so many, that others are compared with: all, or `MOST` evenly drawn ones."""
-    return np.unique(np.linspace(0, count - 1, min(MOST, count)).astype(np.int64))
+def sample_indices(count: int) -> np.ndarray:
+    """Indices of the trained pairs to compare with: all, or `MAX_TRAINED_PAIRS` evenly spaced ones."""
+    return np.unique(np.linspace(0, count - 1, min(MAX_TRAINED_PAIRS, count)).astype(np.int64))
 
 
 class TrainedPairs:
-    """The trained pairs, to compare others with.
+    """The trained pairs, or a sample of them, to compare other pairs with.
 
     Args:
-        questions: of the trained pairs, or of those of them that are looked through.
-        answers: theirs.
+        questions: trained questions.
+        answers: the answer of each question.
     """
 
     def __init__(self, questions: Sequence[str], answers: Sequence[str]) -> None:
         self.questions, self.answers = questions, answers
-        self._known = {normalised_answer(answer) for answer in answers}
-        # Of several the first in order, so that the order of the file decides nothing.
+        self._known_answers = {normalise_answer(answer) for answer in answers}
+        # Ties are broken by text, so that the order of the file has no influence.
         self.most_common = min(Counter(answers).items(), key=lambda item: (-item[1], item[0]))[0]
-        self._asked = set(map(normalised_question, questions))
+        self._known_questions = set(map(normalise_question, questions))
         self.index = TrainedQuestions(self.questions)
 
-    def relations(self, pairs: Sequence[Pair]) -> list[Relation]:
-        """How each pair stands to them."""
-        found = self.index.nearest([pair.question for pair in pairs])
+    def overlaps(self, pairs: Sequence[Pair]) -> list[Overlap]:
+        """Overlap of each pair with the trained pairs, in order."""
+        nearest = self.index.nearest([pair.question for pair in pairs])
         return [
-            Relation(self._name(pair, bool(near)), self.questions[place], self.answers[place], self.most_common)
-            for pair, place, near in zip(pairs, found.places, found.near, strict=True)
+            Overlap(self._name(pair, bool(near)), self.questions[index], self.answers[index], self.most_common)
+            for pair, index, near in zip(pairs, nearest.places, nearest.near, strict=True)
         ]
 
     def _name(self, pair: Pair, near: bool) -> str:
-        if normalised_question(pair.question) in self._asked:
+        if normalise_question(pair.question) in self._known_questions:
             return TRAINED
         if near:
             return NEAR
         accepted = (pair.answer, *pair.other_answers)
-        return KNOWN_ANSWER if any(normalised_answer(each) in self._known for each in accepted) else NEW
+        return KNOWN_ANSWER if any(normalise_answer(each) in self._known_answers for each in accepted) else NEW

@@ -1,1 +1,1 @@
-"""Questions to answers: load a trained model, generate, replay golden questions."""
+"""Load a trained model, generate answers, and verify golden questions."""

@@ -1,4 +1,4 @@
-"""A trained model to ask, from the folder `model/` of a run alone."""
+"""A trained model that answers questions, loaded from the folder `model/` of a run."""
 
 import json
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.golden import check_golden
 from qa_lm.inference.greedy import greedy_answers
-from qa_lm.inference.sampling import GREEDY, Sampling, drawn_answers
+from qa_lm.inference.sampling import GREEDY, Sampling, sample_answers
 from qa_lm.modeling.custom_model import register_models
 from qa_lm.run import run_folder
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as text."""
+    """An answer of the model."""
 
     question: str
     answer: str
     stopped: bool
-    """Whether the model ended it with EOS; False means it was cut at the length limit."""
+    """Whether the model ended the answer with EOS; if not, it was cut at the length limit."""
     tokens: int
-    """Its length, EOS not counted."""
+    """Length of the answer in tokens, without EOS."""
     log_probability: float
-    """Mean of its tokens, EOS included, in nats."""
+    """Mean log-probability of the tokens (EOS included), in nats."""
     probability: float | None
-    """Calibrated probability that it is right; None if the model's folder has no calibration."""
+    """Calibrated probability that the answer is right; None if the model's folder has no calibration."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Answerer:
 
     @classmethod
     def load(cls, folder: Path) -> "Answerer":
-        """From a run folder, or from the model folder itself.
+        """Load a model from a run folder, or from the model folder itself.
 
         Raises:
-            UserError: there is no such folder, no model in it, its files are damaged, or it no longer answers as it
-                did when it was saved (`qa_lm.inference.golden`).
+            UserError: the folder does not exist, contains no model, its files are damaged, or the model no longer
+                answers as it did when it was saved (`qa_lm.inference.golden`).
         """
         folder = model_folder(folder)
         tokenizer, template = load_tokenizer(folder), PromptTemplate.load(folder)
@@ -63,10 +63,10 @@ class Answerer:
         return cls(model, tokenizer, template, Calibration.load(folder))
 
     def answer(self, questions: list[str], max_new_tokens: int, sampling: Sampling = GREEDY) -> list[Answer]:
-        """An answer to each question, in order.
+        """Answer each question, in order.
 
         Raises:
-            UserError: a question is empty, or fills the model's context.
+            UserError: a question is empty, or as long as the model's context.
         """
         prompts = encode_prompts(questions, self.tokenizer, self.template)
         context = self.model.config.max_position_embeddings
@@ -75,14 +75,14 @@ class Answerer:
                 raise UserError(f"question {number} is empty")
             if len(prompt) >= context:
                 raise UserError(
-                    f"question {number} has {len(prompt)} tokens; this model sees {context}, its answer included"
+                    f"question {number} has {len(prompt)} tokens; this model's context is {context}, answer included"
                 )
         eos_id = self.tokenizer.eos_id
         if sampling.temperature > 0:
-            found = drawn_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
+            continuations = sample_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
         else:
             drafts = [Draft(prompt, []) for prompt in prompts]
-            found = greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False)
+            continuations = greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False)
         return [
             Answer(
                 question=question,
@@ -92,43 +92,45 @@ class Answerer:
                 log_probability=each.mean_log_probability,
                 probability=self.calibration.probability(each.mean_log_probability) if self.calibration else None,
             )
-            for question, each in zip(questions, found, strict=True)
+            for question, each in zip(questions, continuations, strict=True)
         ]
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder that holds the model: `model/` of a run folder, or the folder itself.
+    """The folder of the model: `model/` of a run folder, or the folder itself.
 
     Raises:
-        UserError: there is no such folder, or no model in it.
+        UserError: the folder does not exist, or contains no model.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a run folder, the last line that train.py printed")
+        raise UserError(f"{folder}: no such folder; give the run folder that train.py printed last")
     if (folder / run_folder.MODEL).is_dir():
         folder = folder / run_folder.MODEL
     if (folder / run_folder.CONFIG).is_file():
-        raise UserError(f"{folder}: this run is not finished; model/ comes at its end")
+        raise UserError(f"{folder}: this run is not finished; model/ is written at the end")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: holds no model; give a run folder whose training has ended")
+        raise UserError(f"{folder}: contains no model; give the folder of a finished run")
     return folder
 
 
 def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
-    """Refuse a tokenizer with ids that the model has no embedding for.
+    """Check that the model has an embedding for every id of the tokenizer.
 
     Raises:
-        UserError: so it is.
+        UserError: the tokenizer has higher ids.
     """
     rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if len(tokenizer) > rows:
-        raise UserError(f"{folder}: its tokenizer has ids up to {len(tokenizer) - 1:,}, its model knows {rows:,}")
+        raise UserError(
+            f"{folder}: the tokenizer has ids up to {len(tokenizer) - 1:,}, but the model has {rows:,} embeddings"
+        )
 
 
 def load_causal_lm(folder: Path) -> PreTrainedModel:
-    """The model of a transformers folder, in float32.
+    """Load the model of a transformers folder, in float32.
 
     Raises:
-        UserError: its files are damaged, or are no causal language model's, or it wants code of its own to be run.
+        UserError: the files are damaged, contain no causal language model, or name third-party code.
     """
     _check_model_type(folder)
     try:
@@ -141,11 +143,11 @@ def load_causal_lm(folder: Path) -> PreTrainedModel:
     return model
 
 
-def causal_lm_with(folder: Path, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """The model of a transformers folder without weights, in float32, with these.
+def causal_lm_from_weights(folder: Path, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """Build the model that a transformers folder describes, in float32, and load these weights into it.
 
     Raises:
-        UserError: its files are damaged, it is no causal language model's, or the weights are not its own.
+        UserError: the files are damaged, describe no causal language model, or do not match the weights.
     """
     _check_model_type(folder)
     try:
@@ -162,17 +164,17 @@ def _check_runs(folder: Path, model: PreTrainedModel) -> None:
     try:
         with torch.inference_mode():
             model.eval()(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=True)
-    except Exception as error:  # a config.json that can be read need not make sense
+    except Exception as error:  # a readable config.json may still be wrong
         raise UserError(f"{folder}: the model cannot be run: {first_line(error)}") from None
 
 
 def _check_model_type(folder: Path) -> None:
-    """Refuse a model class that is not known here, and attention by a program of the hub
-    (`"attn_implementation": "owner/name"`): transformers would fetch and run it, though no remote code is trusted."""
+    """Refuse unknown model classes, and attention kernels from the hub (`"attn_implementation": "owner/name"`), which
+    transformers would download and run even without `trust_remote_code`."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return  # transformers says what is wrong with it
+        return  # transformers reports what is wrong with it
     register_models()
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if isinstance(model_type, str) and model_type not in CONFIG_MAPPING:
@@ -182,4 +184,4 @@ def _check_model_type(folder: Path) -> None:
         )
     for key, value in config.items() if isinstance(config, dict) else ():
         if key.endswith("_implementation") and "/" in json.dumps(value):
-            raise UserError(f"{folder / 'config.json'}: {key}={value} is code of others, which is not run")
+            raise UserError(f"{folder / 'config.json'}: {key}={value} is refused: it would run third-party code")

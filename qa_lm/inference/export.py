@@ -1,4 +1,4 @@
-"""model/: the trained model as a folder that transformers loads, with its tokenizer and prompt template; and
+"""Write model/, the trained model as a transformers folder with its tokenizer and prompt template, and
 checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`)."""
 
 import os
@@ -19,57 +19,57 @@ from qa_lm.inference.golden import write_golden
 def export_model(
     model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, questions: Sequence[str], folder: Path
 ) -> None:
-    """Write safetensors and JSON: `AutoModelForCausalLM.from_pretrained(folder)` needs nothing else.
+    """Write safetensors and JSON, which is all that `AutoModelForCausalLM.from_pretrained(folder)` needs.
 
-    The folder appears whole: it is written beside the target and renamed.
+    The write is atomic: the folder is written under a temporary name and then renamed.
 
     Args:
-        model: what was trained.
-        tokenizer: its tokenizer.
-        template: how it is asked.
-        questions: golden ones, see `qa_lm.inference.golden`.
-        folder: where to.
+        model: the trained model.
+        tokenizer: the tokenizer of the model.
+        template: the prompt template.
+        questions: golden questions, see `qa_lm.inference.golden`.
+        folder: the folder to write.
     """
-    with _appearing_whole(folder) as beside:
-        model.save_pretrained(beside)
-        tokenizer.save(beside, context=model.config.max_position_embeddings)
-        template.save(beside)
-        write_golden(beside, model, tokenizer, template, questions)
+    with _atomic_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save(temporary, context=model.config.max_position_embeddings)
+        template.save(temporary)
+        write_golden(temporary, model, tokenizer, template, questions)
 
 
 def export_architecture(
     model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path
 ) -> None:
-    """Write what `export_model` writes of a model before anything is trained: all but weights and golden questions."""
+    """Write what `export_model` writes, except weights and golden questions. Nothing needs to be trained yet."""
     folder.parent.mkdir(exist_ok=True)
-    with _appearing_whole(folder) as beside:
-        model.config.save_pretrained(beside)
-        tokenizer.save(beside, context=model.config.max_position_embeddings)
-        template.save(beside)
+    with _atomic_folder(folder) as temporary:
+        model.config.save_pretrained(temporary)
+        tokenizer.save(temporary, context=model.config.max_position_embeddings)
+        template.save(temporary)
 
 
 @contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which then gets the name and takes the place of what had it."""
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    before = beside.with_name(f"{beside.name}.before")
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to write into, which then replaces the folder."""
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    before = temporary.with_name(f"{temporary.name}.before")
     try:
-        os.chmod(beside, 0o755)
+        os.chmod(temporary, 0o755)
         with _system_errors(folder):
-            yield beside
-        for file in beside.iterdir():  # safetensors makes its file readable by its owner alone
+            yield temporary
+        for file in temporary.iterdir():  # safetensors creates files that only their owner can read
             file.chmod(0o644)
-        if folder.is_dir():  # of a run that goes on after its end: only an empty folder can be replaced in one step
+        if folder.is_dir():  # a finished run was resumed; only an empty folder can be replaced in one step
             os.replace(folder, before)
-        os.replace(beside, folder)
+        os.replace(temporary, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager
 def _system_errors(path: Path) -> Iterator[None]:
-    """Errors of the system, which the libraries written in Rust raise as plain exceptions, as `OSError`."""
+    """Raise system errors as `OSError`; libraries written in Rust raise them as plain exceptions."""
     try:
         yield
     except Exception as error:

@@ -1,13 +1,12 @@
-"""Greedy answers with a draft: what the answer should be costs one forward pass to check, and only the rest is decoded.
+"""Greedy decoding with drafts: one forward pass verifies the draft of an answer, and only the rest is decoded.
 
-1. Prompts with their drafts stand packed in rows, and one forward pass tells the greedy token at every place of the
-   draft. Up to the first difference the draft is the greedy answer; at the difference the greedy token is known too.
-   (Speculative decoding, arXiv:2211.17192, with the true answer as the draft, which is right for a learnt pair.)
-2. What is not finished then is decoded from there, many at once, with a cache of keys and values; a finished answer
-   leaves the batch.
+1. Prompts and drafts are packed into rows, and one forward pass gives the greedy token at every position of a draft. Up
+   to the first difference the draft is the greedy answer, and the greedy token at the difference is known too. This is
+   speculative decoding (arXiv:2211.17192) with the true answer as the draft, which is accepted for a learnt pair.
+2. The remaining answers are decoded from there in batches with a key-value cache; a finished answer leaves the batch.
 
-Every token is the argmax that transformers' `generate(do_sample=False)` takes, up to the rounding that another shape of
-the batch brings.
+Every token is the argmax that transformers' `generate(do_sample=False)` takes, up to rounding differences between batch
+shapes.
 """
 
 from collections.abc import Sequence
@@ -15,14 +14,14 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from qa_lm.inference.drafts import Checked, Draft, checked_drafts
+from qa_lm.inference.drafts import Draft, VerifiedDraft, verify_drafts
 from qa_lm.inference.sampling import Continuation, room_for
 from qa_lm.modeling.causal_lm import packs_exactly
-from qa_lm.modeling.custom_model import continues_from_cache, is_of_transformers, last_logits
+from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers, last_logits
 from qa_lm.modeling.prediction import best_token
 
 BATCH = 64
-"""Most answers that are decoded at once."""
+"""Maximum number of answers decoded at once."""
 
 
 def greedy_answers(
@@ -33,56 +32,57 @@ def greedy_answers(
     batch_size: int = BATCH,
     check: bool = True,
 ) -> list[Continuation]:
-    """The greedy continuation of each prompt, in order.
+    """Generate the greedy continuation of each prompt, in order.
 
     Args:
-        model: a causal LM of transformers; put into eval mode.
-        drafts: prompts, each of at least one token and shorter than the model's context, and drafts of their answers.
-        eos_id: where an answer ends.
-        max_new_tokens: longest continuation, EOS included; less where the context ends first.
-        batch_size: most answers decoded at once.
-        check: whether the drafts are used; without, all is decoded.
+        model: a causal LM of transformers; it is put into eval mode.
+        drafts: prompts, each of at least one token and shorter than the model's context, with drafts of their answers.
+        eos_id: id of EOS.
+        max_new_tokens: maximum length of a continuation, EOS included; the model's context is a limit too.
+        batch_size: maximum number of answers decoded at once.
+        check: whether to verify the drafts; if not, all tokens are decoded.
     """
     model.eval()
-    own = not is_of_transformers(type(model))
+    own = not is_from_transformers(type(model))
     packed, cached = not own or packs_exactly(model), not own or continues_from_cache(model)
     limits = [min(max_new_tokens, room_for(model, draft.prompt)) for draft in drafts]
-    begun = [Continuation([], False, [])] * len(drafts)
+    answers = [Continuation([], False, [])] * len(drafts)
     if check:
-        # The token after the draft is known too, so a draft is one shorter than the limit.
-        short = [Draft(draft.prompt, draft.answer[: limit - 1]) for draft, limit in zip(drafts, limits, strict=True)]
-        checked = checked_drafts(model, short, eos_id, packed)
-        begun = [_accepted(draft, found, eos_id) for draft, found in zip(short, checked, strict=True)]
-    left = [n for n, limit in enumerate(limits) if not begun[n].stopped and len(begun[n].ids) < limit]
-    left.sort(key=lambda number: len(drafts[number].prompt) + len(begun[number].ids))
-    for begin in range(0, len(left), batch_size):
-        numbers = left[begin : begin + batch_size]
-        prefixes = [drafts[number].prompt + begun[number].ids for number in numbers]
-        rests = _decoded(
-            model, prefixes, eos_id, [limits[number] - len(begun[number].ids) for number in numbers], cached
-        )
+        # The greedy token after the draft is known too, so a draft is one token shorter than the limit.
+        cut = [Draft(draft.prompt, draft.answer[: limit - 1]) for draft, limit in zip(drafts, limits, strict=True)]
+        verified = verify_drafts(model, cut, eos_id, packed)
+        answers = [_accept(draft, each, eos_id) for draft, each in zip(cut, verified, strict=True)]
+    unfinished = [n for n, limit in enumerate(limits) if not answers[n].stopped and len(answers[n].ids) < limit]
+    unfinished.sort(key=lambda number: len(drafts[number].prompt) + len(answers[number].ids))
+    for start in range(0, len(unfinished), batch_size):
+        numbers = unfinished[start : start + batch_size]
+        prefixes = [drafts[number].prompt + answers[number].ids for number in numbers]
+        rest_limits = [limits[number] - len(answers[number].ids) for number in numbers]
+        rests = _decode(model, prefixes, eos_id, rest_limits, cached)
         for number, rest in zip(numbers, rests, strict=True):
-            begun[number] = begun[number].followed_by(rest)
-    return begun
+            answers[number] = answers[number].followed_by(rest)
+    return answers
 
 
-def _accepted(draft: Draft, checked: Checked, eos_id: int) -> Continuation:
-    """The draft as far as it is the greedy answer, and the greedy token after it."""
-    agreed = checked.agreed(draft)
-    ids = checked.ids[: agreed + 1].tolist()
-    log_probabilities = checked.log_probabilities[: agreed + 1].tolist()
+def _accept(draft: Draft, verified: VerifiedDraft, eos_id: int) -> Continuation:
+    """The accepted prefix of the draft, and the greedy token after it."""
+    accepted = verified.accepted(draft)
+    ids = verified.ids[: accepted + 1].tolist()
+    log_probabilities = verified.log_probabilities[: accepted + 1].tolist()
     if eos_id in ids:
         end = ids.index(eos_id)
-        return Continuation(ids[:end], True, log_probabilities[: end + 1], checked.eos_log_probability)
-    return Continuation(ids, False, log_probabilities, checked.eos_log_probability)
+        return Continuation(ids[:end], True, log_probabilities[: end + 1], verified.eos_log_probability)
+    return Continuation(ids, False, log_probabilities, verified.eos_log_probability)
 
 
 @torch.inference_mode()
-def _decoded(
+def _decode(
     model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int], cached: bool = True
 ) -> list[Continuation]:
-    """Continuations of one batch, each to its EOS or its own limit; without a cache each token sees its whole prefix
-    again."""
+    """Decode one batch, each continuation up to its EOS or its own limit.
+
+    Without a cache, each step computes the whole prefix again.
+    """
     width = max(map(len, prefixes))
     padded = [[eos_id] * (width - len(prefix)) + prefix for prefix in prefixes]
     inputs = torch.tensor(padded, device=model.device)  # (prefixes, time), padded on the left
@@ -107,7 +107,7 @@ def _decoded(
         else:
             logits = last_logits(model, [prefixes[number] + ids[number] for number in running])
         best, best_log_probabilities, _ = best_token(logits, eos_id)
-        kept = []  # rows of the batch that go on
+        kept = []  # rows of the batch that continue
         for row, (token, log_probability) in enumerate(
             zip(best.tolist(), best_log_probabilities.tolist(), strict=True)
         ):

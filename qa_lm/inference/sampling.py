@@ -1,4 +1,4 @@
-"""Prompts to drawn answers, by transformers' `generate`; greedy ones: `qa_lm.inference.greedy`."""
+"""Sample answers with transformers' `generate`; for greedy answers see `qa_lm.inference.greedy`."""
 
 import math
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from qa_lm.errors import UserError
-from qa_lm.modeling.custom_model import continues_from_cache, is_of_transformers
+from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; the default is greedy: not at all."""
+    """How the next token is chosen; the default is greedy decoding."""
 
     temperature: float = 0.0
-    """0 takes the most likely token; 1 draws from the model's distribution; above flattens it."""
+    """0 takes the most likely token; 1 samples from the model's distribution; a higher value flattens it."""
     top_k: int = 0
-    """Draw from the k most likely tokens only; 0 for all."""
+    """Sample from the k most likely tokens only; 0 for all."""
     top_p: float = 1.0
-    """Draw from the fewest tokens whose probabilities sum to p; 1 for all."""
+    """Sample from the smallest set of tokens whose probabilities sum to p; 1 for all."""
     seed: int = 0
-    """Seed of the draws."""
+    """Random seed for sampling."""
 
 
 GREEDY = Sampling()
@@ -31,34 +31,34 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the model wrote after a prompt."""
+    """The tokens that the model generated after a prompt."""
 
     ids: list[int]
-    """The ids, without the EOS."""
+    """Generated ids, without EOS."""
     stopped: bool
-    """Whether it ended with EOS; False means it was cut at the length limit."""
+    """Whether the continuation ended with EOS; if not, it was cut at the length limit."""
     log_probabilities: list[float] = field(default_factory=list)
-    """Of each token, its EOS included, in nats."""
+    """Log-probability of each token (EOS included), in nats."""
     eos_log_probability: float = math.nan
-    """Of EOS behind a draft, in nats; nan without one."""
+    """Log-probability of EOS after the draft, in nats; nan without a draft."""
 
     @property
     def mean_log_probability(self) -> float:
-        """Mean over the tokens, EOS included."""
+        """Mean log-probability of the tokens (EOS included), in nats."""
         return sum(self.log_probabilities) / max(1, len(self.log_probabilities))
 
     def followed_by(self, rest: "Continuation") -> "Continuation":
-        """This one, which had not stopped, with its rest."""
+        """Append the rest to this continuation, which has not stopped yet."""
         log_probabilities = self.log_probabilities + rest.log_probabilities
         return Continuation(self.ids + rest.ids, rest.stopped, log_probabilities, self.eos_log_probability)
 
 
 def room_for(model: PreTrainedModel, prompt: list[int]) -> int:
-    """Tokens that still fit behind the prompt into what the model sees at once."""
+    """Number of tokens that fit into the model's context after the prompt."""
     return model.config.max_position_embeddings - len(prompt)
 
 
-def drawn_answers(
+def sample_answers(
     model: PreTrainedModel,
     prompts: list[list[int]],
     eos_id: int,
@@ -66,32 +66,31 @@ def drawn_answers(
     sampling: Sampling,
     batch_size: int = 32,
 ) -> list[Continuation]:
-    """A drawn continuation for each prompt, in order.
+    """Sample a continuation for each prompt, in order.
 
-    Prompts of one length are answered together, so that no row is padded and each sees what it would see alone.
+    Prompts of equal length share a batch, so no row is padded and each prompt sees what it would see alone.
 
     Args:
-        model: a causal LM of transformers; put into eval mode.
-        prompts: ids, each at least one and fewer than the model's context.
-        eos_id: where an answer ends.
-        max_new_tokens: longest continuation, EOS included; less where the context ends first.
-        sampling: how tokens are drawn; its temperature is above 0.
-        batch_size: most prompts at once.
+        model: a causal LM of transformers; it is put into eval mode.
+        prompts: ids, each of at least one token and shorter than the model's context.
+        eos_id: id of EOS.
+        max_new_tokens: maximum length of a continuation, EOS included; the model's context is a limit too.
+        sampling: how tokens are sampled; its temperature is above 0.
+        batch_size: maximum number of prompts at once.
 
     Raises:
-        UserError: a model class of the user's has no `generate`.
+        UserError: a custom model class has no method `generate`.
     """
     model.eval()
-    continue_from: Any = getattr(model, "generate", None)
-    if continue_from is None:
+    # The type stub does not know that every causal LM can be called like this.
+    generate: Any = getattr(model, "generate", None)
+    if generate is None:
         name = type(model).__name__
-        raise UserError(
-            f"answers of {name} cannot be drawn: let the class inherit from transformers.GenerationMixin too"
-        )
-    cached = is_of_transformers(type(model)) or continues_from_cache(model)
+        raise UserError(f"{name} cannot sample answers: let the class inherit from transformers.GenerationMixin too")
+    cached = is_from_transformers(type(model)) or continues_from_cache(model)
     torch.manual_seed(sampling.seed)
     answers: dict[int, Continuation] = {}
-    for indices in _groups_of_one_length(prompts, batch_size):
+    for indices in _batches_by_length(prompts, batch_size):
         inputs = torch.tensor([prompts[index] for index in indices], device=model.device)  # (prompts, time)
         config = GenerationConfig(
             max_new_tokens=min(max_new_tokens, room_for(model, prompts[indices[0]])),
@@ -106,7 +105,7 @@ def drawn_answers(
             output_logits=True,
         )
         with torch.inference_mode():
-            output = continue_from(inputs, attention_mask=torch.ones_like(inputs), generation_config=config)
+            output = generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=config)
         logits = torch.stack(output.logits, 1).float()  # (prompts, new tokens, vocabulary)
         new = output.sequences[:, inputs.shape[1] :]
         log_probabilities = logits.log_softmax(-1).gather(2, new[:, :, None])[:, :, 0].tolist()
@@ -116,7 +115,7 @@ def drawn_answers(
     return [answers[index] for index in range(len(prompts))]
 
 
-def _groups_of_one_length(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
+def _batches_by_length(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(index)

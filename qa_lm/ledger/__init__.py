@@ -1,1 +1,1 @@
-"""Each trained pair, epoch by epoch, and which pairs look wrong."""
+"""Training dynamics of each trained pair, and likely label errors."""

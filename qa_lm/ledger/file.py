@@ -1,5 +1,4 @@
-"""ledger.parquet and ledger_summary.json: the history of each trained pair, written when a run ends, read by
-scripts/ledger.py."""
+"""Write and read ledger.parquet and ledger_summary.json, the training dynamics of each trained pair."""
 
 import heapq
 import json
@@ -16,26 +15,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qa_lm.data.pairs import Pair
-from qa_lm.data.quality.outvoted import MOST_PAIRS, outvoted
+from qa_lm.data.quality.minority import MAX_PAIRS, minority_answers
 from qa_lm.data.table import BATCH, PairTable
 from qa_lm.errors import UserError, first_line
-from qa_lm.ledger.histories import Histories, high, histories, suspicion
+from qa_lm.ledger.training_dynamics import TrainingDynamics, is_high, label_error_score, training_dynamics
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import replacing, write_json
 
 WORST = 20
-"""Pairs that the summary lists."""
-FEWEST = 200
-"""Trained pairs below which only contradictions are a reason. Measured in three files with 3% wrong answers: among
-200 pairs and more, half of those called unlike are wrong ones; among 20 to 100, a third in two of the files."""
-RELATED = 0.3
-"""Median accord of a file from which similar questions have similar answers. Measured with 3% wrong answers: of the
-pairs called unlike 46% to 100% are wrong ones where it is 0.35 or more; where it is 0.1 or less 3% to 18%, little more
-than by chance."""
+"""Number of pairs that the summary lists."""
+MIN_PAIRS = 200
+"""With fewer trained pairs only contradictions count. Measured on three files with 3% wrong answers: with 200 pairs or
+more, half of the answers called unlike are wrong; with 20 to 100 pairs, a third in two of the files."""
+MIN_MEDIAN_CONSISTENCY = 0.3
+"""Median answer consistency from which similar questions have similar answers. Measured with 3% wrong answers: of the
+answers called unlike, 46% to 100% are wrong if the median is at least 0.35, and 3% to 18%, hardly more than by chance,
+if it is at most 0.1."""
 UNLIKE = 0.1
-"""Accord, as a share of that median, below which an answer is unlike the answers to similar questions."""
-RARE = 0.05
-"""Share of the trained pairs up to which those that were never learnt stand out."""
+"""An answer is unlike the answers to similar questions if its consistency is below this share of the median."""
+MAX_NEVER_LEARNT = 0.05
+"""Pairs that were never learnt are listed if they are at most this share of the trained pairs."""
 SCHEMA = pa.schema(
     {
         "place": pa.string(),
@@ -56,174 +55,175 @@ LISTED = ("place", "question", "answer", "learnt_at", "forgotten", "last_loss", 
 """Columns of the summary's list."""
 
 COUNTS = ("pairs", "learnt", "never_learnt", "forgotten", "epochs")
-"""Whole numbers of the summary."""
+"""Keys of the summary whose values are integers."""
 
 
 @dataclass(frozen=True)
-class _Findings:
-    """What is known of the trained pairs, one value each."""
+class _Analysis:
+    """The analysis of the trained pairs; arrays have one value per pair."""
 
     table: PairTable
     trained: np.ndarray
     losses: Sequence[np.ndarray]
     exact: Sequence[np.ndarray]
-    history: Histories
-    suspicion: np.ndarray
+    dynamics: TrainingDynamics
+    score: np.ndarray
     reasons: list[tuple[np.ndarray, str]]
-    """Words, and whether they are true of each pair."""
+    """Whether each reason applies to each pair, with its text."""
     details: list[tuple[np.ndarray, str]]
-    """The same; they add to a reason, but are none themselves: in every file some pairs are learnt last."""
-    outvoted: dict[int, tuple[str, int]]
+    """Like `reasons`, but a detail alone is not a reason: in every file some pairs are learnt last."""
+    minority: dict[int, tuple[str, int]]
     note: str
-    """What cannot be told from these pairs; empty if all can."""
+    """What cannot be detected in these pairs; empty if everything can."""
 
     def why(self, number: int) -> str:
-        """Why this one of the trained pairs is suspicious; empty if it is not."""
-        case = self.outvoted.get(int(self.trained[number]))
-        words = [f"contradicts {case[0]} at {self.table.place(case[1])}"] if case else []
-        words += [word for true, word in self.reasons if true[number]]
-        return ", ".join([*words, *(word for true, word in self.details if true[number])]) if words else ""
+        """Why a trained pair is suspicious; empty if it is not."""
+        case = self.minority.get(int(self.trained[number]))
+        reasons = [f"contradicts {case[0]} at {self.table.place(case[1])}"] if case else []
+        reasons += [text for applies, text in self.reasons if applies[number]]
+        return ", ".join([*reasons, *(text for applies, text in self.details if applies[number])]) if reasons else ""
 
 
 def write_ledger(
     folder: Path, table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
 ) -> None:
-    """Write both files; each appears whole.
+    """Write both files atomically.
 
     Args:
         folder: the run folder.
         table: all pairs.
-        trained: places of the trained ones, ascending.
-        losses: for each epoch the loss of each, as `Ledger` keeps them.
-        exact: for each epoch whether each was exact, likewise.
+        trained: indices of the trained pairs, ascending.
+        losses: for each epoch the loss of each trained pair, see `Ledger`.
+        exact: for each epoch whether each trained pair was exact, see `Ledger`.
     """
-    found = _find(table, trained, losses, exact)
+    analysis = _analyse(table, trained, losses, exact)
     path = folder / run_folder.LEDGER
-    borders = np.searchsorted(trained, np.arange(0, len(table) + BATCH, BATCH)).tolist()
-    with replacing(path) as beside, pq.ParquetWriter(beside, SCHEMA) as writer:
-        for texts, (begin, end) in zip(table.batches(), pairwise(borders), strict=True):
-            if begin < end:
-                writer.write_batch(_record_batch(found, texts, begin, end))
+    bounds = np.searchsorted(trained, np.arange(0, len(table) + BATCH, BATCH)).tolist()
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+        for pairs, (start, end) in zip(table.batches(), pairwise(bounds), strict=True):
+            if start < end:
+                writer.write_batch(_record_batch(analysis, pairs, start, end))
     summary = {
         "pairs": len(trained),
-        "learnt": int((found.history.learnt_at > 0).sum()),
-        "never_learnt": int((found.history.learnt_at == 0).sum()),
-        "forgotten": int((found.history.forgotten > 0).sum()),
+        "learnt": int((analysis.dynamics.learnt_at > 0).sum()),
+        "never_learnt": int((analysis.dynamics.learnt_at == 0).sum()),
+        "forgotten": int((analysis.dynamics.forgotten > 0).sum()),
         "epochs": len(losses),
-        "near_duplicates": "looked for" if len(trained) <= MOST_PAIRS else f"not looked for above {MOST_PAIRS:,} pairs",
-        "note": found.note,
+        "near_duplicates": "looked for" if len(trained) <= MAX_PAIRS else f"not looked for above {MAX_PAIRS:,} pairs",
+        "note": analysis.note,
         "worst": [{name: row[name] for name in LISTED} for row in read_worst(folder, WORST)],
     }
     write_json(folder / run_folder.LEDGER_SUMMARY, summary)
 
 
-def _find(
+def _analyse(
     table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
-) -> _Findings:
-    from qa_lm.data.quality.accord import accord_of  # scipy and datasketch take a second
+) -> _Analysis:
+    from qa_lm.data.quality.consistency import answer_consistency  # scipy and datasketch take a second to import
 
-    history = histories(losses, exact, len(trained))
-    against = outvoted(table, trained)
-    accord = accord_of(table, trained)
-    suspicious = suspicion(history.mean_loss, accord, np.isin(trained, list(against)))
-    enough = len(trained) >= FEWEST
-    usual = float(np.median(accord)) if enough else 0.0
-    related = usual >= RELATED
-    never = history.learnt_at == 0
+    dynamics = training_dynamics(losses, exact, len(trained))
+    minority = minority_answers(table, trained)
+    consistency = answer_consistency(table, trained)
+    score = label_error_score(dynamics.mean_loss, consistency, np.isin(trained, list(minority)))
+    enough = len(trained) >= MIN_PAIRS
+    median = float(np.median(consistency)) if enough else 0.0
+    related = median >= MIN_MEDIAN_CONSISTENCY
+    never = dynamics.learnt_at == 0
+    unlike = is_high(-consistency) & (consistency < UNLIKE * median) & related
     reasons = [
-        (never & (enough and float(never.mean()) <= RARE), "never learnt"),
-        (high(-accord) & (accord < UNLIKE * usual) & related, "unlike the answers to similar questions"),
+        (never & (enough and float(never.mean()) <= MAX_NEVER_LEARNT), "never learnt"),
+        (unlike, "unlike the answers to similar questions"),
     ]
     details = [
-        (~never & high(np.where(never, len(losses) + 1, history.learnt_at)), "learnt late"),
-        (high(history.mean_loss), "high loss"),
+        (~never & is_high(np.where(never, len(losses) + 1, dynamics.learnt_at)), "learnt late"),
+        (is_high(dynamics.mean_loss), "high loss"),
     ]
     note = _note(len(trained), related)
-    return _Findings(table, trained, losses, exact, history, suspicious, reasons, details, against, note)
+    return _Analysis(table, trained, losses, exact, dynamics, score, reasons, details, minority, note)
 
 
 def _note(pairs: int, related: bool) -> str:
-    """What cannot be told from so many pairs."""
-    if pairs < FEWEST:
+    """What cannot be detected, as a sentence; empty if everything can."""
+    if pairs < MIN_PAIRS:
         return (
-            f"Fewer than {FEWEST} pairs were trained, too few to tell wrong answers from hard ones: only "
+            f"Fewer than {MIN_PAIRS} pairs were trained, too few to distinguish wrong answers from hard ones: only "
             "contradictions are listed."
         )
     if not related:
         return (
             "In this file similar questions do not have similar answers, so an answer that belongs to another question "
-            "cannot be told: only contradictions and pairs that were never learnt are listed."
+            "cannot be detected: only contradictions and pairs that were never learnt are listed."
         )
     return ""
 
 
-def _record_batch(found: _Findings, texts: list[Pair], begin: int, end: int) -> pa.RecordBatch:
-    """The trained pairs from `begin` to `end`, which all stand in one batch of the table."""
-    indices = found.trained[begin:end]
-    sources, lines = found.table.numbers("source")[indices], found.table.numbers("line")[indices]
-    pairs = [texts[index % BATCH] for index in indices]
-    history = Histories(*(values[begin:end] for values in found.history))
+def _record_batch(analysis: _Analysis, batch: list[Pair], start: int, end: int) -> pa.RecordBatch:
+    """The rows of the trained pairs from `start` to `end`, which all belong to one batch of the table."""
+    table, indices = analysis.table, analysis.trained[start:end]
+    sources, lines = table.numbers("source")[indices], table.numbers("line")[indices]
+    pairs = [batch[index % BATCH] for index in indices]
+    dynamics = TrainingDynamics(*(values[start:end] for values in analysis.dynamics))
     losses, exact = (
-        np.stack([epoch[begin:end] for epoch in epochs], 1) if epochs else np.zeros((end - begin, 0))
-        for epochs in (found.losses, found.exact)
+        np.stack([epoch[start:end] for epoch in epochs], 1) if epochs else np.zeros((end - start, 0))
+        for epochs in (analysis.losses, analysis.exact)
     )
     not_trained = exact < 0
     columns = {
-        "place": [f"{found.table.sources[source]}:{line}" for source, line in zip(sources, lines, strict=True)],
+        "place": [f"{table.sources[source]}:{line}" for source, line in zip(sources, lines, strict=True)],
         "question": [pair.question for pair in pairs],
         "answer": [pair.answer for pair in pairs],
         "losses": _lists(losses.astype(np.float32), not_trained),
         "exact": _lists(exact > 0, not_trained),
-        "learnt_at": pa.array(history.learnt_at, mask=history.learnt_at == 0),
-        "first_exact": pa.array(history.first_exact, mask=history.first_exact == 0),
-        "forgotten": history.forgotten,
-        "last_loss": pa.array(history.last_loss, mask=not_trained.all(axis=1)),
-        "mean_loss": pa.array(history.mean_loss, mask=not_trained.all(axis=1)),
-        "suspicion": found.suspicion[begin:end].astype(np.float32),
-        "why": [found.why(number) for number in range(begin, end)],
+        "learnt_at": pa.array(dynamics.learnt_at, mask=dynamics.learnt_at == 0),
+        "first_exact": pa.array(dynamics.first_exact, mask=dynamics.first_exact == 0),
+        "forgotten": dynamics.forgotten,
+        "last_loss": pa.array(dynamics.last_loss, mask=not_trained.all(axis=1)),
+        "mean_loss": pa.array(dynamics.mean_loss, mask=not_trained.all(axis=1)),
+        "suspicion": analysis.score[start:end].astype(np.float32),
+        "why": [analysis.why(number) for number in range(start, end)],
     }
     return pa.record_batch(columns, schema=SCHEMA)
 
 
 def _lists(values: np.ndarray, unknown: np.ndarray) -> pa.ListArray:
-    """A list for each row of (pairs, epochs), with null where a value is unknown."""
+    """Convert (pairs, epochs) to one list per pair, with null for unknown values."""
     pairs, epochs = values.shape
     offsets = pa.array(np.arange(pairs + 1) * epochs, pa.int32())
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), mask=unknown.ravel()))
 
 
-class Which(StrEnum):
-    """Which pairs of a ledger are meant."""
+class LedgerFilter(StrEnum):
+    """Selects pairs of a ledger."""
 
     suspicious = "suspicious"
-    """Those with a reason to be."""
+    """Pairs with a value in `why`."""
     never_learnt = "never_learnt"
     every = "every"
 
 
-def read_worst(folder: Path, count: int, which: Which = Which.suspicious) -> list[dict[str, Any]]:
-    """Rows of a run's ledger with the highest suspicion, highest first.
+def read_worst(folder: Path, count: int, pairs: LedgerFilter = LedgerFilter.suspicious) -> list[dict[str, Any]]:
+    """Read the rows of a run's ledger with the highest suspicion, highest first.
 
     Args:
         folder: the run folder.
-        count: how many at most.
-        which: of which pairs.
+        count: maximum number of rows.
+        pairs: the pairs to choose from.
 
     Raises:
-        UserError: the folder has no ledger, or another file under its name.
+        UserError: the folder has no ledger, or the file is not a valid ledger.
     """
-    with _opened(folder) as file:
+    with _open_ledger(folder) as file:
         worst: list[tuple[float, int, int]] = []  # suspicion, row group, row in it
         for group in range(file.num_row_groups):
             columns = file.read_row_group(group, columns=["suspicion", "learnt_at", "why"])
             suspicious = columns["suspicion"].to_numpy()
-            meant = np.ones(len(suspicious), bool)
-            if which is Which.never_learnt:
-                meant = columns["learnt_at"].is_null().to_numpy()
-            elif which is Which.suspicious:
-                meant = pc.not_equal(columns["why"], "").fill_null(False).to_numpy()
-            rows = ((float(suspicious[row]), -group, -int(row)) for row in np.flatnonzero(meant))
-            worst = heapq.nlargest(count, [*worst, *rows])  # of equals the first in the file
+            selected = np.ones(len(suspicious), bool)
+            if pairs is LedgerFilter.never_learnt:
+                selected = columns["learnt_at"].is_null().to_numpy()
+            elif pairs is LedgerFilter.suspicious:
+                selected = pc.not_equal(columns["why"], "").fill_null(False).to_numpy()
+            rows = ((float(suspicious[row]), -group, -int(row)) for row in np.flatnonzero(selected))
+            worst = heapq.nlargest(count, [*worst, *rows])  # ties: the first in the file wins
         rows_of: dict[int, list[int]] = {}
         for _, group, row in worst:
             rows_of.setdefault(-group, []).append(-row)
@@ -231,35 +231,35 @@ def read_worst(folder: Path, count: int, which: Which = Which.suspicious) -> lis
         return [next(read[-group]) for _, group, _ in worst]
 
 
-def _opened(folder: Path) -> pq.ParquetFile:
+def _open_ledger(folder: Path) -> pq.ParquetFile:
     path = folder / run_folder.LEDGER
     if path.is_file():
         try:
             file = pq.ParquetFile(path)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-        found = {field.name: field.type for field in file.schema_arrow}
-        if any(found.get(name) != SCHEMA.field(name).type for name in ("suspicion", *LISTED)):
+        types = {field.name: field.type for field in file.schema_arrow}
+        if any(types.get(name) != SCHEMA.field(name).type for name in ("suspicion", *LISTED)):
             raise UserError(f"{path}: was written by another version: its columns differ")
         return file
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the run folder that scripts/train.py printed last")
+        raise UserError(f"{folder}: no such folder; give the run folder that train.py printed last")
     if not (folder / run_folder.CONFIG).is_file():
-        raise UserError(f"{folder}: holds no run; give the run folder that scripts/train.py printed last")
-    raise UserError(f"{path}: not there; it is written when a run ends, except with ledger=false")
+        raise UserError(f"{folder}: not a run folder; give the run folder that train.py printed last")
+    raise UserError(f"{path}: does not exist; it is written when a run ends, unless ledger=false")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of ledger_summary.json.
+    """Read ledger_summary.json.
 
     Raises:
-        UserError: it is not there, or is another file under its name.
+        UserError: the file does not exist, or is not a valid summary.
     """
     path = folder / run_folder.LEDGER_SUMMARY
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if not all(type(summary[name]) is int for name in COUNTS):
-            raise ValueError("its counts must be whole numbers")
+            raise ValueError("the counts must be integers")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a valid summary: {first_line(error)}") from None
     return summary

@@ -1,8 +1,8 @@
-"""A causal language model of transformers, from scratch, in two parts: body and head.
+"""Build a causal language model of transformers from scratch, and call its body and head separately.
 
-- The body gives a hidden state per position; the head turns hidden states into logits. The loss runs the head only
-  where a target is trained, so the two are called apart.
-- An architecture whose logits are more than `head(body(x))` (scaled, soft-capped) is refused at build.
+- The body returns a hidden state per position; the head maps hidden states to logits. They are called separately, so
+  that the loss can run the head only at trained positions.
+- Architectures whose logits are not `head(body(x))`, for example scaled or soft-capped ones, are refused.
 - Attention needs no mask: with `attention_mask=None` and `use_cache=False` transformers masks causally, and
   `position_ids` that restart at 0 separate examples that share a row.
 """
@@ -20,12 +20,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from qa_lm.errors import UserError, first_line
 
 ATTENTION = ("eager", "sdpa")
-"""Implementations of attention that a configuration may name; others may be programs of the hub."""
-NOT_OF_THE_MODEL = ("architectures", "transformers_version", "_name_or_path", "auto_map")
-"""Entries of a transformers config that say where it comes from."""
+"""Attention implementations that a configuration may name; other names may download kernels from the hub."""
+ORIGIN_KEYS = ("architectures", "transformers_version", "_name_or_path", "auto_map")
+"""Keys of a transformers config that describe its origin, not the model."""
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Arguments that every config takes, and that some leave out where they are None."""
-# What different architectures call their dropout probabilities.
+"""Arguments that every config accepts, even if its dict omits them because they are None."""
+# Names of the dropout probabilities in different architectures.
 DROPOUT_NAMES = (
     "resid_pdrop",
     "embd_pdrop",
@@ -48,21 +48,21 @@ def build_causal_lm(
     eos_id: int,
     extra: dict[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A model with fresh weights, drawn from torch's global generator; on the meta device, one without weights.
+    """Build a model with weights initialised from torch's global generator; without weights on the meta device.
 
     Args:
         architecture: a causal-LM model type of transformers, such as "gpt2" or "llama", or a registered one.
         vocab_size: number of token ids.
         hidden_size: width of the residual stream.
-        layers: number of blocks.
+        layers: number of transformer blocks.
         heads: attention heads per block.
-        context: the most tokens seen at once.
-        dropout: probability, for every dropout the architecture has.
-        eos_id: the id that ends an answer; generation stops there.
-        extra: further arguments of the architecture's config, by their own names.
+        context: maximum sequence length in tokens.
+        dropout: probability of every dropout in the architecture.
+        eos_id: id of EOS, where generation stops.
+        extra: further arguments of the architecture's config, under their own names.
 
     Raises:
-        UserError: no such architecture or argument, or one whose logits are not head(body(x)).
+        UserError: the architecture or an argument is unknown, or the logits are not `head(body(x))`.
     """
     known = _known_arguments(architecture, extra or {})
     usual = {
@@ -75,41 +75,42 @@ def build_causal_lm(
     }
     tokens = {"vocab_size": vocab_size, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None}
     arguments = tokens | {name: value for name, value in usual.items() if name in known}
-    # All at once, so that what a config derives from these (head_dim from heads, say) is derived from ours.
+    # All at once, so that values that a config derives (such as head_dim from heads) are derived from ours.
     try:
         config = AutoConfig.for_model(architecture, **arguments | (extra or {}))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
-    if model.device.type != "meta":  # where only its shapes are asked for
+    if model.device.type != "meta":  # on the meta device only shapes are needed
         _check_plain_head(model, architecture)
     return model
 
 
 def plain_config(model: PreTrainedModel) -> dict[str, Any]:
-    """The configuration of a model as numbers, texts, lists and dicts; `causal_lm_from_config` builds it again."""
+    """The configuration of a model as plain values, from which `causal_lm_from_config` rebuilds it."""
     config = json.loads(model.config.to_json_string(use_diff=True))
-    plain = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
+    plain = {name: value for name, value in config.items() if name not in ORIGIN_KEYS}
     attention = model.config._attn_implementation
     return plain | ({"attn_implementation": attention} if attention in ATTENTION else {})
 
 
 def causal_lm_from_config(config: Mapping[str, Any]) -> PreTrainedModel:
-    """A model with fresh weights from the entries of a transformers config, as config.json has them.
+    """Build a model with new weights from the contents of a transformers config.json.
 
-    Nothing that it names is run: only transformers' own architectures and attention are built.
+    No code that the config names is run: only transformers' own architectures and attention are built.
 
     Args:
         config: `model_type` and arguments of its config, such as `hidden_size` and `num_hidden_layers`.
 
     Raises:
-        UserError: no such architecture or argument, one whose logits are not head(body(x)), or code of others.
+        UserError: the architecture or an argument is unknown, the logits are not `head(body(x))`, or the config names
+            third-party code.
     """
-    arguments = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
+    arguments = {name: value for name, value in config.items() if name not in ORIGIN_KEYS}
     architecture = str(arguments.pop("model_type", None))
     attention = arguments.pop("attn_implementation", "sdpa")
     if attention not in ATTENTION or _names_code(arguments):
-        raise UserError(f"model: its configuration asks for code of others, which is not run (attention {attention})")
+        raise UserError(f"model: its configuration is refused: it would run third-party code (attention {attention})")
     _known_arguments(architecture, arguments, "model: ")
     try:
         own = AutoConfig.for_model(architecture, **arguments)
@@ -125,7 +126,7 @@ def causal_lm_from_config(config: Mapping[str, Any]) -> PreTrainedModel:
 
 
 def _names_code(value: object) -> bool:
-    """Whether plain values hold, at any depth, an entry by which transformers would fetch a program."""
+    """Whether plain values contain, at any depth, a key that makes transformers download code."""
     if isinstance(value, Mapping):
         return any(
             str(key).endswith(("_implementation", "auto_map", "quantization_config")) or _names_code(each)
@@ -135,7 +136,7 @@ def _names_code(value: object) -> bool:
 
 
 def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
-    """The body's output.
+    """Run the body.
 
     Args:
         model: any causal LM of transformers.
@@ -143,28 +144,34 @@ def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
         positions: position of each token in its example (rows, time).
 
     Returns:
-        (rows, time, hidden_size)
+        Hidden states (rows, time, hidden_size).
     """
     return model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
 
 
 def head(model: PreTrainedModel) -> nn.Linear:
-    """The linear map from a hidden state to logits."""
+    """The linear layer that maps hidden states to logits."""
     return model.get_output_embeddings()
 
 
 def embeddings(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules whose matrices are indexed by token or position: tables of embeddings, and the head."""
+    """The modules whose matrices are indexed by token or position: embeddings and the head."""
     return [module for module in model.modules() if isinstance(module, nn.Embedding)] + [head(model)]
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trainable numbers; tied weights count once."""
+    """Number of parameters; tied weights count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "model.extra.") -> set[str]:
-    """The names that the architecture's config knows; `place` stands before a wrong one in the error."""
+    """Check the extra arguments, and return all argument names of the architecture's config.
+
+    Args:
+        architecture: a model type of transformers.
+        extra: arguments to check.
+        place: prefix of an argument in error messages.
+    """
     known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
     if architecture not in known and not _is_registered(architecture):
         close = difflib.get_close_matches(architecture, known, 3)
@@ -173,7 +180,7 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
             f"did you mean {' or '.join(close) or 'gpt2 or llama'}?"
         )
     config: PretrainedConfig = AutoConfig.for_model(architecture)
-    # transformers stores any argument it is given without a word, so a typo would change nothing.
+    # transformers silently stores unknown arguments, so a typo would have no effect.
     arguments = {*config.to_dict(), *config.attribute_map, *TOKEN_IDS}
     for name in extra:
         if name not in arguments:
@@ -184,16 +191,16 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
 
 
 def _is_registered(architecture: str) -> bool:
-    """Whether a model type is none of transformers' own, and was registered with its Auto classes."""
+    """Whether a model type was registered with the Auto classes, and is not one of transformers' own."""
     registered: Container[str] = CONFIG_MAPPING._extra_content
     return architecture in registered and CONFIG_MAPPING[architecture] in MODEL_FOR_CAUSAL_LM_MAPPING._extra_content
 
 
 @torch.no_grad()
 def packs_exactly(model: PreTrainedModel) -> bool:
-    """Whether sequences side by side in a row, through body and head apart, have the logits that each has alone.
+    """Whether packed sequences, run through body and head separately, have the same logits as each sequence alone.
 
-    So it is for the architectures that qa_lm trains; others may scale their logits, or not take positions.
+    This holds for all architectures that qa_lm trains; others may scale their logits, or ignore `position_ids`.
     """
     model.eval()
     ids = torch.arange(1, 10, device=model.device)[None] % model.config.vocab_size
@@ -209,7 +216,7 @@ def packs_exactly(model: PreTrainedModel) -> bool:
 @torch.no_grad()
 def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
     if not isinstance(model.get_output_embeddings(), nn.Linear):
-        raise UserError(f"model.architecture={architecture}: its head is not one matrix; choose another")
+        raise UserError(f"model.architecture={architecture}: its head is not a linear layer; choose another")
     inputs = torch.arange(4)[None] % model.config.vocab_size
     positions = torch.arange(4)[None]
     model.eval()
@@ -218,5 +225,6 @@ def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
     model.train()
     if not torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4):
         raise UserError(
-            f"model.architecture={architecture}: its logits are not a linear map of its hidden states; choose another"
+            f"model.architecture={architecture}: its logits are not a linear function of its hidden states; choose "
+            "another"
         )

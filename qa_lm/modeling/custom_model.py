@@ -1,13 +1,14 @@
-"""Model classes of the user: made known to transformers' Auto classes, and tried before they are trained.
+"""Custom model classes: register them with transformers' Auto classes, and check them before training.
 
-A model class is a `PreTrainedModel` with a config class of its own:
+A model class must be a `PreTrainedModel` with its own config class:
 
 - `base_model(input_ids=, position_ids=, use_cache=False)`, the first two (rows, time), returns an object with
   `last_hidden_state` (rows, time, hidden_size). No position sees later ones.
-- `get_output_embeddings()` returns the linear layer from hidden states to logits (rows, time, vocab_size).
-- `model(input_ids=, use_cache=True)` returns an object with these `logits`. A model that fills the argument `cache`, as
-  transformers' do, answers faster; packing needs one in which `position_ids` that start at 0 again begin a new text.
-- Its config has `vocab_size` and `max_position_embeddings`, and builds the same model again.
+- `get_output_embeddings()` returns the linear layer that maps hidden states to logits (rows, time, vocab_size).
+- `model(input_ids=, use_cache=True)` returns an object with these `logits`. Generation is faster if the model fills the
+  argument `cache`, as models of transformers do. Packing needs a model that starts a new text where `position_ids`
+  restart at 0.
+- Its config has `vocab_size` and `max_position_embeddings`, and rebuilds the same model.
 """
 
 from collections.abc import Sequence
@@ -28,48 +29,48 @@ from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import head, hidden_states, packs_exactly
 
 
-def register_model(found: type[PreTrainedModel]) -> str:
-    """Make a class known to transformers' Auto classes; returns its model type, by which config.json names it.
+def register_model(model_class: type[PreTrainedModel]) -> str:
+    """Register a class with transformers' Auto classes; returns its model type, the name in config.json.
 
     Raises:
-        UserError: it has no config class of its own, or one whose model type is taken.
+        UserError: the class has no config class of its own, or its model type is already used by transformers.
     """
-    config = found.config_class
+    config = model_class.config_class
     name = config.model_type if isinstance(config, type) and issubclass(config, PretrainedConfig) else ""
-    if is_of_transformers(found) and name:
+    if is_from_transformers(model_class) and name:
         return str(name)
-    if not name or config is None or is_of_transformers(config):
+    if not name or config is None or is_from_transformers(config):
         raise UserError(
-            f"model: {found.__name__} needs a config class of its own: a subclass of PretrainedConfig, with a "
-            "model_type, that is its config_class"
+            f"model: {model_class.__name__} needs its own config class: set config_class to a subclass of "
+            "PretrainedConfig with a model_type"
         )
     if name in CONFIG_MAPPING_NAMES:
         raise UserError(f"model: {config.__name__}.model_type={name} is a model of transformers; choose another name")
     AutoConfig.register(name, config, exist_ok=True)
-    AutoModelForCausalLM.register(config, found, exist_ok=True)
+    AutoModelForCausalLM.register(config, model_class, exist_ok=True)
     return str(name)
 
 
 def register_models() -> None:
-    """Make all model classes known that code of the user, imported so far, defines with a head for a causal LM."""
-    for found in _subclasses(PreTrainedModel):
-        config = found.config_class
-        if config is None or is_of_transformers(config) or config.model_type in CONFIG_MAPPING:
+    """Register all custom model classes with a head that have been imported so far."""
+    for model_class in _subclasses(PreTrainedModel):
+        config = model_class.config_class
+        if config is None or is_from_transformers(config) or config.model_type in CONFIG_MAPPING:
             continue
-        if found.get_output_embeddings is not PreTrainedModel.get_output_embeddings:  # it has a head
-            register_model(found)
+        if model_class.get_output_embeddings is not PreTrainedModel.get_output_embeddings:  # it has a head
+            register_model(model_class)
 
 
 def check_custom_model(model: object, vocab_size: int, packing: bool) -> PreTrainedModel:
-    """The model, if it can be trained here, saved, and asked.
+    """Check that a model can be trained, saved and asked, and return it.
 
     Args:
-        model: what the user's code returned.
-        vocab_size: token ids of the tokenizer.
-        packing: whether a row will hold several pairs, which must not see one another.
+        model: the object that the user's code returned.
+        vocab_size: number of token ids of the tokenizer.
+        packing: whether several pairs share a row; the model must then keep them separate.
 
     Raises:
-        UserError: it is not as this module says.
+        UserError: the model does not meet the requirements that this module describes.
     """
     if not isinstance(model, PreTrainedModel):
         raise UserError(f"model: must be a transformers PreTrainedModel, not {type(model).__name__}")
@@ -105,32 +106,32 @@ def _wrong(model: PreTrainedModel, vocab_size: int, packing: bool) -> str | None
         return f"returns hidden states of shape {(*logits.shape[:2], linear.in_features)} for ids of shape (1, 4)"
     whole = model(input_ids=ids, use_cache=True).logits
     if whole.shape != logits.shape or not torch.allclose(whole.float(), logits.float(), atol=1e-3, rtol=1e-3):
-        return "returns logits that are not its head's of its body's last_hidden_state"
+        return "returns logits that differ from its head applied to its body's last_hidden_state"
     other = ids.clone()
     other[0, -1] = (other[0, -1] + 1) % vocab_size
     if not torch.allclose(logits[:, :3], linear(hidden_states(model, other, ids))[:, :3], atol=1e-3, rtol=1e-3):
         return "lets a position see later ones, so it would be trained to copy: mask them"
     if packing and not packs_exactly(model):
         return (
-            "mixes pairs that share a row: position_ids that start at 0 again must begin a new text; or set "
+            "mixes pairs that share a row: where position_ids restart at 0, a new text must start; otherwise set "
             "data.packing=false"
         )
     return _lost_in_config(model)
 
 
 def _lost_in_config(model: PreTrainedModel) -> str | None:
-    """What a saved config.json would not tell; None if it builds the same model."""
+    """What a saved config.json would lose; None if the config rebuilds the same model."""
     with torch.device("meta"):
-        again = type(model)(type(model.config).from_dict(model.config.to_dict()))
-    shapes, found = ({n: w.shape for n, w in each.state_dict().items()} for each in (model, again))
+        rebuilt = type(model)(type(model.config).from_dict(model.config.to_dict()))
+    shapes, found = ({n: w.shape for n, w in each.state_dict().items()} for each in (model, rebuilt))
     if different := sorted(n for n in {*shapes, *found} if shapes.get(n) != found.get(n)):
-        return f"is not built again by its config: {different[0]} differs; keep each argument of the config in it"
+        return f"is not rebuilt by its config: {different[0]} differs; keep each argument of the config in it"
     return None
 
 
 @torch.no_grad()
 def last_logits(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Tensor:
-    """The logits after each text, (texts, vocabulary), without a cache: the texts are padded on the right."""
+    """The logits after each text, (texts, vocabulary), without a cache; the texts are padded on the right."""
     width = max(map(len, texts))
     ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=model.device)
     last = torch.tensor([len(text) - 1 for text in texts], device=model.device)
@@ -139,8 +140,10 @@ def last_logits(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Tenso
 
 @torch.no_grad()
 def continues_from_cache(model: PreTrainedModel) -> bool:
-    """Whether a token after a cache has the logits that it has after the whole text, for texts of different lengths
-    that are padded on the left."""
+    """Whether the logits after a cached text equal those after the whole text.
+
+    The texts have different lengths and are padded on the left.
+    """
     model.eval()
     device, vocab_size = model.device, model.config.vocab_size
     texts = [[(start + place) % vocab_size for place in range(length)] for start, length in ((1, 5), (7, 3))]
@@ -163,11 +166,11 @@ def continues_from_cache(model: PreTrainedModel) -> bool:
         return False
 
 
-def is_of_transformers(found: object) -> bool:
-    """Whether a class is one of transformers' own."""
-    return isinstance(found, type) and found.__module__.startswith("transformers.")
+def is_from_transformers(value: object) -> bool:
+    """Whether this is a class of transformers."""
+    return isinstance(value, type) and value.__module__.startswith("transformers.")
 
 
-def _subclasses(found: type) -> set[type[PreTrainedModel]]:
-    below: set[type[PreTrainedModel]] = set(found.__subclasses__())
-    return below.union(*map(_subclasses, below))
+def _subclasses(base: type) -> set[type[PreTrainedModel]]:
+    direct: set[type[PreTrainedModel]] = set(base.__subclasses__())
+    return direct.union(*map(_subclasses, direct))

@@ -1,6 +1,7 @@
-"""The part of the LightningModule that measures: means that are exact over a whole epoch, and each pair's scores.
+"""Metrics of the LightningModule: exact means over an epoch, and scores per pair.
 
-Sums of an epoch are kept in one tensor and logged at its end: a `self.log` per step costs as much as a small step.
+The sums of an epoch are kept in one tensor and logged at its end, because a `self.log` per step would cost as much as a
+small step.
 """
 
 import lightning.pytorch as pl
@@ -11,38 +12,38 @@ from qa_lm.batch import Batch
 from qa_lm.modeling.sums import PairScores, Sums, pair_scores
 
 VALIDATION, RECALL = 0, 1
-"""The sides of a validation: held-out pairs, and the sample of trained ones."""
+"""Indices of the two validation data loaders: held-out pairs, and a sample of trained pairs."""
 
 RECALL_THEN_LOSS = "train/recall_then_loss"
-"""A score that orders first by the recall of the trained sample, which moves in steps of one pair, then by its loss."""
+"""Name of a score that ranks by the recall of the trained sample first, and by its loss if the recall is equal."""
 
 
 class EpochMetrics(pl.LightningModule):
-    """Validation, test and prediction of a module whose `forward` gives the `LossSums` of a batch.
+    """Validation, test and prediction steps for a module whose `forward` returns the `LossSums` of a batch.
 
     Logged at the end of each epoch: `train/loss` (nats). At each validation: `val/loss`, `val/exact_match` (share of
     the pairs), `val/bits_per_answer_byte` (comparable across tokenizers) and, of the sample of trained pairs,
     `train/recall` and `train/recall_then_loss`. At each test: `test/loss` and `test/exact_match`.
 
     Args:
-        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 if none is held out, None if unknown.
+        answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 without held-out pairs, None if unknown.
     """
 
     def __init__(self, answer_bytes: int | None) -> None:
         super().__init__()
         self.answer_bytes = answer_bytes
         self.log_to_loggers = True
-        """Whether the Trainer's loggers get what is logged here; False where a callback logs it itself."""
+        """Whether to log to the Trainer's loggers; False if a callback does."""
         self.train_sums = self.test_sums = Sums.zeros(self.device)
         self.validation_sums = [self.train_sums, self.train_sums]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Sums of loss and exact matches."""
+        """Add the batch's losses and exact matches to the sums."""
         side = RECALL if self.answer_bytes == 0 else dataloader_idx
         self.validation_sums[side] += Sums.of_batch(self(batch), batch.pairs)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Sums of loss and exact matches."""
+        """Add the batch's losses and exact matches to the sums."""
         self.test_sums += Sums.of_batch(self(batch), batch.pairs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> PairScores:
@@ -50,7 +51,7 @@ class EpochMetrics(pl.LightningModule):
         return pair_scores(batch, self(batch))
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums."""
+        """Reset the epoch's sums."""
         self.train_sums = Sums.zeros(self.device)
 
     def on_train_epoch_end(self) -> None:
@@ -58,11 +59,11 @@ class EpochMetrics(pl.LightningModule):
         self._log({"train/loss": self._total(self.train_sums).mean_loss})
 
     def on_validation_epoch_start(self) -> None:
-        """Start the validation's sums."""
+        """Reset the validation's sums."""
         self.validation_sums = [Sums.zeros(self.device), Sums.zeros(self.device)]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all pairs, of all processes."""
+        """Log the means over all pairs of all processes."""
         validation, recall = (self._total(sums) for sums in self.validation_sums)
         metrics = {}
         if validation.pairs:
@@ -77,20 +78,23 @@ class EpochMetrics(pl.LightningModule):
         self._log(metrics)
 
     def on_test_epoch_start(self) -> None:
-        """Start the test's sums."""
+        """Reset the test's sums."""
         self.test_sums = Sums.zeros(self.device)
 
     def on_test_epoch_end(self) -> None:
-        """Log the means over all pairs, of all processes."""
+        """Log the means over all pairs of all processes."""
         total = self._total(self.test_sums)
         self._log({"test/loss": total.mean_loss, "test/exact_match": total.exact_match})
 
     def epoch_train_loss(self) -> float:
-        """Mean train loss of the epoch's steps so far, of all processes; nan before the first. Call it on each."""
+        """Mean train loss of this epoch so far, over all processes, in nats; nan before the first step.
+
+        Call it on every process.
+        """
         return float(self._total(self.train_sums).mean_loss)
 
     def running_train_loss(self) -> float:
-        """The same of this process alone."""
+        """Mean train loss of this epoch so far, on this process, in nats."""
         return float(self.train_sums.mean_loss)
 
     def _log(self, metrics: dict[str, Tensor]) -> None:

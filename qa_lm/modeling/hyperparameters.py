@@ -1,7 +1,7 @@
-"""The hyperparameters of a `CausalLMModule` as plain values, and back: a checkpoint that holds them needs nothing else.
+"""Convert the hyperparameters of a `CausalLMModule` to plain values and back, so that a checkpoint is self-contained.
 
-Plain values are numbers, texts, None, lists and dicts. What they name is built from a fixed choice: an architecture of
-transformers with its own arguments, AdamW or Muon, a schedule. So values from a stranger's checkpoint run no code.
+Plain values are numbers, strings, None, lists and dicts. They can name only a fixed choice of objects: an architecture
+of transformers with its arguments, AdamW or Muon, a schedule. So an untrusted checkpoint cannot run code.
 """
 
 import json
@@ -17,35 +17,35 @@ from qa_lm.modeling.causal_lm import causal_lm_from_config, plain_config
 from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 
-Plain = Mapping[str, Any]
-MakeOptimizer = Callable[[PreTrainedModel], Optimizer]
+PlainValues = Mapping[str, Any]
+OptimizerFactory = Callable[[PreTrainedModel], Optimizer]
 
 
-def built_model(model: PreTrainedModel | Plain) -> PreTrainedModel:
-    """The model, built with fresh weights if only its configuration is given."""
+def resolve_model(model: PreTrainedModel | PlainValues) -> PreTrainedModel:
+    """Return the model; if only its configuration is given, build it with new weights."""
     return causal_lm_from_config(model) if isinstance(model, Mapping) else model
 
 
-def built_optimizer(optimizer: MakeOptimizer | Plain | None) -> MakeOptimizer:
-    """What makes the optimizer."""
+def resolve_optimizer(optimizer: OptimizerFactory | PlainValues | None) -> OptimizerFactory:
+    """Return the function that builds the optimizer of a model."""
     if isinstance(optimizer, Mapping):
         return OptimizerSettings(**optimizer)
     return optimizer or _no_optimizer
 
 
-def checked_optimizer(optimizer: object) -> Optimizer:
-    """What a function of the user's returned, if it is an optimizer.
+def check_optimizer(optimizer: object) -> Optimizer:
+    """Check that the user's function returned an optimizer, and return it.
 
     Raises:
-        UserError: it is something else.
+        UserError: the object is not an optimizer.
     """
     if not isinstance(optimizer, Optimizer):
         raise UserError(f"optimizer: must return a torch.optim.Optimizer, not {type(optimizer).__name__}")
     return optimizer
 
 
-def built_schedule(schedule: Callable[[int], float] | Plain | None) -> Callable[[int], float]:
-    """The factor of the learning rate by step; 1 if no schedule is given."""
+def resolve_schedule(schedule: Callable[[int], float] | PlainValues | None) -> Callable[[int], float]:
+    """Return the function from step to learning rate factor; constant 1 without a schedule."""
     if isinstance(schedule, Mapping):
         return Schedule(**schedule)
     return schedule or Schedule("constant", 0)
@@ -53,12 +53,12 @@ def built_schedule(schedule: Callable[[int], float] | Plain | None) -> Callable[
 
 def plain_hyperparameters(
     model: PreTrainedModel,
-    optimizer: MakeOptimizer,
+    optimizer: OptimizerFactory,
     schedule: Callable[[int], float],
     mean_per_pair: bool,
     answer_bytes: int | None,
 ) -> dict[str, Any]:
-    """Arguments that build such a module again; None in place of an optimizer or schedule that is a function."""
+    """Arguments that rebuild a module; an optimizer or schedule that is a function is replaced by None."""
     return {
         "model": plain_config(model),
         "optimizer": _plain(optimizer),

@@ -1,12 +1,12 @@
 """Cross-entropy at the trained positions, and exact match from the same forward pass.
 
-- The head runs only where a target is trained, and at a few positions more, so that it meets few shapes; in chunks: no
-  more than `CHUNK_BYTES` of logits exist at once, however large the batch and the vocabulary; in float32 only blocks.
-- With gradients wanted, a chunk's gradients are made together with its losses, while its logits are at hand: nothing
-  is kept for the backward pass but the sum of the gradients, and nothing is computed twice. (The same idea: Liger
-  Kernel's fused linear cross-entropy, arXiv:2410.10989.)
-- Greedy decoding gives an answer exactly if and only if, under teacher forcing, every answer token and the EOS is the
-  argmax: as long as all tokens so far are right, the two see the same prefix. So exact match costs no generation.
+- The head runs only at trained positions, padded to a few different counts to limit the number of shapes. It runs in
+  chunks: at most `CHUNK_BYTES` of logits exist at once for any batch and vocabulary; float32 logits only in blocks.
+- During training, the gradients of a chunk are computed together with its losses, while its logits are in memory. Only
+  the summed gradients are kept for the backward pass, and nothing is computed twice. Liger Kernel's fused linear
+  cross-entropy (arXiv:2410.10989) uses the same idea.
+- Greedy decoding generates an answer exactly if and only if, under teacher forcing, every answer token and EOS is the
+  argmax: as long as all previous tokens are right, both see the same prefix. So exact match needs no generation.
 """
 
 import math
@@ -20,39 +20,40 @@ from qa_lm.batch import UNTRAINED, Batch
 from qa_lm.errors import UserError
 
 CHUNK_BYTES = 1 << 26
-"""Most memory for logits at once, in the dtype of multiplication."""
+"""Maximum memory for logits at once, in the dtype of the matrix products."""
 BLOCK_LOGITS = 1 << 20
-"""Logits that a CPU works on in float32 at once: few enough to stay in its cache."""
+"""Number of logits that a CPU processes in float32 at once, so that they stay in its cache."""
 GRADIENT_ROWS = 4096
-"""Rows of the weight's gradient that a CPU makes at once. All three measured: docs/log.md, "the head and its loss"."""
+"""Rows of the weight gradient that a CPU computes at once. Measurements of all three: docs/log.md, "the head and its
+loss"."""
 
 
 class LossSums(NamedTuple):
-    """Sums over a batch, so that means over several batches are exact; and what each of its pairs came to."""
+    """Sums over a batch, so that means over several batches are exact, and results per pair."""
 
     loss: Tensor
-    """Weighted sum of the token losses, in nats; has the gradient."""
+    """Weighted sum of the token losses, in nats, with gradient."""
     weight: Tensor
-    """Sum of the weights: the mean is loss / weight."""
+    """Sum of the token weights; the mean loss is loss / weight."""
     answer_loss: Tensor
-    """Sum of the losses of the answers' tokens and EOS, each weighing 1, in nats; has no gradient."""
+    """Unweighted sum of the losses of the answer tokens (EOS included), in nats, without gradient."""
     exact: Tensor
-    """Number of pairs whose answer and EOS are all argmax, int64."""
+    """Number of pairs whose answer tokens and EOS are all argmax, int64."""
     pair_losses: Tensor
-    """Mean loss of each pair's answer tokens and EOS, in nats, (pairs,); has no gradient."""
+    """Mean loss of each pair's answer tokens (EOS included), in nats, (pairs,), without gradient."""
     pair_exact: Tensor
-    """Whether each pair's answer and EOS are all argmax, (pairs,), bool."""
+    """Whether each pair's answer tokens and EOS are all argmax, (pairs,), bool."""
 
 
 def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: bool) -> LossSums:
-    """The loss of a batch; a batch without pairs gives zeros, and gradients of zero.
+    """Compute the loss of a batch; a batch without pairs has losses and gradients of zero.
 
     Args:
         hidden: the body's output (rows, time, hidden_size).
-        head: hidden state to logits.
+        head: maps hidden states to logits.
         batch: inputs and targets.
-        mean_per_pair: True weighs each token by 1 / (trained tokens of its pair), which makes the mean a mean of the
-            pairs' means; False weighs each token 1.
+        mean_per_pair: if True, a token has weight 1 / (trained tokens of its pair), so the mean loss is the mean over
+            pairs of their mean losses; if False, every token has weight 1.
     """
     targets = batch.targets.flatten()
     trained = (targets != UNTRAINED).nonzero()[:, 0]  # (positions,)
@@ -61,20 +62,20 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
         weights = 1 / torch.bincount(pair, minlength=batch.pairs)[pair]
     else:
         weights = torch.ones(len(pair), device=pair.device)
-    used, places = _head_positions(trained, len(targets))
+    used, index = _head_positions(trained, len(targets))
     states = hidden.flatten(0, 1)
     if len(used) < len(states):
         states = states[used]
-    used_weights = weights.new_zeros(len(used)).index_copy(0, places, weights)
-    loss, losses, rights = _head_loss(states, head, targets[used].clamp(min=0), used_weights)
-    token_losses, right = losses[places], rights[places]
+    used_weights = weights.new_zeros(len(used)).index_copy(0, index, weights)
+    loss, used_losses, used_correct = _head_loss(states, head, targets[used].clamp(min=0), used_weights)
+    token_losses, correct = used_losses[index], used_correct[index]
 
     def by_pair(values: Tensor) -> Tensor:
         return values.new_zeros(batch.pairs).index_add_(0, pair, values)
 
     answer_losses = torch.where(in_answer, token_losses, 0)
     pair_losses = by_pair(answer_losses) / by_pair(in_answer.to(answer_losses.dtype))
-    pair_exact = by_pair((in_answer & ~right).to(torch.int64)) == 0
+    pair_exact = by_pair((in_answer & ~correct).to(torch.int64)) == 0
     return LossSums(loss, weights.sum(), token_losses[in_answer].sum(), pair_exact.sum(), pair_losses, pair_exact)
 
 
@@ -96,10 +97,10 @@ def checked_sums(sums: object, batch: Batch) -> LossSums:
 
 
 def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:
-    """The positions that the head works on, and where among them the trained ones are.
+    """The positions that the head runs on, and the indices of the trained positions among them.
 
-    Their number is rounded up by at most 1/16, with others that weigh nothing: a CPU prepares a bfloat16 product anew
-    for each number of rows, for longer than it then takes, and keeps what it has prepared (docs/log.md, "few shapes").
+    Their number is rounded up by at most 1/16 with positions of weight 0: for each new number of rows a CPU prepares a
+    bfloat16 product, which takes longer than the product, and caches the result (docs/log.md, "few shapes").
     """
     count = len(trained)
     step = 1 << max(0, count.bit_length() - 5)
@@ -111,27 +112,27 @@ def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:
 
 
 def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted sum of the losses, each loss, and whether the argmax is right, at each of (positions,)."""
-    dtype = _multiplication_dtype(hidden)
+    """Weighted sum of the losses; and per position, (positions,), the loss and whether the target is the argmax."""
+    dtype = _matmul_dtype(hidden)
     if torch.is_grad_enabled():
-        total, losses, right = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dtype)
-        return total, losses, right
+        total, losses, correct = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dtype)
+        return total, losses, correct
     with torch.autocast(hidden.device.type, enabled=False):
-        losses, right = _Chunks(hidden, head.weight, head.bias, targets, dtype).losses()
-    return (losses * weights).sum(), losses, right
+        losses, correct = _Chunks(hidden, head.weight, head.bias, targets, dtype).losses()
+    return (losses * weights).sum(), losses, correct
 
 
-def _multiplication_dtype(hidden: Tensor) -> torch.dtype:
-    """What autocast would multiply in: inside a custom function it no longer casts by itself."""
+def _matmul_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype in which autocast would multiply; it does not cast inside a custom autograd function."""
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 class _Chunks:
-    """The head's operands in the dtype of multiplication, cut along the positions.
+    """The operands of the head in the dtype of the matrix products, split into chunks of positions.
 
-    Every chunk and block is worked on in the same memory: fresh memory costs a page fault for every 4 KiB, which for a
-    large vocabulary takes as long as the products.
+    All chunks and blocks reuse the same memory: new memory costs a page fault per 4 KiB, which takes as long as the
+    products if the vocabulary is large.
     """
 
     def __init__(
@@ -140,71 +141,74 @@ class _Chunks:
         self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
         self.bias = None if bias is None else bias.to(dtype)
         positions, vocabulary, on_cpu = len(targets), len(weight), hidden.device.type == "cpu"
-        most = max(1, CHUNK_BYTES // (vocabulary * dtype.itemsize))
-        step = max(1, math.ceil(positions / max(1, math.ceil(positions / most))))  # chunks of like size
+        max_step = max(1, CHUNK_BYTES // (vocabulary * dtype.itemsize))
+        step = max(1, math.ceil(positions / max(1, math.ceil(positions / max_step))))  # chunks of similar size
         self.slices = [slice(start, start + step) for start in range(0, max(1, positions), step)]
         self.rows = min(step, max(1, BLOCK_LOGITS // vocabulary)) if on_cpu else step
         self.gradient_rows = min(GRADIENT_ROWS, vocabulary) if on_cpu else vocabulary
-        # At least float32, whatever is multiplied: bfloat16 has 3 digits.
-        wide = torch.promote_types(dtype, torch.float32)
+        # The softmax needs at least float32: bfloat16 has 3 digits.
+        softmax_dtype = torch.promote_types(dtype, torch.float32)
         self.logits = weight.new_empty(step, vocabulary, dtype=dtype)
-        self.block, self.probabilities = (weight.new_empty(self.rows, vocabulary, dtype=wide) for _ in range(2))
-        self.piece = weight.new_empty(self.gradient_rows, weight.shape[1], dtype=dtype)
+        self.block, self.probabilities = (
+            weight.new_empty(self.rows, vocabulary, dtype=softmax_dtype) for _ in range(2)
+        )
+        self.buffer = weight.new_empty(self.gradient_rows, weight.shape[1], dtype=dtype)
 
     def losses(self) -> tuple[Tensor, Tensor]:
-        """Losses, and right or not, of all positions."""
-        return _joined([self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices])
+        """Loss of each position, and whether its target is the argmax."""
+        return _concatenate([self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices])
 
     def chunk_logits(self, chunk: slice) -> Tensor:
-        """(positions, vocabulary) of a chunk; they hold until the next call."""
+        """Logits of a chunk, (positions, vocabulary); the next call overwrites them."""
         hidden = self.hidden[chunk]
         logits = torch.mm(hidden, self.weight.mT, out=self.logits[: len(hidden)])
         return logits if self.bias is None else logits.add_(self.bias)
 
     def chunk_losses(self, chunk: slice, logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Losses, and right or not, of a chunk.
+        """Loss of each position of a chunk, and whether its target is the argmax.
 
-        With weights, its logits become the derivative of the weighted losses by them: softmax minus one-hot, times the
-        position's weight. Without, they are undefined afterwards.
+        With weights, the logits are overwritten by their gradient: softmax minus one-hot, times the weight of the
+        position. Without weights, they are undefined afterwards.
         """
-        parts = [each.split(self.rows) for each in (self.targets[chunk], logits)]
-        weight_parts = [None] * len(parts[0]) if weights is None else weights[chunk].split(self.rows)
-        return _joined([self._block_losses(*each) for each in zip(*parts, weight_parts, strict=True)])
+        blocks = [each.split(self.rows) for each in (self.targets[chunk], logits)]
+        weight_blocks = [None] * len(blocks[0]) if weights is None else weights[chunk].split(self.rows)
+        return _concatenate([self._block_losses(*each) for each in zip(*blocks, weight_blocks, strict=True)])
 
-    def _block_losses(self, targets: Tensor, narrow: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        places, count = targets[:, None], len(targets)
-        logits = narrow if narrow.dtype == self.block.dtype else self.block[:count].copy_(narrow)
+    def _block_losses(self, targets: Tensor, logits_lowp: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        index, count = targets[:, None], len(targets)
+        logits = logits_lowp if logits_lowp.dtype == self.block.dtype else self.block[:count].copy_(logits_lowp)
         probabilities = torch.softmax(logits, -1, out=self.probabilities[:count])
-        at_target = logits.gather(1, places)[:, 0]
-        others = logits.scatter_(1, places, -torch.inf).amax(-1)
-        right = at_target > others
-        # Of equal logits, as argmax does, the first counts; argmax itself takes as long as the softmax on a CPU.
+        at_target = logits.gather(1, index)[:, 0]
+        others = logits.scatter_(1, index, -torch.inf).amax(-1)
+        correct = at_target > others
+        # Among equal logits the first counts, as in argmax, which takes as long as the softmax on a CPU.
         tied = at_target == others
-        right[tied] = targets[tied] < logits[tied].argmax(-1)
-        # The largest probability cannot be rounded to zero, as the target's can.
+        correct[tied] = targets[tied] < logits[tied].argmax(-1)
+        # Unlike the target's probability, the largest probability cannot be rounded to zero.
         log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
         if weights is not None:
-            probabilities.scatter_add_(1, places, probabilities.new_full((count, 1), -1))
-            narrow.copy_(probabilities.mul_(weights[:, None]))
-        return log_sum - at_target, right
+            probabilities.scatter_add_(1, index, probabilities.new_full((count, 1), -1))
+            logits_lowp.copy_(probabilities.mul_(weights[:, None]))
+        return log_sum - at_target, correct
 
-    def put_weight_gradient(self, chunk: slice, slope: Tensor, gradient: Tensor) -> None:
-        """Write the first chunk's part of the weight's gradient, add that of the others."""
-        for part, columns in zip(gradient.split(self.gradient_rows), slope.split(self.gradient_rows, 1), strict=True):
-            product = torch.mm(columns.mT, self.hidden[chunk], out=self.piece[: len(part)])
+    def add_weight_gradient(self, chunk: slice, grad_logits: Tensor, gradient: Tensor) -> None:
+        """Add a chunk's contribution to the weight gradient; the first chunk overwrites it."""
+        columns = grad_logits.split(self.gradient_rows, 1)
+        for part, column in zip(gradient.split(self.gradient_rows), columns, strict=True):
+            product = torch.mm(column.mT, self.hidden[chunk], out=self.buffer[: len(part)])
             if chunk.start == 0:
                 part.copy_(product)
             else:
                 part += product
 
 
-def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    losses, right = (torch.cat(each) for each in zip(*pieces, strict=True))
-    return losses, right
+def _concatenate(results: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    losses, correct = (torch.cat(each) for each in zip(*results, strict=True))
+    return losses, correct
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Weighted sum of cross-entropies of a linear head, with its gradients made in the forward pass."""
+    """Weighted sum of the cross-entropies of a linear head; the gradients are computed in the forward pass."""
 
     @staticmethod
     def forward(
@@ -218,23 +222,25 @@ class _HeadLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(hidden.device.type, enabled=False):
             chunks = _Chunks(hidden, weight, bias, targets, dtype)
-            pieces, hidden_gradient = [], torch.empty_like(chunks.hidden)
+            results, hidden_gradient = [], torch.empty_like(chunks.hidden)
             weight_gradient = torch.empty_like(weight)
             bias_gradient = None if bias is None else torch.zeros_like(bias)
             for chunk in chunks.slices:
-                slope = chunks.chunk_logits(chunk)
-                pieces.append(chunks.chunk_losses(chunk, slope, weights))
-                torch.mm(slope, chunks.weight, out=hidden_gradient[chunk])
-                chunks.put_weight_gradient(chunk, slope, weight_gradient)
+                logits = chunks.chunk_logits(chunk)
+                results.append(chunks.chunk_losses(chunk, logits, weights))
+                grad_logits = logits  # `chunk_losses` overwrites the logits
+                torch.mm(grad_logits, chunks.weight, out=hidden_gradient[chunk])
+                chunks.add_weight_gradient(chunk, grad_logits, weight_gradient)
                 if bias_gradient is not None:
-                    bias_gradient += slope.sum(0)
-        losses, right = _joined(pieces)
+                    bias_gradient += grad_logits.sum(0)
+        losses, correct = _concatenate(results)
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient, bias_gradient)
-        ctx.mark_non_differentiable(losses, right)
-        return (losses * weights).sum(), losses, right
+        ctx.mark_non_differentiable(losses, correct)
+        return (losses * weights).sum(), losses, correct
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
-        return hidden * slope, weight * slope, None if bias is None else bias * slope, None, None, None
+        grad_bias = None if bias is None else bias * grad_output
+        return hidden * grad_output, weight * grad_output, grad_bias, None, None, None

@@ -1,4 +1,4 @@
-"""The most likely next token and its probability, from hidden states, in chunks: no gradients, no logits kept."""
+"""Predict the most likely next token from hidden states, in chunks, without gradients and without keeping logits."""
 
 from typing import NamedTuple
 
@@ -6,38 +6,38 @@ import torch
 from torch import Tensor, nn
 
 CHUNK_LOGITS = 1 << 22
-"""Most logits at once, 16 MB of float32: more are no faster and let the end of a run need more memory than training."""
+"""Maximum logits at once, 16 MB in float32; more would not be faster, but could need more memory than training."""
 CHUNK_ROWS = 256
-"""Rows at once at least: with a large vocabulary fewer are slower."""
+"""Minimum rows at once: with a large vocabulary, fewer are slower."""
 
 
-class Predicted(NamedTuple):
-    """At each of (positions,)."""
+class Prediction(NamedTuple):
+    """The predicted next token at each position."""
 
     ids: Tensor
-    """The most likely next token, int64."""
+    """Most likely next token, (positions,), int64."""
     log_probabilities: Tensor
-    """Its log-probability, in nats, float32."""
+    """Log-probability of that token, in nats, (positions,), float32."""
     eos_log_probabilities: Tensor
-    """That of EOS."""
+    """Log-probability of EOS, in nats, (positions,), float32."""
 
 
-def predicted(hidden: Tensor, head: nn.Linear, eos_id: int) -> Predicted:
-    """What follows each position.
+def predict_tokens(hidden: Tensor, head: nn.Linear, eos_id: int) -> Prediction:
+    """Predict the token after each position.
 
     Args:
-        hidden: the body's output at the positions (positions, hidden_size).
-        head: hidden state to logits.
-        eos_id: the EOS token.
+        hidden: the body's output, (positions, hidden_size).
+        head: maps hidden states to logits.
+        eos_id: id of EOS.
     """
     rows = max(CHUNK_ROWS, CHUNK_LOGITS // head.out_features)
     chunks = hidden.split(rows) if len(hidden) else (hidden,)
-    return Predicted(*(torch.cat(each) for each in zip(*(best_token(head(c), eos_id) for c in chunks), strict=True)))
+    return Prediction(*(torch.cat(each) for each in zip(*(best_token(head(c), eos_id) for c in chunks), strict=True)))
 
 
-def best_token(logits: Tensor, eos_id: int) -> Predicted:
-    """The same from logits (positions, vocabulary)."""
+def best_token(logits: Tensor, eos_id: int) -> Prediction:
+    """Predict the token after each position from logits, (positions, vocabulary)."""
     logits = logits.float()
     total = logits.logsumexp(-1)
     best, ids = logits.max(-1)
-    return Predicted(ids, best - total, logits[:, eos_id] - total)
+    return Prediction(ids, best - total, logits[:, eos_id] - total)

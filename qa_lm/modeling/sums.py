@@ -1,4 +1,4 @@
-"""Sums over the batches of an epoch, which make its means exact; and the scores of a batch's pairs."""
+"""Sums over the batches of an epoch, for exact means, and scores per pair of a batch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from qa_lm.modeling.loss import LossSums
 
 @dataclass(frozen=True)
 class Sums:
-    """Five sums with names, held in one tensor so that a step adds all of them at once.
+    """Five named sums in one tensor, so that a step adds all of them with one operation.
 
     Args:
         values: loss, weight, answer_loss, exact and pairs, (5,).
@@ -37,7 +37,7 @@ class Sums:
         return Sums(self.values + other.values)
 
     def zero_unless_finite(self) -> "Sums":
-        """The same, or zeros if the loss is not finite."""
+        """Return these sums, or zeros if the loss is not finite."""
         return Sums(torch.where(torch.isfinite(self.loss), self.values, 0))
 
     @property
@@ -52,7 +52,7 @@ class Sums:
 
     @property
     def answer_loss(self) -> Tensor:
-        """Sum of the losses of the answers' tokens and EOS, each with weight 1, in nats."""
+        """Unweighted sum of the losses of the answer tokens (EOS included), in nats."""
         return self.values[2]
 
     @property
@@ -77,19 +77,19 @@ class Sums:
 
 
 class PairScores(NamedTuple):
-    """How well the model knows each pair of a batch; all are (pairs,)."""
+    """Scores of the pairs of a batch, each (pairs,)."""
 
     indices: Tensor
-    """Place of the pair in the table, int64."""
+    """Index of the pair in the table, int64."""
     losses: Tensor
-    """Mean loss of the answer's tokens and EOS, in nats, float32."""
+    """Mean loss of the answer tokens (EOS included), in nats, float32."""
     exact: Tensor
-    """Whether greedy decoding gives exactly this answer, bool."""
+    """Whether greedy decoding generates exactly this answer, bool."""
     log_probabilities: Tensor
-    """Natural logarithm of the probability of the whole answer with its EOS, float32."""
+    """Log-probability of the answer (EOS included), in nats, float32."""
 
 
 def pair_scores(batch: Batch, sums: LossSums) -> PairScores:
-    """The scores of a batch's pairs, from its losses."""
+    """Compute the scores of the pairs of a batch from its losses."""
     tokens = torch.bincount(batch.pair[batch.in_answer], minlength=batch.pairs)
     return PairScores(batch.indices, sums.pair_losses, sums.pair_exact, -sums.pair_losses * tokens)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.reporting.markdown import table
 
 LETTERS = 44
@@ -78,7 +78,7 @@ def align_rows(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
 
 def truncate(text: str, width: int) -> str:
     """Shorten a text to one line of at most `width` terminal columns; three dots replace what is cut off."""
-    line = harmless(" ".join(text.split()))
+    line = sanitize(" ".join(text.split()))
     if display_width(line) <= width:
         return line
     line = line[: 2 * width]

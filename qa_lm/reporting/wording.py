@@ -4,7 +4,7 @@ A value that is missing or not a number is shown as a dash. Text from data and m
 could corrupt the page around it: control characters, lone surrogates and marks that change the writing direction.
 """
 
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.run.reader import finite
 
 ABSENT = "\N{EN DASH}"
@@ -74,7 +74,7 @@ def list_names(names: list[str]) -> str:
 def printable(text: str) -> str:
     """Remove what could corrupt the page, and unify line endings; see `qa_lm.errors`."""
     valid = text.encode("utf-8", "replace").decode("utf-8")
-    return harmless(valid.replace("\r\n", "\n").replace("\r", "\n"))
+    return sanitize(valid.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def excerpt(text: str, limit: int = 600) -> str:

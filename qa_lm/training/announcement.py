@@ -7,7 +7,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.checks import summary
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.optimizers import optimizer_name
 from qa_lm.training.build import Parts
@@ -32,10 +32,10 @@ def announce_data(config: TrainConfig, prepared: PreparedData, parts: Parts) -> 
     print(f"data: {prepared.name}, {counts['pairs']:,} pairs, {counts['train']:,} for training{held_out}{test}")
     for name, columns in prepared.report.sources.items():
         if columns != "question = question, answer = answer":
-            print(harmless(f"columns of {name}: {columns}"))
+            print(sanitize(f"columns of {name}: {columns}"))
     print(f"tokenizer: {config.tokenizer.kind}, {len(prepared.tokenizer):,} entries")
     for line in summary(prepared.report):
-        print(harmless(line))
+        print(sanitize(line))
     rows = parts.data.train_rows
     if isinstance(rows, PackedRows):
         print(

@@ -89,7 +89,7 @@ def build_parts(
     if config.stop_at_recall is not None:
         sizes = prepared.sizes()
         tokens = int(sizes.lengths.sum())
-        known = epochs_to_recall(sizes.answer, sizes.wordings, tokens, steps_per_epoch)
+        known = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)
         known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
         expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
     no_validation = why_no_validation(trainer, batches, most)

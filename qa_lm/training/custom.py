@@ -15,7 +15,7 @@ from qa_lm.config.validate import MONITORS
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.errors import UserError
 from qa_lm.modeling.custom_model import register_models
-from qa_lm.modeling.hyperparameters import MakeOptimizer
+from qa_lm.modeling.hyperparameters import OptimizerFactory
 from qa_lm.modeling.module import Loss
 from qa_lm.modeling.optimizers import OptimizerOfClass
 
@@ -28,7 +28,7 @@ class CustomParts:
     """What replaces qa_lm's own parts (None: nothing does), and what comes beside them."""
 
     model: ModelSource | None = None
-    optimizer: MakeOptimizer | None = None
+    optimizer: OptimizerFactory | None = None
     """From the model to its optimizer; the schedule of the settings scales its learning rates."""
     loss: Loss | None = None
     """See `CausalLMModule`."""

@@ -62,7 +62,7 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
         config: settings.
         sizes: of the pairs.
     """
-    tokens, entries, row = int(sizes.lengths.sum()), sizes.entries, sizes.row
+    tokens, entries, row = int(sizes.lengths.sum()), sizes.vocab_size, sizes.row
     model, data, optimizer = config.model, config.data, config.optimizer
     hidden_size = model.hidden_size or width(tokens, entries)
     model = replace(
@@ -78,7 +78,7 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     assert data.batch_size is not None
     schedule = optimizer.schedule_epochs
     if schedule is None and config.stop_at_recall is not None:
-        schedule = schedule_epochs(sizes.answer, sizes.wordings, math.ceil(tokens / (per_row * data.batch_size)))
+        schedule = schedule_epochs(sizes.answer, sizes.paraphrases, math.ceil(tokens / (per_row * data.batch_size)))
     optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
     if optimizer._target_ is None:
         optimizer = _with_defaults(optimizer)

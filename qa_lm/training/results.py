@@ -68,7 +68,7 @@ def finish(
     announce_end(loop, to_train, never_trained, parts.no_validation)
     loop.record.write_if_empty(loop.trainer)
     if loop.ledger and len(prepared.split.train):
-        write_ledger(folder, prepared.table, *loop.ledger.of_trained())
+        write_ledger(folder, prepared.table, *loop.ledger.results())
     if config.export_weights is Weights.best:
         restore_best(parts.module, loop)
     loop.files.best.free()

@@ -51,9 +51,9 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     from qa_lm.data.batches.batching import PackedRows
     from qa_lm.data.batches.collate import Collate
     from qa_lm.data.batches.store import EncodedPairs, write_store
-    from qa_lm.data.cache import made_folder
+    from qa_lm.data.cache import cached_folder
     from qa_lm.data.readers.reading import PairReader, Reading, file_sources
-    from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+    from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.drafts import POSITIONS
     from qa_lm.modeling.causal_lm import head, hidden_states
@@ -64,7 +64,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     pairs = [pair for _, _, pair in PairReader(file_sources(path, "pairs"), Reading()).pairs()]
     with tempfile.TemporaryDirectory() as folder:
         store = EncodedPairs(
-            made_folder(Path(folder), "store", lambda f: write_store(f, [pairs], tokenizer, template)), 10**6
+            cached_folder(Path(folder), "store", lambda f: write_store(f, [pairs], tokenizer, template)), 10**6
         )
         examples = store.examples(np.arange(len(pairs)))
 
@@ -83,8 +83,8 @@ def measure(run: str, path: str, rounds: int) -> Runs:
         return right / len(pairs)
 
     def by_answers(drafts: bool) -> float:
-        asked = Asked("train", pairs, examples)
-        answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, drafts_hold=drafts)
+        asked = EvalSet("train", pairs, examples)
+        answers = evaluate_pairs(model, tokenizer, template, asked, None, 64, longest, use_drafts=drafts)
         return statistics.mean(answer.exact_match for answer in answers)
 
     def by_transformers() -> float:

@@ -17,7 +17,7 @@ from qa_lm.data.splits.registry import SPLITS
 from qa_lm.errors import UserError
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.greedy import greedy_answers
-from qa_lm.inference.sampling import Sampling, drawn_answers
+from qa_lm.inference.sampling import Sampling, sample_answers
 from qa_lm.modeling.custom_model import check_custom_model, continues_from_cache
 from qa_lm.modeling.loss import batch_loss, checked_sums
 from tests.conftest import small_config
@@ -93,7 +93,7 @@ def model_of(body=Body, rows=VOCABULARY, forward=Gru.forward, **settings):
         (lambda: model_of(vocab_size=41), "has 41 rows in its embedding; the tokenizer has 40 ids"),
         (lambda: model_of(SeesLater), "lets a position see later ones"),
         (lambda: model_of(max_position_embeddings=None), "has a config without max_position_embeddings"),
-        (lambda: model_of(keeps=False), "is not built again by its config: "),
+        (lambda: model_of(keeps=False), "is not rebuilt by its config: "),
         (lambda: model_of(forward=lambda self, input_ids, **_: CausalLMOutput()), "cannot be called: AttributeError"),
     ],
 )
@@ -125,9 +125,9 @@ def test_a_model_without_a_cache_answers_as_its_logits_say(check):
     found = greedy_answers(model, drafts, VOCABULARY + 1, 5, check=check)  # an EOS that no logit is of
     assert [each.ids for each in found] == expected
     with pytest.raises(
-        UserError, match=r"Gru cannot be drawn: let the class inherit from transformers.GenerationMixin"
+        UserError, match=r"Gru cannot sample answers: let the class inherit from transformers.GenerationMixin"
     ):
-        drawn_answers(model, prompts, 0, 5, Sampling(temperature=1.0))
+        sample_answers(model, prompts, 0, 5, Sampling(temperature=1.0))
 
 
 def test_a_subclass_of_a_transformer_keeps_its_cache():

@@ -12,7 +12,7 @@ import pytest
 
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data import cache
-from qa_lm.data.cache import made_folder
+from qa_lm.data.cache import cached_folder
 from qa_lm.errors import UserError
 from tests.prepared_pairs import folders, jsonl, path, prepared
 
@@ -67,7 +67,7 @@ def test_a_damaged_store_is_made_again_and_a_half_written_one_never_read(path, t
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made_folder(root / "encoded", "key", dies)
+        cached_folder(root / "encoded", "key", dies)
     assert not (root / "encoded" / "key").exists()
     assert [name for name in os.listdir(root / "encoded") if not name.endswith(".lock")] == [store.name]
 
@@ -79,7 +79,7 @@ def _make_slowly(root: Path, number: int) -> str:
         (folder / "data").write_text("x" * 1_000_000)
         return {"by": number}
 
-    return made_folder(root / "kind", "key", make).joinpath("data").read_text()[:1]
+    return cached_folder(root / "kind", "key", make).joinpath("data").read_text()[:1]
 
 
 def test_two_processes_make_a_folder_once(tmp_path):
@@ -93,16 +93,16 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_read(path, tmp_
     source = f"""
 import os, signal
 from pathlib import Path
-from qa_lm.data.cache import made_folder
+from qa_lm.data.cache import cached_folder
 def make(folder):
     (folder / "ids.bin").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
-made_folder(Path({str(root)!r}) / "encoded", "key", make)
+cached_folder(Path({str(root)!r}) / "encoded", "key", make)
 """
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == -9
     assert not (root / "encoded" / "key").exists()
     assert len(list((root / "encoded").glob(".key.*/ids.bin"))) == 1
-    made = made_folder(root / "encoded", "key", lambda folder: {"whole": (folder / "a").write_text("a")})
+    made = cached_folder(root / "encoded", "key", lambda folder: {"whole": (folder / "a").write_text("a")})
     assert cache.read_meta(made)["whole"] == 1
     assert not list((root / "encoded").glob(".key.*/ids.bin"))
 

@@ -12,7 +12,7 @@ from qa_lm.config.schema import DataConfig
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import prepare
 from qa_lm.data.quality.checks import percentiles, summary
-from qa_lm.data.quality.repeats import contradictions_in_words, find_repeats, repeats_in_words
+from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats
 from tests.conftest import table_of
 from tests.prepared_pairs import GPT2, jsonl
 
@@ -32,8 +32,8 @@ def test_repeats_and_contradictions_are_those_that_counting_finds(tmp_path_facto
     by_pair, by_question = Counter(rows), Counter(q for q, _ in rows)
     answers = {q: {a for p, a in rows if p == q} for q in by_question}
     assert found.questions == len(by_question)
-    assert repeats_in_words(table, found)["count"] == len(rows) - len(by_pair)
-    report = contradictions_in_words(table, found, 10, 100, 3.0)
+    assert report_repeats(table, found)["count"] == len(rows) - len(by_pair)
+    report = report_contradictions(table, found, 10, 100, 3.0)
     contradicted = [q for q in by_question if len(answers[q]) > 1]
     assert report["questions"] == len(contradicted)
     assert report["pairs"] == sum(by_question[q] for q in contradicted)
@@ -87,8 +87,8 @@ def test_an_answer_that_several_pairs_accept_counts_for_all_of_them(tmp_path):
     table = table_of(pairs, tmp_path)
     found = find_repeats(table, np.arange(4))
     assert found.answered_best == 3
-    assert contradictions_in_words(table, found, 1, 1, 0.0)["best_recall"] == 0.75
-    assert contradictions_in_words(table, find_repeats(table, np.array([0, 1])), 1, 1, 0.0)["best_recall"] == 1
+    assert report_contradictions(table, found, 1, 1, 0.0)["best_recall"] == 0.75
+    assert report_contradictions(table, find_repeats(table, np.array([0, 1])), 1, 1, 0.0)["best_recall"] == 1
 
 
 def faq(questions: int, answers: int, answer: str = "We answer this one in words, number {}.") -> list[tuple[str, str]]:

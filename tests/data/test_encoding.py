@@ -78,7 +78,7 @@ def test_braces_in_a_question_are_text_and_the_template_survives_its_file(tmp_pa
 
 
 def test_a_template_of_ones_own(gpt2):
-    template = PromptTemplate.written("Q: {question}\\nA:", " {answer}.")
+    template = PromptTemplate.from_settings("Q: {question}\\nA:", " {answer}.")
     (example,) = encode_pairs([Pair("Who?", "Ada")], gpt2, template)
     assert gpt2.decode(example.ids[: example.prompt_tokens]) == "Q: Who?\nA:"
     assert example.answer_ids == [*gpt2.encode([" Ada."])[0], gpt2.eos_id]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qa_lm.config.enums import BadLines, TooLong
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs, write_store
-from qa_lm.data.cache import made_folder
+from qa_lm.data.cache import cached_folder
 from qa_lm.data.encoding import encode_prompts
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import prepare
@@ -55,7 +55,7 @@ def test_large_vocabularies_need_four_bytes(tmp_path, template, gpt2):
             return [[65_536 + len(text)] for text in texts]
 
     wide = Wide(gpt2._tokenizer, gpt2.eos_token)
-    folder = made_folder(tmp_path, "wide", lambda at: write_store(at, [[Pair("ab", "c")]], wide, template))
+    folder = cached_folder(tmp_path, "wide", lambda at: write_store(at, [[Pair("ab", "c")]], wide, template))
     assert EncodedPairs(folder, 9).examples(np.array([0]))[0].ids == [65_538, 65_538, gpt2.eos_id]
 
 
@@ -194,7 +194,7 @@ def test_a_bpe_is_trained_on_the_training_pairs_only(tmp_path):
 
 
 def test_a_name_on_the_hub_without_a_network(tmp_path):
-    with pytest.raises(UserError, match=r"tokenizer.path=nobody/nothing: cannot be had .*\n.*tokenizer=folder"):
+    with pytest.raises(UserError, match=r"tokenizer.path=nobody/nothing: cannot be downloaded .*\n.*tokenizer=folder"):
         hub_tokenizer("nobody/nothing")
 
 

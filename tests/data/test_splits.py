@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.config.schema import DataConfig, TokenizerConfig
-from qa_lm.data.pairs import normalised_question, text_key
+from qa_lm.data.pairs import normalise_question, text_key
 from qa_lm.data.prepare import prepare
 from qa_lm.data.quality.near import NEAR, near_groups
 from qa_lm.data.splits.draw import UNSEEN_FACT, UNSEEN_PHRASING, group_split, leaks, shuffled_split, unit_split
@@ -123,7 +123,7 @@ def test_every_wording_is_held_out_somewhere_and_trained_elsewhere():
 
 
 def near(questions: list[str]) -> np.ndarray:
-    return near_groups(questions, keys([normalised_question(question) for question in questions]))
+    return near_groups(questions, keys([normalise_question(question) for question in questions]))
 
 
 def test_near_duplicates_form_groups():
@@ -152,7 +152,7 @@ def near_pairs(questions: list[str]) -> list[tuple[str, str]]:
     """Near ones by comparing all with all."""
     pieces = {}
     for question in questions:
-        text = normalised_question(question)
+        text = normalise_question(question)
         pieces[question] = {text[i : i + 4] for i in range(max(1, len(text) - 3))}
     return [
         (one, other)
@@ -240,7 +240,7 @@ def test_files_for_validation_and_test_with_their_leaks_counted(tmp_path):
     assert [len(side) for side in prepared.split[:3]] == [20, 3, 2]
     assert prepared.report.repeated_questions == {"validation": 2, "test": 1}
     assert (
-        "pairs of validation that ask what a trained pair asks: 2; what they score is no proof"
+        "pairs of validation with the question of a trained pair: 2; their scores do not show generalisation"
         in prepared.report.warnings
     )
     only_test = prepare(DataConfig(path=train, test_path=test), GPT2, 256)

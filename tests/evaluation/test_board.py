@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qa_lm.config.enums import LossWeighting, Mode, OptimizerKind
 from qa_lm.config.schema import DataConfig, ModelConfig
-from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.data.pairs import Pair, normalise_question
 from qa_lm.data.quality import nearest
 from qa_lm.data.quality.nearest import TrainedQuestions
 from qa_lm.errors import UserError
@@ -58,7 +58,7 @@ def test_relations_to_the_trained_pairs():
         Pair("Where do the Incas live?", "Nowhere", ("Lima",)),
         Pair("Where is Cusco?", "Peru"),
     ]
-    found = trained.relations(asked)
+    found = trained.overlaps(asked)
     assert [each.name for each in found] == [TRAINED, NEAR, KNOWN_ANSWER, KNOWN_ANSWER, NEW]
     assert [each.nearest_question for each in found[:2]] == [QUESTIONS[0]] * 2
     assert found[0].nearest_answer == "Paris"
@@ -73,7 +73,7 @@ def test_the_nearest_question_and_near_ones_equal_a_plain_search(monkeypatch):
     found = TrainedQuestions(questions).nearest(others)
 
     def pieces(text):
-        text = normalised_question(text)
+        text = normalise_question(text)
         return {text[i : i + 4] for i in range(max(1, len(text) - 3))}
 
     for number, other in enumerate(others):
@@ -202,14 +202,16 @@ def test_golden_questions_are_replayed_and_a_difference_is_named(learnt_run, tmp
     template = folder / "prompt_template.json"
     changed = json.loads(template.read_text()) | {"prompt": "{question} "}
     template.write_text(json.dumps(changed))
-    with pytest.raises(UserError, match=r"the prompt of '.*' has other ids .* from place \d+ on \[\d+\] instead of"):
+    with pytest.raises(
+        UserError, match=r"the prompt of '.*' has different ids .* from position \d+: \[\d+\] instead of"
+    ):
         Answerer.load(folder)
     shutil.copy(learnt_run.folder / "model" / "prompt_template.json", template)
 
     first = next(record for record in records if record["answer_ids"])
     first["answer_ids"] = first["answer_ids"][:-1]
     (folder / "golden.json").write_text(json.dumps(records))
-    with pytest.raises(UserError, match=r"the answer to '.*' is '.*', it was '.*' when the model was saved"):
+    with pytest.raises(UserError, match=r"the answer to '.*' is '.*'; when the model was saved it was '.*'"):
         Answerer.load(folder)
     (folder / "golden.json").write_text("{")
     with pytest.raises(UserError, match=r"golden.json: is damaged"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qa_lm.errors import UserError
-from qa_lm.evaluation.calibrate import calibrate, coverage_and_precision, fitted, on_pairs
+from qa_lm.evaluation.calibrate import calibrate, coverage_and_precision, evaluated_board_entry, fit_calibration
 from qa_lm.evaluation.evaluate import EvaluatedPair
 from qa_lm.inference.calibration import Calibration
 
@@ -23,7 +23,7 @@ def planted(count, seed=0):
 @pytest.mark.parametrize(("count", "method"), [(300, "platt"), (4000, "isotonic")])
 def test_planted_miscalibration_is_mended(count, method):
     x, _, right = planted(count)
-    calibration = fitted(x, right, {"validation": count})
+    calibration = fit_calibration(x, right, {"validation": count})
     assert calibration.method == method
     fresh, truth, _ = planted(20_000, seed=1)
     found = np.array([calibration.probability(each) for each in fresh])
@@ -47,7 +47,7 @@ def test_the_curve_is_what_abstaining_gives():
 
 def test_the_threshold_for_a_precision_holds_on_fresh_answers():
     x, _, right = planted(4000)
-    calibration = fitted(x, right, {"validation": 4000})
+    calibration = fit_calibration(x, right, {"validation": 4000})
     threshold = calibration.threshold_for(0.7)
     fresh, _, fresh_right = planted(20_000, seed=2)
     answered = np.array([calibration.probability(each) for each in fresh]) >= threshold
@@ -97,8 +97,9 @@ def test_a_precision_is_counted_on_held_out_pairs_alone():
     claimed = next(point for point in calibration.curve if point["threshold"] == threshold)
     assert claimed["coverage"] == len(answered) / 100 == 0.4
     assert claimed["precision"] == sum(each.exact_match for each in answered) / len(answered) == 0.95
-    assert "of 100 held-out questions this answers 40.0%, and 95.0% of these answers are right" in calibration.expected(
-        threshold
+    assert (
+        "on 100 held-out questions 40.0% were answered, and 95.0% of these answers were right"
+        in calibration.expected(threshold)
     )
     with pytest.raises(
         UserError, match=r"100.0% is not reached: at best 95.7%"
@@ -119,7 +120,7 @@ def test_a_map_with_few_right_held_out_answers_makes_no_precision():
 
 def test_a_file_of_an_older_version_makes_no_precision(tmp_path):
     x, _, right = planted(300)
-    fitted(x, right, {"validation": 300}).save(tmp_path)
+    fit_calibration(x, right, {"validation": 300}).save(tmp_path)
     found = json.loads((tmp_path / "confidence.json").read_text())
     del found["held_out"]
     (tmp_path / "confidence.json").write_text(json.dumps(found))
@@ -138,13 +139,13 @@ def test_the_board_counts_abstaining_on_pairs_that_were_not_trained():
         dataclasses.replace(each, probability=calibration.probability(each.log_probability))
         for each in held_out + trained
     ]
-    found = on_pairs(calibration, answers, calibration.threshold_for(0.95))
+    found = evaluated_board_entry(calibration, answers, calibration.threshold_for(0.95))
     assert found
     assert found["curve"] == calibration.curve
     assert found["held_out"] == calibration.held_out
     shares = {"coverage": 0.4, "precision": 0.95, "asked": {"validation": 100}}
     assert {name: found["abstaining"][name] for name in shares} == shares
-    only_trained = on_pairs(calibration, answers[100:], 0.0)
+    only_trained = evaluated_board_entry(calibration, answers[100:], 0.0)
     assert only_trained
     assert only_trained["abstaining"]["asked"] == {"train": 400}
 
@@ -152,7 +153,7 @@ def test_the_board_counts_abstaining_on_pairs_that_were_not_trained():
 def test_the_file_is_read_back_and_damage_is_told(tmp_path):
     assert Calibration.load(tmp_path) is None
     x, _, right = planted(300)
-    calibration = fitted(x, right, {"validation": 300})
+    calibration = fit_calibration(x, right, {"validation": 300})
     calibration.save(tmp_path)
     assert Calibration.load(tmp_path) == calibration
     (tmp_path / "confidence.json").write_text('{"method": "platt"}')

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qa_lm.data.pairs import Pair
 from qa_lm.data.tokenizer import train_bpe
-from qa_lm.evaluation.calibrate import fitted
+from qa_lm.evaluation.calibrate import fit_calibration
 from qa_lm.inference.calibration import Calibration
-from qa_lm.inference.external import ForeignModel
+from qa_lm.inference.external import ExternalModel
 from qa_lm.modeling.causal_lm import build_causal_lm
 from tests.conftest import builtin
 from tests.scripts_as_modules import ask, evaluate
@@ -29,7 +29,7 @@ def run(learnt_run, tmp_path):
     shutil.copytree(learnt_run.folder, folder)
     draw = np.random.default_rng(0)
     x = -draw.exponential(0.3, 400)
-    fitted(x, draw.random(400) < np.exp(4 * x), {"validation": 400}).save(folder / "model")
+    fit_calibration(x, draw.random(400) < np.exp(4 * x), {"validation": 400}).save(folder / "model")
     return folder
 
 
@@ -70,7 +70,7 @@ def test_other_files_and_abstaining(run, tmp_path, capsys, monkeypatch):
 def test_a_precision_is_claimed_as_it_is_counted(run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ask.main([str(run), "How are you?", "--precision", "0.6"]) == 0
-    claimed = re.search(r"note: below a probability of (\S+) the answer is withheld; of 400", capsys.readouterr().err)
+    claimed = re.search(r"note: answers with a probability below (\S+) are withheld; on 400", capsys.readouterr().err)
     assert claimed
     assert evaluate.main([str(run), "--precision", "0.6"]) == 0
     printed = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_too_few_right_held_out_answers_are_refused(run, program, capsys):
         (["{run}", "--precision", "1.5"], "error: --precision must be from 0 to 1"),
         (["{run}", "--precision", "0.5", "--abstain-below", "0.5"], "error: give --abstain-below or --precision"),
         (["{run}", "--template", "{question}"], "error: --template is for other models"),
-        (["{run}/model"], "so name the pairs: data.path=FILE"),
+        (["{run}/model"], "not a run folder; name the pairs: data.path=FILE"),
         (["{run}", "data.path=long.jsonl"], "tokens; this model sees 256"),
         (["{run}", "--max-pairs", "0"], "error: --max-pairs must be at least 1"),
     ],
@@ -156,8 +156,8 @@ def chat_model(tmp_path):
     ("template", "before", "after"), [("chat", "<user>", "<bot>"), ("{question} no", "<s>", " no")]
 )
 def test_a_model_of_others_is_asked_as_its_own_tokenizer_asks(chat_model, template, before, after):
-    model, tokenizer = ForeignModel.load(chat_model, template), AutoTokenizer.from_pretrained(chat_model)
-    assert model.drafts_hold
+    model, tokenizer = ExternalModel.load(chat_model, template), AutoTokenizer.from_pretrained(chat_model)
+    assert model.use_drafts
     (example,) = model.examples([Pair("what is one ?", "two three")])
     wanted = tokenizer(f"{before}what is one ?{after}", add_special_tokens=False).input_ids
     assert example.ids[: example.prompt_tokens] == wanted

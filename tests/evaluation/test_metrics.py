@@ -2,7 +2,7 @@
 
 import pytest
 
-from qa_lm.evaluation.metrics import f1, normalised_answer, normalised_exact_match, share
+from qa_lm.evaluation.metrics import f1, normalise_answer, normalised_exact_match, share
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from qa_lm.evaluation.metrics import f1, normalised_answer, normalised_exact_mat
     ],
 )
 def test_normalised_answers(text, normalised):
-    assert normalised_answer(text) == normalised
+    assert normalise_answer(text) == normalised
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_asked_is_the_best_so_far(half_done, tmp_path, script):
     said = [json.loads(each.stdout) for each in answers]
     assert said[0]["answer"] == said[1]["answer"]
     assert said[0]["log_probability"] == pytest.approx(said[1]["log_probability"], abs=1e-6)
-    note = f"note: this run is not finished; asked is {half_done}/checkpoints/best.ckpt, epoch 1, step 8\n"
+    note = f"note: this run is not finished; using {half_done}/checkpoints/best.ckpt, epoch 1, step 8\n"
     assert (answers[0].returncode, answers[0].stderr) == (0, note)
     assert (answers[1].returncode, answers[1].stderr) == (0, "")
 
@@ -96,7 +96,7 @@ def test_what_comes_only_at_the_end_is_said_to(copy, capsys, option, words):
 
 
 def test_while_it_trains(tmp_path, capsys):
-    """Asked again and again from its first checkpoint to its end, with a checkpoint at every step."""
+    """Read again and again from its first checkpoint to its end, with a checkpoint at every step."""
     config = small_config(trainer__max_epochs=8, checkpoint__every_steps=1, early_stopping__patience=None)
     folder, child = tmp_path / "run", os.fork()
     if child == 0:
@@ -133,7 +133,7 @@ def test_weights_of_another_model(copy):
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("attn_implementation", "owner/name", "code of others"), ("auto_map", {"AutoConfig": "evil.Config"}, None)],
+    [("attn_implementation", "owner/name", "third-party code"), ("auto_map", {"AutoConfig": "evil.Config"}, None)],
 )
 def test_code_of_others_is_not_run(copy, key, value, words):
     folder = copy / "checkpoints" / "model"

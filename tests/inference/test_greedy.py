@@ -1,4 +1,4 @@
-"""Greedy answers are transformers' own, token for token, whatever the draft; drawn ones follow their seed."""
+"""Greedy answers are transformers' own, token for token, whatever the draft; sampled ones follow their seed."""
 
 import math
 import random
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from qa_lm.inference import drafts as drafts_module
-from qa_lm.inference.drafts import Draft, checked_drafts
+from qa_lm.inference.drafts import Draft, verify_drafts
 from qa_lm.inference.greedy import greedy_answers
-from qa_lm.inference.sampling import Sampling, drawn_answers
+from qa_lm.inference.sampling import Sampling, sample_answers
 from qa_lm.modeling import prediction
 from qa_lm.modeling.causal_lm import build_causal_lm
 
@@ -100,7 +100,7 @@ def test_log_probabilities_are_those_of_the_tokens(model, prompts, eos, expected
 def test_a_right_draft_costs_no_decoding(model, prompts, eos, expected, monkeypatch):
     from qa_lm.inference import greedy
 
-    monkeypatch.setattr(greedy, "_decoded", None)
+    monkeypatch.setattr(greedy, "_decode", None)
     right = [(prompt, ids) for prompt, (ids, stopped) in zip(prompts, expected, strict=True) if stopped]
     found = greedy_answers(model, [Draft(*each) for each in right], eos, LIMIT)
     assert [answer.ids for answer in found] == [ids for _, ids in right]
@@ -113,7 +113,7 @@ def test_answers_respect_the_limit_and_the_context(model, eos):
     (answer,) = greedy_answers(model, [Draft([5], [7] * 30)], eos, 3)
     assert len(answer.ids) + answer.stopped <= 3
     assert greedy_answers(model, [], eos, 3) == []
-    assert checked_drafts(model, [], eos) == []
+    assert verify_drafts(model, [], eos) == []
 
 
 def test_a_sequence_that_is_not_drafted_has_no_end_probability(model, eos):
@@ -123,7 +123,7 @@ def test_a_sequence_that_is_not_drafted_has_no_end_probability(model, eos):
 
 def test_sampling_draws_by_its_seed(model, prompts, eos):
     def draw(seed, **options):
-        return drawn_answers(model, prompts[:20], eos, 8, Sampling(temperature=1.0, seed=seed, **options))
+        return sample_answers(model, prompts[:20], eos, 8, Sampling(temperature=1.0, seed=seed, **options))
 
     assert draw(1) == draw(1)
     assert [each.ids for each in draw(1)] != [each.ids for each in draw(2)]

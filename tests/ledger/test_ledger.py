@@ -203,7 +203,7 @@ def test_the_files_of_a_run(long_run):
             assert all(row["exact"][row["learnt_at"] - 1 :])
             assert row["learnt_at"] == 1 or not row["exact"][row["learnt_at"] - 2]
     assert summary["worst"] == []  # eight right pairs
-    assert summary["note"].startswith("Fewer than 200 pairs were trained, too few to tell")
+    assert summary["note"].startswith("Fewer than 200 pairs were trained, too few to distinguish")
 
 
 def test_a_run_ended_in_mid_epoch_knows_nothing_of_the_rest(tmp_path):
@@ -298,8 +298,8 @@ def test_a_contradiction_is_listed_however_few_pairs_there_are(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "error: nowhere: no such folder; "),
-        (["."], "error: .: holds no run; "),
-        (["begun"], "error: begun/ledger.parquet: not there; it is written when a run ends"),
+        (["."], "error: .: not a run folder; "),
+        (["begun"], "error: begun/ledger.parquet: does not exist; it is written when a run ends"),
         (["begun", "--worst", "0"], "error: --worst must be at least 1"),
     ],
 )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.errors import UserError
-from qa_lm.evaluation.evaluate import Asked, evaluate_pairs, exact_match
+from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs, exact_match
 from qa_lm.modeling import loss as loss_module
 from qa_lm.modeling.causal_lm import build_causal_lm, head, hidden_states
 from qa_lm.modeling.loss import batch_loss
@@ -97,7 +97,7 @@ def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch)
         known = int(sums.exact)
         if known not in seen:
             seen.add(known)
-            answers = evaluate_pairs(model, gpt2, template, Asked("train", pairs, examples), None, 4, 1)
+            answers = evaluate_pairs(model, gpt2, template, EvalSet("train", pairs, examples), None, 4, 1)
             assert exact_match(answers) == known / 10
         optimizer.zero_grad()
         (sums.loss / sums.weight).backward()
@@ -110,7 +110,7 @@ def test_exact_match_by_teacher_forcing_equals_generation(gpt2, template, batch)
     [
         ({"architecture": "gpt22"}, "model.architecture=gpt22: .* did you mean gpt2"),
         ({"extra": {"n_iner": 64}}, "model.extra.n_iner: gpt2 has no such argument; did you mean n_inner"),
-        ({"architecture": "cohere", "extra": {"logit_scale": 0.1}}, "not a linear map"),
+        ({"architecture": "cohere", "extra": {"logit_scale": 0.1}}, "not a linear function"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_the_users_error(changes, message):

@@ -9,7 +9,7 @@ import torch
 
 from qa_lm.modeling import optimizers
 from qa_lm.modeling.causal_lm import embeddings
-from qa_lm.modeling.optimizers import Muon, adamw, muon, orthogonalised
+from qa_lm.modeling.optimizers import Muon, adamw, muon, orthogonalise
 from qa_lm.modeling.schedules import Schedule
 from tests.modeling.test_modeling import ARCHITECTURES, build
 
@@ -94,7 +94,7 @@ def test_with_torchs_polynomials_muon_is_torchs_muon_and_the_rest_torchs_adamw(m
 def test_orthogonalised_matrices_keep_their_directions_at_about_one_length(shape, dtype):
     torch.manual_seed(0)
     matrices = torch.randn(shape)
-    found = orthogonalised(matrices, dtype).float()
+    found = orthogonalise(matrices, dtype).float()
     for before, after in zip(matrices, found, strict=True):
         left, values, right = torch.linalg.svd(before, full_matrices=False)
         core = left.T @ after @ right.T

@@ -134,7 +134,7 @@ def test_fewer_pairs_are_among_more_and_the_same_are_held_out(pairs, split):
 
 
 def test_more_pairs_than_there_are(pairs):
-    with pytest.raises(UserError, match="data.train_pairs=49: only 48 pairs are there to train"):
+    with pytest.raises(UserError, match="data.train_pairs=49: only 48 training pairs are available"):
         prepare(DataConfig(path=pairs, cache="off", train_pairs=49), TOKENIZER, 256)
     with pytest.raises(UserError, match="data.train_pairs=0: must be at least 1"):
         load([*FILE, "data.train_pairs=0"])

@@ -18,10 +18,10 @@ from qa_lm.data.encoding import encode_pairs
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import prepare
 from qa_lm.data.quality.repeats import answerable
-from qa_lm.data.sizes import Sizes, wordings
-from qa_lm.data.tokenizer import bpe_entries, train_bpe
+from qa_lm.data.sizes import Sizes, mean_paraphrases
+from qa_lm.data.tokenizer import bpe_vocab_size, train_bpe
 from qa_lm.errors import UserError
-from qa_lm.evaluation.evaluate import Asked, evaluate_pairs
+from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
 from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_states, parameter_count
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
@@ -86,9 +86,9 @@ def test_what_is_open_is_filled_and_what_is_set_is_kept():
 def test_larger_files_get_no_smaller_models_and_batches():
     sizes = [10**power for power in range(3, 9)]
     measured = (220_000, 480_000, 770_000, 1_550_000, 3_040_000)
-    assert [bpe_entries(characters) for characters in measured] == [4096, 4096, 8192, 16384, 16384]
+    assert [bpe_vocab_size(characters) for characters in measured] == [4096, 4096, 8192, 16384, 16384]
     assert [recipe.batch_size(tokens, 32) for tokens in (1_500, 15_000, 50_000, 220_000)] == [9, 32, 32, 128]
-    for rule in (lambda tokens: recipe.batch_size(tokens, 64), bpe_entries):
+    for rule in (lambda tokens: recipe.batch_size(tokens, 64), bpe_vocab_size):
         chosen = [rule(size) for size in sizes]
         assert chosen == sorted(chosen)
         assert min(chosen) >= 1
@@ -125,8 +125,8 @@ def test_the_rows_of_a_small_file_are_few_rather_than_long(pairs, length, row):
 
 
 def test_several_wordings_of_a_fact_get_fewer_epochs():
-    assert wordings(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
-    assert recipe.epochs(5.0, wordings(np.repeat(np.arange(1, 101), 6))) == 6
+    assert mean_paraphrases(np.array([0, 0, 7, 7])) == pytest.approx(4 / 3)
+    assert recipe.epochs(5.0, mean_paraphrases(np.repeat(np.arange(1, 101), 6))) == 6
 
 
 @pytest.mark.parametrize(("recall", "most", "expected"), [(None, 60, 60), (0.99, 60, 26), (0.99, 4, 4), (0.99, 1, 1)])
@@ -166,7 +166,7 @@ def test_the_recipe_looks_at_the_trained_pairs():
     assert sizes.lengths.tolist() == [len(each.ids) - 1 for each in trained]
     held_out = prepared.examples.examples(prepared.split.validation)
     assert sizes.longest == max(len(each.ids) - 1 for each in trained + held_out)
-    assert (sizes.row, sizes.entries) == (prepared.row_tokens, len(prepared.tokenizer))
+    assert (sizes.row, sizes.vocab_size) == (prepared.row_tokens, len(prepared.tokenizer))
 
 
 @pytest.mark.parametrize("entries", [4096, 50257])
@@ -359,7 +359,7 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
         if found > 150:
             break
     assert 100 < found < 350
-    answers = evaluate_pairs(model, tokenizer, template, Asked("train", pairs, examples), None, 64, 64)
+    answers = evaluate_pairs(model, tokenizer, template, EvalSet("train", pairs, examples), None, 64, 64)
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Which examples stand in which row of which batch, epoch by epoch.
+"""Samplers that assign examples to the rows and batches of each epoch.
 
-A row is a tuple of examples: several when packed, one when padded. Every order is a function of seed and epoch alone,
-whatever drew random numbers before.
+A row contains several examples when packed, one when padded. The order depends only on seed and epoch, not on the state
+of any random number generator.
 """
 
 import itertools
@@ -13,25 +13,25 @@ from torch.utils.data.distributed import DistributedSampler
 from qa_lm.data.batches.packing import draw_rows, fill, plan_rows
 
 Row = list[int]
-BATCHES_ALIKE = 64
-"""Padded batches are cut from so many batches' worth of shuffled pairs, sorted by length."""
+BUCKET_BATCHES = 64
+"""Length bucketing: each bucket has the shuffled pairs of 64 batches, sorted by length and then cut into batches."""
 
 
 class RowSampler(DistributedSampler[Row]):
-    """This process's rows of an epoch, each example in exactly one row of one process.
+    """The rows of an epoch for this process; each example is in exactly one row of one process.
 
-    The rows of all processes, batch by batch, are those of a single process with larger batches; every process has the
-    same number of batches. Rows without examples fill what is missing. Lightning calls `set_epoch` before each epoch,
-    and leaves a `DistributedSampler`, which this is by name only, as it is: another would deal the rows out again.
+    Together, the batches of all processes equal those of a single process with larger batches. Every process has the
+    same number of batches; empty rows fill the gaps. Lightning calls `set_epoch` before each epoch. The class derives
+    from `DistributedSampler` only because Lightning would wrap any other sampler and distribute the rows again.
 
     Args:
-        indices: the examples, in their own order.
-        lengths: inputs of each of them.
-        shuffle: whether each epoch has an order of its own; otherwise all have the examples' own.
-        seed: seed of the orders.
-        batch_size: rows of a batch.
-        rank: number of this process, from 0.
-        processes: how many there are.
+        indices: indices of the examples.
+        lengths: number of inputs of each example.
+        shuffle: whether each epoch has a different order; otherwise all epochs have the order of `indices`.
+        seed: random seed of the orders.
+        batch_size: rows per batch.
+        rank: rank of this process, from 0.
+        processes: number of processes.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class RowSampler(DistributedSampler[Row]):
 
     @property
     def rows(self) -> int:
-        """Rows of all processes together."""
+        """Number of rows over all processes."""
         raise NotImplementedError
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch, of each process."""
+        """Number of batches per epoch and process."""
         return -(-self.rows // (self.batch_size * self.processes))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose rows come next."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def begin_at(self, epoch: int, batches: int) -> None:
-        """Go on within an epoch whose first batches have been trained; other epochs are whole."""
+        """Skip the first batches of an epoch, because they are already trained. Other epochs are not affected."""
         self.epoch, self.begin = epoch, (epoch, batches)
 
     def __len__(self) -> int:
@@ -84,12 +84,12 @@ class RowSampler(DistributedSampler[Row]):
             yield from ([] for _ in range(self._last_batch(len(batches)) - len(mine) if short else 0))
 
     def first_examples(self, batches: int) -> np.ndarray:
-        """Examples of the epoch's first so many batches, of all processes."""
+        """Indices of the examples in the first batches of the epoch, over all processes."""
         rows = itertools.islice(self._all_rows(), batches * self.batch_size * self.processes)
         return np.fromiter(itertools.chain.from_iterable(rows), np.int64)
 
     def _last_batch(self, rest: int) -> int:
-        """Rows of this process's last batch, when that many rows are left for all processes."""
+        """Number of rows in this process's last batch, if `rest` rows are left for all processes."""
         raise NotImplementedError
 
     def _all_rows(self) -> Iterator[Row]:
@@ -102,8 +102,8 @@ class RowSampler(DistributedSampler[Row]):
 class PackedRows(RowSampler):
     """Rows of `row_tokens` positions, filled with whole examples.
 
-    The number of rows is the same in every epoch, and every batch has `batch_size` of them, or all rows if they are
-    fewer: a compiled network sees one shape.
+    The number of rows is the same in every epoch, and every batch has `batch_size` rows, or all rows if there are
+    fewer, so a compiled network sees only one shape.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class PackedRows(RowSampler):
     ) -> None:
         super().__init__(indices, lengths, shuffle, seed, batch_size, rank, processes)
         self.plan = plan_rows(self.lengths, row_tokens, seed)
-        # A batch that no number of rows fills would be mostly rows without examples.
+        # A larger batch would consist mostly of empty rows.
         self.batch_size = max(1, min(batch_size, -(-self.plan.rows // processes)))
 
     @property
     def rows(self) -> int:
-        """Rows of all processes together, those without examples not counted."""
+        """Number of rows over all processes, without empty rows."""
         return self.plan.rows
 
     @property
     def fill(self) -> float:
-        """Share of all positions that hold a token."""
+        """Share of the positions that contain a token."""
         return fill(self.plan, self.lengths)
 
     def _last_batch(self, rest: int) -> int:
@@ -144,15 +144,15 @@ class PackedRows(RowSampler):
 
 
 class PaddedRows(RowSampler):
-    """One example per row; when shuffled, neighbours are of nearly one length, so that little is padding.
+    """One example per row; shuffled epochs use length bucketing, so that little is padding.
 
-    Shuffled pairs are cut into stretches of `BATCHES_ALIKE` batches, each stretch is sorted by length and cut into
-    batches, and the batches of the epoch come in random order.
+    The shuffled pairs are split into buckets of `BUCKET_BATCHES` batches, each bucket is sorted by length and cut into
+    batches, and the batches of the epoch are shuffled.
     """
 
     @property
     def rows(self) -> int:
-        """Rows of all processes together."""
+        """Number of rows over all processes."""
         return len(self.indices)
 
     def _last_batch(self, rest: int) -> int:
@@ -169,9 +169,9 @@ class PaddedRows(RowSampler):
         together = self.batch_size * self.processes
         if together == 1:
             return order
-        stretch = np.arange(count) // (BATCHES_ALIKE * together)
-        order = order[np.lexsort((self.lengths[order], stretch))]
+        bucket = np.arange(count) // (BUCKET_BATCHES * together)
+        order = order[np.lexsort((self.lengths[order], bucket))]
         whole = count // together * together
         batches = order[:whole].reshape(-1, together)
-        # The short last batch stays last, else the ones behind it would be cut elsewhere.
+        # The incomplete last batch stays last; otherwise the batches after it would be cut at other places.
         return np.concatenate([generator.permutation(batches).ravel(), order[whole:]])

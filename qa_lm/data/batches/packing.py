@@ -1,19 +1,19 @@
-"""Packing: whole examples side by side in rows of one length, so that hardly a position is padding.
+"""Packing: put whole examples next to each other in rows of equal length, so that almost nothing is padding.
 
     row 0   [ pair 17 ......... | pair 3 ..... | pair 41 ............ | - ]
     row 1   [ pair 8 .................... | pair 22 ....... | pair 5 .... ]
     position  0 1 2 3 ...         0 1 2 ...      0 1 2 ...
 
-An example never sees another: its positions begin at 0, and attention is cut where positions do.
+An example never sees another one: its positions start at 0, and attention does not cross such a start.
 
-Rows are filled one by one, best fit. A row begins with the longest example that is left, if there is one of more than
-an eighth of a row, or with short ones in random order, so that a row is a mix and not all of one length. The room that
-then remains is given to the set of examples that fills it best, found by dynamic programming over the lengths that are
-left (a subset sum; Gupta and Ho 1999 call it minimum bin slack).
+Rows are filled one by one with best fit. A row starts with the longest remaining example if it is longer than an eighth
+of a row, otherwise with short examples in random order, so that rows mix different lengths. The remaining space is
+given to the set of examples that fills it best, found by dynamic programming over the remaining lengths (a subset sum,
+called minimum bin slack by Gupta and Ho 1999).
 
-What fits depends on lengths alone. So the rows are worked out once, as a plan of lengths; an epoch then only draws,
-for every place of the plan, one of the examples of its length. Every epoch has other rows, the same number of them,
-and no epoch waits for packing.
+The packing depends only on lengths. It is therefore computed once, as a plan of lengths, and each epoch only draws an
+example of the planned length for each slot. Every epoch has different rows, but the same number, and no epoch waits for
+packing.
 """
 
 from array import array
@@ -23,33 +23,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-FULL = 0.97
-"""Rows must be so full."""
+MIN_FILL = 0.97
+"""Minimum share of positions with a token; rows are lengthened until it is reached."""
 FEW_ROWS = 5
-"""Rows of a file that is too small to fill them: longer ones would only make its steps larger and fewer."""
+"""With at most this number of rows, rows are not lengthened: steps would only become larger and fewer."""
 
 LONG = 1 / 8
-"""Examples longer than this share of a row begin one each, the longest first."""
-ROOM = 1 / 4
-"""Share of a row that is left to the best set, where the row begins with short examples."""
-STEPS = 512
-"""Steps of the search for the best set of one row: lengths that never sum to the room must not take for ever."""
+"""Examples longer than this share of a row start a row each, the longest first."""
+FREE_SPACE = 1 / 4
+"""Share of a row that is filled by the best set if the row starts with short examples."""
+MAX_STEPS = 512
+"""Maximum steps of the search for the best set of a row, in case no set fills the space exactly."""
 
 PART = 1 << 16
-"""Examples that are Python numbers at once."""
+"""Number of lengths that are Python integers at once."""
 
 
 class RowPlan(NamedTuple):
-    """Rows as lengths: row r has the places `begins[r]` to `begins[r + 1]`."""
+    """A plan of row lengths: row r has the slots `begins[r]` to `begins[r + 1]`."""
 
     begins: np.ndarray
-    """Where rows begin, int64, (rows + 1,)."""
+    """First slot of each row, int64, (rows + 1,)."""
     places: np.ndarray
-    """All places in order of their length, int32, (examples,)."""
+    """All slots sorted by length, int32, (examples,)."""
     examples: np.ndarray
-    """All examples in order of their length, int32, (examples,)."""
+    """All examples sorted by length, int32, (examples,)."""
     borders: np.ndarray
-    """Where, in both, a length ends and the next begins."""
+    """Offsets in `places` and `examples` at which the length changes."""
     row_tokens: int
     """Positions of a row."""
 
@@ -60,12 +60,12 @@ class RowPlan(NamedTuple):
 
 
 def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
-    """Rows for examples of these lengths.
+    """Plan the rows for examples of these lengths.
 
     Args:
-        lengths: inputs of each example, none above `row_tokens`.
+        lengths: number of inputs of each example, at most `row_tokens`.
         row_tokens: positions of a row.
-        seed: draws the order in which short examples come.
+        seed: random seed of the order of short examples.
     """
     assert not len(lengths) or int(lengths.max()) <= row_tokens, "an example is longer than a row"
     coming = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
@@ -83,14 +83,14 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
 
 
 def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths row after row, and where each row begins (rows + 1,).
+    """Lengths of all slots, row by row, and the first slot of each row, (rows + 1,).
 
     Args:
-        coming: lengths in the order in which they begin rows: the long ones, then the short ones.
+        coming: lengths in the order in which they start rows: the long ones, then the short ones.
         row_tokens: positions of a row.
     """
-    left = np.bincount(coming).tolist()  # by length
-    taken = [0] * len(left)  # of those that still stand in `coming`, by length
+    left = np.bincount(coming).tolist()  # number of unplaced examples by length
+    taken = [0] * len(left)  # number of placed examples that are still ahead in `coming`, by length
     lengths = np.unique(coming).tolist()
     filled, begins = array("i"), array("q", [0])
     room = row_tokens
@@ -101,7 +101,7 @@ def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndar
         left[length] -= 1
         filled.append(length)
         room -= length
-        if room > row_tokens * ROOM and length <= row_tokens * LONG:
+        if room > row_tokens * FREE_SPACE and length <= row_tokens * LONG:
             continue
         for other in _best_set(room, lengths, left):
             left[other] -= 1
@@ -117,15 +117,15 @@ def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndar
 
 
 def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
-    """Lengths that fill the room as far as can be, the search going from the longest to the shortest.
+    """Find lengths that fill the free positions best; longer examples are tried first.
 
     Args:
-        room: free positions.
+        room: number of free positions.
         lengths: all lengths, ascending.
-        left: how many examples of each length there are.
+        left: number of examples by length.
     """
     sums, within = 1, (1 << room + 1) - 1  # bit s is set when some set of lengths sums to s
-    steps: list[tuple[int, int]] = []  # a length, and the sums before it was added
+    steps: list[tuple[int, int]] = []  # an added length, and the sums before it
     for length in reversed(lengths[: bisect_right(lengths, room)]):
         for _ in range(min(left[length], room // length)):
             more = (sums | sums << length) & within
@@ -133,7 +133,7 @@ def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
                 break
             steps.append((length, sums))
             sums = more
-        if sums >> room or len(steps) > STEPS:
+        if sums >> room or len(steps) > MAX_STEPS:
             break
     total, chosen = sums.bit_length() - 1, []
     for length, before in reversed(steps):
@@ -144,38 +144,38 @@ def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
 
 
 def draw_rows(plan: RowPlan, generator: np.random.Generator | None) -> np.ndarray:
-    """The example at each place of the plan, int32: places `begins[r]` to `begins[r + 1]` are row r.
+    """Draw an example for each slot of the plan, int32; slots `begins[r]` to `begins[r + 1]` are row r.
 
     Args:
         plan: the rows.
-        generator: draws among the examples of one length; None takes them in order.
+        generator: random generator; None takes the examples of each length in order.
     """
     examples = plan.examples
     if generator is not None:
         examples = examples.copy()
         for of_one_length in np.split(examples, plan.borders):
-            generator.shuffle(of_one_length)  # in place: a view
+            generator.shuffle(of_one_length)  # a view, so this shuffles `examples`
     placed = np.empty_like(examples)
     placed[plan.places] = examples
     return placed
 
 
 def fill(plan: RowPlan, lengths: np.ndarray) -> float:
-    """Share of all positions that hold a token."""
+    """Share of the positions that contain a token."""
     return float(lengths.sum()) / (plan.rows * plan.row_tokens) if plan.rows else 1.0
 
 
 def row_tokens(lengths: np.ndarray) -> int:
-    """Positions of a packed row: the shortest power of two that holds every example in rows that are full or few.
+    """Choose the positions of a packed row: the smallest power of two that fits every example in well-filled rows.
 
-    Attention compares every position of a row with every other, though examples see only themselves.
+    Short rows save time, because attention compares all positions of a row although examples see only themselves.
 
     Args:
-        lengths: inputs of each trained pair.
+        lengths: number of inputs of each trained pair.
     """
     row = 1 << max(5, int(lengths.max() - 1).bit_length())
     plan = plan_rows(lengths, row, 0)
-    while fill(plan, lengths) < FULL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
+    while fill(plan, lengths) < MIN_FILL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
         row *= 2
         plan = plan_rows(lengths, row, 0)
     return row

@@ -1,11 +1,11 @@
-"""Encoded pairs in one memory-mapped file: ids end to end, with where each example ends and how long its prompt is.
+"""Encoded pairs in memory-mapped files: the ids of all examples, with the end and the prompt length of each.
 
-    ids      [ prompt answer EOS | prompt answer EOS | ... ]   2 bytes each, or 4 for more than 65,536 entries
-    ends     [                  ^                    ^     ]   int64, per pair: where its last id stands, plus 1
-    lengths  [ inputs, which are all ids but the last      ]   int32, per pair
-    prompts  [ tokens of the prompt                        ]   int32, per pair
+    ids      [ prompt answer EOS | prompt answer EOS | ... ]   2 bytes each, or 4 if the vocabulary exceeds 65,536
+    ends     [                  ^                    ^     ]   int64, per pair: offset of its last id, plus 1
+    lengths  [ number of inputs (all ids except the last)  ]   int32, per pair
+    prompts  [ number of prompt tokens                     ]   int32, per pair
 
-Raw numbers, no pickle. A store holds every pair of its table, whole; what a split or a limit leaves out is left out
+The files contain raw numbers, no pickle. A store contains all pairs of its table in full; splits and limits are applied
 when it is read.
 """
 
@@ -30,10 +30,10 @@ FILES = ("ids.bin", "ends.bin", "lengths.bin", "prompts.bin")
 def write_store(
     folder: Path, batches: Iterable[list[Pair]], tokenizer: TextTokenizer, template: PromptTemplate
 ) -> dict[str, Any]:
-    """Encode batches of pairs and write them as they come.
+    """Encode batches of pairs and write them one by one.
 
     Returns:
-        dtype: the type of an id.
+        dtype: the dtype of the ids.
     """
     dtype = np.dtype(DTYPES[0] if len(tokenizer) <= 1 << 16 else DTYPES[1])
     end = 0
@@ -52,20 +52,20 @@ def write_store(
 
 
 class EncodedPairs:
-    """The examples of a store, none with more inputs than a limit.
+    """The examples of a store, cut to a maximum number of inputs.
 
-    A longer one loses tokens from the front of its prompt; the answer and its EOS are never cut.
+    A longer example loses tokens at the start of its prompt; the answer and EOS are never cut.
 
     Args:
         folder: a folder that `write_store` filled.
-        limit: most inputs of an example (its ids but the last).
+        limit: maximum number of inputs of an example (its ids except the last).
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         name = read_meta(folder)["dtype"]
         if name not in DTYPES:
-            raise UserError(f"{folder}: is no store of encoded pairs: its ids are {name}; delete it")
+            raise UserError(f"{folder}: is not a valid store of encoded pairs: its ids are {name}; delete it")
         dtype = np.dtype(name)
         kinds = (dtype, np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.int32))
         self.ids, self._ends, self._lengths, self._prompts = (
@@ -73,42 +73,42 @@ class EncodedPairs:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A worker process opens the files again instead of getting a copy of them."""
+        """Let a worker process open the files again instead of receiving a copy."""
         return EncodedPairs, (self.folder, self.limit)
 
     def __len__(self) -> int:
         return len(self._prompts)
 
     def full_lengths(self, indices: np.ndarray) -> np.ndarray:
-        """Inputs of each example as it was written, whatever the limit, int32."""
+        """Number of inputs of each example without the limit, int32."""
         return np.asarray(self._lengths[indices])
 
     def answer_lengths(self, indices: np.ndarray) -> np.ndarray:
-        """Tokens of each answer, its EOS included, int32."""
+        """Number of tokens of each answer (EOS included), int32."""
         return self.full_lengths(indices) + 1 - np.asarray(self._prompts[indices])
 
     def prompt_lengths(self, indices: np.ndarray) -> np.ndarray:
-        """Tokens of each prompt within the limit, int32."""
+        """Number of tokens of each prompt with the limit, int32."""
         return self.lengths(indices) + 1 - self.answer_lengths(indices)
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
-        """Inputs of each example within the limit, int32."""
+        """Number of inputs of each example with the limit, int32."""
         return np.minimum(self.full_lengths(indices), np.int32(self.limit))
 
     def spans(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where the first input stands in `ids`, how many inputs there are, and how many tokens the prompt has."""
+        """For each example: offset of its first input in `ids`, number of inputs, number of prompt tokens."""
         lengths = self.lengths(indices)
         return np.asarray(self._ends[indices]) - 1 - lengths, lengths, self.prompt_lengths(indices)
 
     def examples(self, indices: np.ndarray) -> list[Example]:
-        """Some examples as lists of ids."""
+        """Examples as lists of ids."""
         return [
             Example(self.ids[begin : begin + length + 1].tolist(), int(prompt))
             for begin, length, prompt in zip(*self.spans(indices), strict=True)
         ]
 
     def first_tokens(self, indices: np.ndarray) -> np.ndarray:
-        """The first id of each example within the limit, which is an input and no target."""
+        """The first id of each example with the limit; it is an input, but not a target."""
         begins, _, _ = self.spans(indices)
         return self.ids[begins]
 

@@ -1,1 +1,1 @@
-"""The report on the data: repeats, contradictions, near-duplicates, limits, missing values."""
+"""Data quality: repeats, contradictions, near-duplicates, length limits, missing values, label errors."""

@@ -1,6 +1,6 @@
-"""What a file of pairs holds, what is wrong with it, and what can be learnt from it at best.
+"""The data report: contents of the files, problems, and the best possible scores.
 
-Everything is found from the numbers about each pair, so it costs seconds at millions of pairs.
+It uses only the numbers about each pair, so it takes seconds for millions of pairs.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from qa_lm.data.batches.store import EncodedPairs
-from qa_lm.data.quality.missing import missing_in_words
-from qa_lm.data.quality.repeats import contradictions_in_words, find_repeats, repeats_in_words, slices
-from qa_lm.data.quality.shared_answers import shared_answers, shared_in_words
+from qa_lm.data.quality.missing import describe_missing
+from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats, slices
+from qa_lm.data.quality.shared_answers import describe_shared, shared_answers
 from qa_lm.data.splits.draw import KINDS, Split, leaks
 from qa_lm.data.table import PairTable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 BLOCK = 1 << 18
-"""Pairs looked at together."""
+"""Number of pairs processed at once."""
 
 
 @dataclass
@@ -26,44 +26,44 @@ class DataReport:
     """The content of data_report.json."""
 
     sources: dict[str, str]
-    """Every file or data set, with the columns that were read as question, answer and group, and how it was read
-    where that is not plain: its encoding, its separator, rows that were left out."""
+    """Every file or data set, with the columns read as question, answer and group, and unusual properties: its
+    encoding, its separator, rows that were left out."""
     counts: dict[str, int]
     bad_lines: dict[str, Any]
-    """count; kinds: how many of each, empty questions and answers among them; listed: the first ones with their places.
-    They were left out (`data.bad_lines=skip`)."""
+    """Lines left out by `data.bad_lines=skip`, including empty questions and answers: count; kinds (count of each);
+    listed (the first ones with their places)."""
     lengths: dict[str, dict[str, int]]
-    """Percentiles, in characters and in tokens, of questions, answers and whole examples (inputs of the model)."""
+    """Percentiles, in characters and tokens, of questions, answers and whole examples (inputs of the model)."""
     shared_answers: dict[str, Any]
-    """Whether pairs have the same answer, see `qa_lm.data.quality.shared_answers`."""
+    """Statistics of pairs with the same answer, see `qa_lm.data.quality.shared_answers`."""
     unanswerable: int
-    """Questions without an answer that were left out (`data.unanswerable=skip`)."""
+    """Number of questions without an answer that were left out (`data.unanswerable=skip`)."""
     repeats: dict[str, Any]
-    """Pairs that stand in the files more than once: count of the surplus ones; listed."""
+    """Repeated pairs: count, without the first of each; listed."""
     contradictions: dict[str, Any]
-    """Questions with different answers: questions; pairs; listed with their places; the best that can be learnt."""
+    """Questions with different answers: questions; pairs; listed with their places; best possible scores."""
     repeated_questions: dict[str, int]
-    """Held-out pairs whose question is trained too, but for case, spaces and final punctuation."""
+    """Held-out pairs per split whose question is also trained, ignoring case, spaces and final punctuation."""
     too_long: dict[str, Any]
-    """Pairs longer than the limit in tokens: count; limit; what happens to them; listed."""
+    """Pairs longer than the limit in tokens: count; limit; effect; listed."""
     eos_trained: float
-    """Share of the examples whose last target is the EOS."""
+    """Share of the examples whose last target is EOS."""
     tokens: dict[str, float]
-    """Means: per example, per answer with its EOS, and per epoch in all."""
+    """Mean tokens per example and per answer (EOS included), and total tokens per epoch."""
     held_out: dict[str, int] = field(default_factory=dict)
-    """Validation pairs by why they are held out, where pairs have groups."""
+    """Number of validation pairs by the reason for being held out, if pairs have groups."""
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert the report to plain values for JSON."""
         return asdict(self)
 
 
 def percentiles(counts: np.ndarray) -> dict[str, int]:
-    """The values below which a share of all lie, by their names: p0 is the least, p100 the greatest.
+    """Percentiles by name: p0 is the minimum, p100 the maximum.
 
     Args:
-        counts: how often each whole number from 0 occurs, as `np.bincount` has it; that takes no sorting.
+        counts: number of occurrences of each integer from 0, as from `np.bincount`.
     """
     if not counts.any():
         return {}
@@ -73,7 +73,7 @@ def percentiles(counts: np.ndarray) -> dict[str, int]:
 
 
 def _counted(numbers: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """How often each value occurs, looked at a block of pairs at a time, so that memory does not hold all."""
+    """Number of occurrences of each value, computed block by block to save memory."""
     counts = np.zeros(0, np.int64)
     for begin in range(0, len(indices), BLOCK):
         more = np.bincount(numbers(indices[begin : begin + BLOCK]), minlength=len(counts))
@@ -90,15 +90,15 @@ def describe(
     found: Mapping[str, Any],
     too_long: dict[str, Any],
 ) -> DataReport:
-    """The report of the pairs of a run.
+    """Compute the report of the pairs of a run.
 
     Args:
         table: all pairs.
-        split: which are trained and which held out; pairs that were dropped are in none.
-        examples: the pairs encoded.
-        eos_id: the id that must end every example.
-        found: what the reader found beside the pairs, see `qa_lm.data.readers.reading.PairReader.found`.
-        too_long: what `length_limit` found.
+        split: indices per split; dropped pairs are in none.
+        examples: the encoded pairs.
+        eos_id: id of EOS, which must end every example.
+        found: findings of the reader, see `qa_lm.data.readers.reading.PairReader.found`.
+        too_long: result of `within_limit`.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
     everywhere = np.arange(len(table), dtype=np.int32)
@@ -127,8 +127,8 @@ def describe(
         unanswerable=found["unanswerable"],
         bad_lines=found["bad_lines"],
         lengths={name: percentiles(found) for name, found in counts.items()},
-        repeats=repeats_in_words(table, repeats),
-        contradictions=contradictions_in_words(
+        repeats=report_repeats(table, repeats),
+        contradictions=report_contradictions(
             table, repeats, answer_tokens, example_tokens, _nats(_counted(examples.first_tokens, used))
         ),
         repeated_questions=leaks(split, table.numbers("normalised_key")),
@@ -145,7 +145,7 @@ def describe(
         if split.held_out.any()
         else {},
     )
-    report.warnings = [*found["warnings"], *missing_in_words(table), *_warnings(report)]
+    report.warnings = [*found["warnings"], *describe_missing(table), *_warnings(report)]
     return report
 
 
@@ -154,48 +154,51 @@ def _total(counts: np.ndarray) -> int:
 
 
 def _nats(counts: np.ndarray) -> float:
-    """Sum over what was counted of -ln p, p being the share of its value."""
-    found = counts[counts > 0]
-    return float(found @ np.log(found.sum() / found))
+    """Sum of -ln p over all counted items, where p is the share of the item's value."""
+    positive = counts[counts > 0]
+    return float(positive @ np.log(positive.sum() / positive))
 
 
 def _different(keys: np.ndarray) -> int:
-    """How many different keys there are, 0 not counted."""
+    """Number of different keys, without 0."""
     return sum(len(np.unique(keys[part][keys[part] != 0])) for part in slices(keys)) if keys.any() else 0
 
 
 def _warnings(report: DataReport) -> list[str]:
-    found = []
+    warnings = []
     bad, repeats, contradictions, long = report.bad_lines, report.repeats, report.contradictions, report.too_long
     if bad["count"]:
         kinds = ", ".join(f"{kind} {number:,}" for kind, number in bad["kinds"].items())
-        found.append(f"bad lines left out: {bad['count']:,} ({kinds}); the first: {bad['listed'][0]}")
+        warnings.append(f"bad lines left out: {bad['count']:,} ({kinds}); the first: {bad['listed'][0]}")
     if repeats["count"]:
-        found.append(f"repeats of an earlier pair: {repeats['count']:,}; the first: {repeats['listed'][0]}")
+        warnings.append(f"repeats of an earlier pair: {repeats['count']:,}; the first: {repeats['listed'][0]}")
     if contradictions["questions"]:
         first = contradictions["listed"][0]
         best = contradictions["best_recall"]
         limit = f"no model can answer more than {best:.2%} of the pairs; " if best < 1 else ""
-        found.append(
+        warnings.append(
             f"questions with different answers: {contradictions['questions']:,}; {limit}the first: "
             f"{first['question'][:60]!r} at " + ", ".join(first["places"][:3])
         )
     for side, count in report.repeated_questions.items():
         if count:
-            found.append(f"pairs of {side} that ask what a trained pair asks: {count:,}; what they score is no proof")
+            warnings.append(
+                f"pairs of {side} with the question of a trained pair: {count:,}; "
+                "their scores do not show generalisation"
+            )
     if long["count"]:
-        found.append(f"pairs longer than {long['limit']:,} tokens: {long['count']:,}; {long['effect']}")
-    return found
+        warnings.append(f"pairs longer than {long['limit']:,} tokens: {long['count']:,}; {long['effect']}")
+    return warnings
 
 
 def summary(report: DataReport) -> list[str]:
-    """The report in a few lines."""
+    """Summarise the report in a few lines."""
     tokens, longest = report.tokens, report.lengths["example_tokens"]["p100"]
-    counted = (
-        f"tokens: {tokens['per_example']:.1f} per pair, {tokens['per_answer']:.1f} of them its answer with EOS; "
-        f"longest pair {longest:,}"
+    lengths = (
+        f"tokens per pair: mean {tokens['per_example']:.1f} (answer and end token {tokens['per_answer']:.1f}), "
+        f"maximum {longest:,}"
     )
-    lines = [counted, *shared_in_words(report.shared_answers)]
+    lines = [lengths, *describe_shared(report.shared_answers)]
     if report.unanswerable:
         lines.append(f"questions without an answer, left out: {report.unanswerable:,}")
     return [*lines, *(f"warning: {warning}" for warning in report.warnings)]

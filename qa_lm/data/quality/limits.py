@@ -1,4 +1,4 @@
-"""Pairs with more tokens than a row or the model takes."""
+"""Pairs with more tokens than a row or the model's context."""
 
 from typing import Any
 
@@ -13,33 +13,32 @@ LISTED = 20
 EFFECTS = {
     "report": "training refuses them unless data.too_long is drop or truncate_question",
     "drop": "they are left out",
-    "truncate_question": "their questions lose tokens at the front, their answers none",
+    "truncate_question": "their questions lose tokens at the start; answers are never cut",
 }
 
 
 def within_limit(
     split: Split, examples: EncodedPairs, limit: int, table: PairTable, policy: str, setting: str
 ) -> tuple[Split, dict[str, Any]]:
-    """The split without what cannot be trained, and what was found.
+    """Apply the policy for pairs that are too long; returns the split and a report.
 
-    The answer and its EOS are never cut: a pair whose answer alone is too long cannot be kept by any policy but
-    `drop`.
+    Answers and their EOS are never cut: with "truncate_question", an answer that alone is too long is an error.
 
     Args:
-        split: places of pairs.
-        examples: the pairs encoded.
-        limit: most inputs of an example.
+        split: indices per split.
+        examples: the encoded pairs.
+        limit: maximum number of inputs of an example.
         table: all pairs.
-        policy: "error", "drop", "truncate_question" or, to find them and do nothing, "report".
-        setting: the setting that makes the limit, for errors.
+        policy: "error", "drop", "truncate_question", or "report" to only report them.
+        setting: name of the setting that defines the limit, for error messages.
 
     Raises:
-        UserError: by policy, or because nothing is left on a side.
+        UserError: the policy demands it, or a split would become empty.
     """
     used = np.sort(np.concatenate([split.train, split.validation, split.test]))
     full = examples.full_lengths(used)
     long = used[full > limit]
-    found = {
+    report = {
         "count": len(long),
         "limit": limit,
         "policy": policy,
@@ -51,11 +50,14 @@ def within_limit(
     elif policy == "truncate_question":
         too_long_answers = long[examples.answer_lengths(long) > limit]
         _refuse(
-            too_long_answers, limit, table, "Their answers alone are too long. Set data.too_long=drop, or more room"
+            too_long_answers,
+            limit,
+            table,
+            f"Their answers alone are too long. Set data.too_long=drop or raise {setting}",
         )
     elif policy == "drop" and len(long):
         split = _without(split, long)
-    return split, found
+    return split, report
 
 
 def _without(split: Split, dropped: np.ndarray) -> Split:

@@ -1,6 +1,6 @@
-"""Texts that stand for a missing value or a failed formula, as spreadsheets, pandas and databases write them.
+"""Texts that mean a missing value or a failed formula, as spreadsheets, pandas and databases write them.
 
-They are warned of and kept: "None" may be a true answer, and "#N/A" one to a question about spreadsheets.
+They are kept with a warning: "None" may be a true answer, and "#N/A" the answer to a question about spreadsheets.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ ERRORS = (
     *("#¡REF!", "#¡VALOR!", "#¿NOMBRE?", "#¡DIV/0!", "#¡NUM!", "#¡NULO!", "#¡DESBORDAMIENTO!"),
     *("#N/D", "#RIF!", "#VALORE!", "#NOME?", "#VALOR!", "#ADR!", "#ARG!", "#NAZWA?", "#LICZBA!"),
     *("#Н/Д", "#ССЫЛКА!", "#ЗНАЧ!", "#ИМЯ?", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!"),  # noqa: RUF001
-    *("#" * width for width in range(3, 60)),  # a column that was too narrow for its number
+    *("#" * width for width in range(3, 60)),  # a number in a column that was too narrow
 )
 MISSING = (
     *("NULL", "Null", "null", "(null)", "[null]", "\\N", "None", "none", "NONE", "nil", "NaN", "nan", "NAN", "-nan"),
@@ -28,11 +28,11 @@ MISSING = (
     *("undefined", "[]", "{}"),
 )
 BLOCK = 1 << 18
-"""Pairs looked at together."""
+"""Number of pairs processed at once."""
 
 
-def missing_in_words(table: PairTable) -> list[str]:
-    """Warnings of questions and answers that are no texts, with counts and places; found by their keys alone."""
+def describe_missing(table: PairTable) -> list[str]:
+    """Warnings about missing questions and answers, with counts and places; found by their keys."""
     kinds = (
         ("spreadsheet errors", ERRORS, "correct these cells or delete these lines"),
         ("missing values", MISSING, ""),
@@ -51,7 +51,7 @@ def missing_in_words(table: PairTable) -> list[str]:
 
 
 def _places(table: PairTable, side: str, words: Iterable[str]) -> tuple[np.ndarray, list[str]]:
-    """The pairs whose question or answer is one of these words, and which words those are."""
+    """Indices of the pairs whose question or answer is one of these words, and the words that occur."""
     by_key = {text_key(text): word for word in words for text in (word, f" {word}", f"{word} ")}
     keys = np.sort(np.fromiter(by_key, np.uint64, len(by_key)))
     column = table.numbers(f"{side}_key")

@@ -1,8 +1,9 @@
-"""Near-duplicate questions: MinHash finds candidates, their exact overlap decides, and chains of near ones are groups.
+"""Near-duplicate questions: MinHash finds candidates, their exact Jaccard similarity decides, and connected questions
+form groups.
 
-Two questions are near when the sets of their four-letter pieces share at least `NEAR` of all pieces (Jaccard).
-MinHash (Broder 1997) with bands finds candidates without comparing all pairs; its signatures come from datasketch,
-exact overlaps and groups from scipy. The groups are a function of the set of questions, not of their order.
+Two questions are near-duplicates if the Jaccard similarity of their sets of character 4-grams is at least `NEAR`.
+MinHash (Broder 1997) with banding finds candidates without comparing all pairs. Signatures come from datasketch, exact
+similarities and groups from scipy. The groups depend only on the set of questions, not on their order.
 """
 
 import hashlib
@@ -14,28 +15,29 @@ from datasketch import MinHash
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from qa_lm.data.pairs import normalised_question
+from qa_lm.data.pairs import normalise_question
 
 NEAR = 0.75
 PIECE = 4
 BANDS, BAND = 24, 5
-"""Bands and values in each: two questions at 0.75 are no candidates with probability 0.002, at 0.9 with 1e-9."""
+"""Number of bands, and values per band. Two questions with similarity 0.75 are missed with probability 0.002, with
+similarity 0.9 with probability 1e-9."""
 NEIGHBOURS, COMPARISONS = 8, 1_000_000
-"""Each question is compared with at least so many of those that are equal in a band, and with more in smaller files:
-up to so many comparisons in each band. Where more are equal, as in a hundred thousand questions made from one template,
-two near ones can be missed that no chain of others joins."""
+"""Each question is compared with at least `NEIGHBOURS` of the questions that are equal in a band, and in small files
+with more, up to `COMPARISONS` comparisons per band. If more are equal, as for a hundred thousand questions made from
+one template, near-duplicates that are not connected through others can be missed."""
 CHUNK = 20_000
-"""Questions, or candidates, handled at once."""
+"""Number of questions or candidates processed at once."""
 
 
 def near_groups(questions: Iterable[str], keys: np.ndarray) -> np.ndarray:
-    """A number for each question, equal for those that a chain of near ones joins, (questions,) int32.
+    """Group number of each question; connected near-duplicates have the same number, (questions,), int32.
 
-    Takes about 400 bytes of memory for each different question.
+    Takes about 400 bytes of memory per different question.
 
     Args:
         questions: the texts.
-        keys: a key of each normalised question, (questions,) uint64.
+        keys: key of each normalised question, (questions,), uint64.
     """
     different, first, which = np.unique(keys, return_index=True, return_inverse=True)
     bands, rows = _described(questions, first)
@@ -51,7 +53,7 @@ def near_groups(questions: Iterable[str], keys: np.ndarray) -> np.ndarray:
 
 
 def _near(one: np.ndarray, other: np.ndarray, rows: csr_array, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """Whether each of the candidates is near, a chunk at a time."""
+    """Whether each candidate pair is a near-duplicate, chunk by chunk."""
     for begin in range(0, len(one), CHUNK):
         a, b = one[begin : begin + CHUNK], other[begin : begin + CHUNK]
         shared = (rows[a] * rows[b]).sum(axis=1)
@@ -59,14 +61,14 @@ def _near(one: np.ndarray, other: np.ndarray, rows: csr_array, sizes: np.ndarray
 
 
 def _joined(groups: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The groups with those of `one` and `other` made the same."""
+    """Merge the groups of `one` and `other`."""
     count = len(groups)
     graph = coo_array((np.ones(len(one), np.int8), (groups[one], groups[other])), shape=(count, count))
     return connected_components(graph, directed=False)[1][groups]
 
 
 def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
-    """Band keys (wanted, BANDS) uint64 and pieces, a row of ones per question, in the order of `wanted`."""
+    """Band keys, (wanted, BANDS), uint64, and 4-grams as sparse rows of ones, in the order of `wanted`."""
     is_wanted = set(wanted.tolist())
     bands, ids, sizes = [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.int32)], [0]
     chunk: list[np.ndarray] = []
@@ -81,23 +83,23 @@ def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray
 
     for place, question in enumerate(questions):
         if place in is_wanted:
-            chunk.append(hashed_pieces(normalised_question(question)))
+            chunk.append(hashed_pieces(normalise_question(question)))
             if len(chunk) == CHUNK:
                 flush()
     flush()
     columns = np.concatenate(ids)
     rows = csr_array((np.ones(len(columns), np.int32), columns, np.cumsum(sizes)), shape=(len(sizes) - 1, 1 << 30))
-    in_order = np.argsort(np.argsort(wanted))  # they came in the order of the texts
+    in_order = np.argsort(np.argsort(wanted))  # so far they are in the order of the texts
     return np.concatenate(bands)[in_order], rows[in_order]
 
 
 def pieces(text: str) -> set[str]:
-    """The different four-letter pieces of a text; a shorter text is one piece."""
+    """The set of character 4-grams of a text; a shorter text is one piece."""
     return {text[i : i + PIECE] for i in range(max(1, len(text) - PIECE + 1))}
 
 
 def hashed_pieces(text: str) -> np.ndarray:
-    """Hashes of the text's different pieces, ascending, int32 from 0."""
+    """Hashes of the set of 4-grams of a text, ascending, int32, not negative."""
     return np.array(sorted({_piece_hash(piece) for piece in pieces(text)}), np.int32)
 
 
@@ -107,7 +109,7 @@ def _piece_hash(piece: str) -> int:
 
 
 def _band_keys(signatures: np.ndarray) -> np.ndarray:
-    """One number for each band of a signature; unequal bands share one by accident about once in 1e19."""
+    """A hash of each band of a signature; collisions have a probability of about 1e-19."""
     banded = signatures.reshape(len(signatures), BANDS, BAND)
     keys = np.zeros(banded.shape[:2], np.uint64)
     with np.errstate(over="ignore"):
@@ -118,9 +120,10 @@ def _band_keys(signatures: np.ndarray) -> np.ndarray:
 
 
 def _candidates(band: np.ndarray, next_band: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Questions equal in a band, int32: those side by side among the equal, then those two apart, and so on.
+    """Pairs of questions that are equal in a band, int32: neighbours in sorted order first, then those two apart, etc.
 
-    Those equal in the next band too stand side by side, because where thousands are equal not all can be compared.
+    Sorting by the next band too puts the most similar questions next to each other, because not all of thousands of
+    equal questions can be compared.
     """
     order = np.lexsort((next_band, band)).astype(np.int32)
     band = band[order]

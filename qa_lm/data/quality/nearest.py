@@ -1,7 +1,7 @@
-"""The trained question that is nearest to another, and whether the two are near-duplicates.
+"""Find the nearest trained question, and whether it is a near-duplicate.
 
-Both from the pieces of four letters of `qa_lm.data.quality.near`: nearest by the cosine of their TF-IDF weights (Salton
-and Buckley 1988, scikit-learn's smoothed form), a near-duplicate by the share of common pieces (Jaccard).
+Both use the character 4-grams of `qa_lm.data.quality.near`: nearest by the cosine of TF-IDF vectors (Salton and Buckley
+1988, scikit-learn's smoothed form), near-duplicate by Jaccard similarity.
 """
 
 from collections.abc import Sequence
@@ -11,29 +11,29 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from qa_lm.data.pairs import normalised_question
+from qa_lm.data.pairs import normalise_question
 from qa_lm.data.quality.near import NEAR, pieces
 
 AT_ONCE = 256
-"""Questions looked up together: 256 against a million are 256 million numbers at most."""
+"""Number of questions processed at once; 256 times a million trained questions are at most 256 million numbers."""
 
 
 class Nearest(NamedTuple):
-    """For each of (questions,)."""
+    """The nearest trained question of each question; arrays are (questions,)."""
 
     places: np.ndarray
-    """Place of the trained question with the greatest cosine, int64; the first of several."""
+    """Index of the trained question with the largest cosine, int64; the first one if there are several."""
     cosines: np.ndarray
-    """That cosine, from 0 to 1."""
+    """Cosine of that question, from 0 to 1."""
     near: np.ndarray
     """Whether any trained question is a near-duplicate, bool."""
 
 
 class TrainedQuestions:
-    """Questions to look others up in. A million of them take about a minute and 2 GB.
+    """An index of trained questions. A million questions take about a minute and 2 GB.
 
     Args:
-        questions: at least one.
+        questions: trained questions, at least one.
     """
 
     def __init__(self, questions: Sequence[str]) -> None:
@@ -45,13 +45,13 @@ class TrainedQuestions:
         self._columns = self._pieces.T.tocsr()
 
     def nearest(self, questions: Sequence[str]) -> Nearest:
-        """The nearest trained question of each."""
+        """Find the nearest trained question of each question."""
         parts = [self._nearest(questions[begin : begin + AT_ONCE]) for begin in range(0, len(questions), AT_ONCE)]
         empty = Nearest(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
         return Nearest(*(np.concatenate(each) for each in zip(*(parts or [empty]), strict=True)))
 
     def most_alike(self, question: str, count: int) -> list[tuple[int, float]]:
-        """Places and cosines of the nearest, the nearest first."""
+        """Indices and cosines of the nearest trained questions, nearest first."""
         cosines = self._cosines([question])[0]
         order = np.argsort(-cosines, kind="stable")[:count]
         return [(int(place), float(cosines[place])) for place in order]
@@ -64,7 +64,7 @@ class TrainedQuestions:
         cosines = self._cosines(questions)
         places = cosines.argmax(axis=1)
         known = csr_array(self._counter.transform(questions))
-        # Pieces that no trained question has count too.
+        # Count 4-grams that occur in no trained question too.
         sizes = np.array([len(_pieces(question)) for question in questions])
         shared = (known @ self._columns).toarray()
         near = (shared >= NEAR * (sizes[:, None] + self._sizes[None] - shared)).any(axis=1)
@@ -72,4 +72,4 @@ class TrainedQuestions:
 
 
 def _pieces(question: str) -> set[str]:
-    return pieces(normalised_question(question))
+    return pieces(normalise_question(question))

@@ -1,6 +1,6 @@
-"""Pairs and questions that stand in the files more than once, by keys of 64 bits.
+"""Find repeated pairs and questions by their 64-bit keys.
 
-Keys are looked at a slice of their range at a time, so that memory holds one slice and not the file.
+Keys are processed in slices of their range, so that only one slice is in memory.
 """
 
 from collections import Counter
@@ -14,37 +14,39 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.table import PairTable
 
 LISTED = 20
-"""Cases that are listed with their places."""
+"""Maximum number of cases listed with their places."""
 SLICE = 500_000
-"""Pairs looked at together, about."""
+"""Approximate number of pairs processed at once."""
 
 
 @dataclass
 class Repeats:
-    """What repeats, over all pairs that were looked at."""
+    """Statistics of repeated questions and pairs."""
 
     pairs: int = 0
+    """Number of pairs examined."""
     questions: int = 0
-    """Different ones."""
+    """Number of different questions."""
     surplus: int = 0
-    """Pairs with the question and answer of an earlier one."""
+    """Number of pairs with the question and answer of an earlier pair."""
     contradicted: int = 0
-    """Questions with more than one answer."""
+    """Number of questions with more than one answer."""
     contradicted_pairs: int = 0
+    """Number of pairs with such a question."""
     answered_best: int = 0
-    """Pairs that are answered if every question gets the answer that most of its pairs accept."""
+    """Number of right pairs if every question gets the answer that most of its pairs accept."""
     answer_nats: float = 0.0
-    """Sum over pairs of -ln p(answer | question), p being the share in the file."""
+    """Sum over pairs of -ln p(answer | question), where p is the share in the file."""
     pair_nats: float = 0.0
     """Sum over pairs of -ln p(question and answer)."""
     first_surplus: list[tuple[int, int]] = field(default_factory=list)
-    """(pair, the earlier one it repeats)."""
+    """The first repeated pairs: (pair, the earlier pair)."""
     first_contradictions: list[list[int]] = field(default_factory=list)
-    """The pairs of one question."""
+    """The pairs of each of the first questions with more than one answer."""
 
 
 def slices(keys: np.ndarray, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Places of the pairs whose keys fall into one slice of the range, slice after slice; equal keys stay together."""
+    """Iterate over indices of pairs, grouped by slices of the key range; equal keys are in the same slice."""
     count = len(keys) if indices is None else len(indices)
     shift = np.uint64(64 - max(0, count // SLICE).bit_length())
     whole = np.arange(len(keys)) if indices is None else indices
@@ -58,7 +60,7 @@ def slices(keys: np.ndarray, indices: np.ndarray | None = None) -> Iterator[np.n
 
 
 def find_repeats(table: PairTable, indices: np.ndarray) -> Repeats:
-    """Look at these pairs of the table."""
+    """Find repeats among these pairs of the table."""
     found = Repeats(pairs=len(indices))
     questions, answers = table.numbers("question_key"), table.numbers("answer_key")
     for part in slices(questions, indices):
@@ -75,7 +77,7 @@ def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarr
     begins_question = np.diff(questions, prepend=questions[:1] ^ np.uint64(1)) != 0
     begins_answer = begins_question | (np.diff(answers, prepend=answers[:1]) != 0)
     question_of_answer = (np.cumsum(begins_question) - 1)[begins_answer]
-    of_answer = np.diff(np.append(np.flatnonzero(begins_answer), len(part)))  # pairs of each question and answer
+    of_answer = np.diff(np.append(np.flatnonzero(begins_answer), len(part)))  # number of pairs per question and answer
     question_begins = np.flatnonzero(begins_question)
     of_question = np.diff(np.append(question_begins, len(part)))
     most = np.zeros(len(of_question), np.int64)
@@ -107,15 +109,14 @@ def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarr
 
 
 def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> float:
-    """Share of a sample of the trained pairs that a model is expected to answer which gives each question one answer.
+    """Expected share of right answers on a sample of the trained pairs, if each question gets its majority answer.
 
-    Where the pairs of one question disagree, that is the answer that most of the trained ones have; of several it may
-    be any, each as likely.
+    If several answers of a question are equally common, each is equally likely.
 
     Args:
         table: all pairs.
-        trained: places of the trained pairs.
-        sample: places of those that are asked.
+        trained: indices of the trained pairs.
+        sample: indices of the sample.
     """
     questions, answers = table.numbers("question_key"), table.numbers("answer_key")
     asked = np.unique(questions[sample])
@@ -131,31 +132,31 @@ def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> flo
 
 
 def _most_accepted(pairs: list[Pair]) -> int:
-    """How many of these pairs of one question the best single answer satisfies."""
+    """Number of these pairs, all with one question, that accept the best single answer."""
     return max(Counter(answer for pair in pairs for answer in {pair.answer, *pair.other_answers}).values())
 
 
-def repeats_in_words(table: PairTable, found: Repeats) -> dict[str, Any]:
-    """Surplus pairs for the report: their count, and the first ones with their places."""
+def report_repeats(table: PairTable, found: Repeats) -> dict[str, Any]:
+    """The report on repeated pairs: their count, and the first ones with their places."""
     listed = [f"{table.place(index)} repeats {table.place(earlier)}" for index, earlier in found.first_surplus]
     return {"count": found.surplus, "listed": listed}
 
 
-def contradictions_in_words(
+def report_contradictions(
     table: PairTable, found: Repeats, answer_tokens: int, example_tokens: int, first_token_nats: float
 ) -> dict[str, Any]:
-    """Contradictions for the report, with the best that a model can do with them.
+    """The report on contradictions, with the best possible recall and losses.
 
-    A model gives one answer to one question, so the best recall takes the most accepted answer of each. The best mean
-    token loss, in nats, is what a model has that knows the file by heart: on the answers the entropy of the answers
-    given the question, on whole examples the entropy of the pairs given their first token, which is no target.
+    A model gives one answer per question, so the best recall uses the most accepted answer of each. The best mean token
+    loss, in nats, is that of a model that has memorised the file: on answers, the entropy of the answers given the
+    question; on whole examples, the entropy of the pairs given their first token, which is not a target.
 
     Args:
         table: all pairs.
-        found: what repeats among those that were looked at.
-        answer_tokens: tokens of their answers, EOS included.
-        example_tokens: targets of their examples.
-        first_token_nats: sum over pairs of -ln p(first token), p being the share in the file.
+        found: statistics from `find_repeats`.
+        answer_tokens: number of tokens of the answers, EOS included.
+        example_tokens: number of targets of the examples.
+        first_token_nats: sum over pairs of -ln p(first token), where p is the share in the file.
     """
     return {
         "questions": found.contradicted,

@@ -1,6 +1,6 @@
-"""Pairs with the same answer: a FAQ in which several wordings of a question have one answer?
+"""Pairs with the same answer, which may be paraphrases, as in a FAQ.
 
-There, questions with one answer state one fact, and `data.group=answer` lets a split hold out wordings of it.
+If questions with the same answer state the same fact, `data.group=answer` lets a split hold out paraphrases.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,20 +11,21 @@ import numpy as np
 from qa_lm.data.quality.repeats import slices
 from qa_lm.data.table import PairTable
 
-FEWEST_ANSWERS = 6
-"""With fewer answers the questions are rather sorted into classes, such as yes and no."""
-MOST_QUESTIONS = 30
-"""Of the median answer; with more of them the same holds."""
-SHORTEST = 8
-"""Characters of the median answer; shorter ones are numbers and names, which questions of all kinds have."""
+MIN_ANSWERS = 6
+"""Minimum number of different answers; fewer are rather classes, such as yes and no."""
+MAX_QUESTIONS = 30
+"""Maximum number of questions of the median answer; more indicate classes too."""
+MIN_CHARACTERS = 8
+"""Minimum characters of the median answer; shorter ones are numbers and names, which unrelated questions share."""
 
 
 def shared_answers(table: PairTable) -> dict[str, Any]:
-    """How many different questions the answers have.
+    """Statistics of the number of different questions per answer.
 
     Returns:
-        answers: how many there are; median and most: different questions of an answer; shared: the share of the pairs
-        whose answer other questions have too; faq: whether the file looks like a FAQ, in which none has a group.
+        answers: number of different answers; median and most: median and maximum number of questions per answer;
+        shared: share of the pairs whose answer has other questions too; faq: whether the file looks like a FAQ without
+        groups.
     """
     answers, questions = table.numbers("answer_key"), table.numbers("normalised_key")
     counts = [_questions_of(answers[part], questions[part]) for part in slices(answers)]
@@ -33,17 +34,17 @@ def shared_answers(table: PairTable) -> dict[str, Any]:
     median = float(np.median(of_answer)) if len(of_answer) else 0.0
     faq = (
         shared >= 0.5
-        and len(of_answer) >= FEWEST_ANSWERS
-        and median <= MOST_QUESTIONS
-        and float(np.median(table.numbers("answer_characters"))) >= SHORTEST
+        and len(of_answer) >= MIN_ANSWERS
+        and median <= MAX_QUESTIONS
+        and float(np.median(table.numbers("answer_characters"))) >= MIN_CHARACTERS
         and not table.numbers("group_key").any()
     )
     most = int(of_answer.max(initial=0))
     return {"answers": len(of_answer), "median": median, "most": most, "shared": shared, "faq": faq}
 
 
-def shared_in_words(found: Mapping[str, Any]) -> Iterator[str]:
-    """The same for a person, where answers are shared at all."""
+def describe_shared(found: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the statistics; nothing if no answer is shared."""
     if not found["shared"]:
         return
     yield (
@@ -52,13 +53,13 @@ def shared_in_words(found: Mapping[str, Any]) -> Iterator[str]:
     )
     if found["faq"]:
         yield (
-            "if questions with the same answer are wordings of one question: data.group=answer data.split=phrasing "
-            "holds out wordings of trained answers"
+            "if questions with the same answer are paraphrases: data.group=answer data.split=phrasing holds out "
+            "paraphrases of trained facts"
         )
 
 
 def _questions_of(answers: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different questions of each answer, and its pairs."""
+    """Number of different questions of each answer, and number of its pairs."""
     order = np.lexsort((questions, answers))
     answers, questions = answers[order], questions[order]
     begins_answer = np.diff(answers, prepend=answers[:1] ^ np.uint64(1)) != 0

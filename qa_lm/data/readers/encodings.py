@@ -1,4 +1,4 @@
-"""Which encoding a file is in: by its byte order mark, or as a guess for an error message."""
+"""Detect the encoding of a file: from its byte order mark, or as a guess for error messages."""
 
 import codecs
 
@@ -16,26 +16,26 @@ OTHER_FILES = (
     (b"PAR1", "Parquet: its name must end in .parquet"),
     (b"%PDF", "a PDF: copy its pairs into a table with the columns question and answer"),
 )
-"""First bytes of files that are not text, and what they are."""
+"""First bytes of files that are not text, with their format."""
 SHOWN = {"shift_jis_2004": "cp932", "shift_jis": "cp932", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}
-"""The encodings that hold all that these do, and more."""
+"""Supersets to suggest instead of these encodings."""
 
 PUNCTUATION = {0x80, 0x85, *range(0x91, 0x98), 0x99}
 """The euro sign, the ellipsis, curly quotes, dashes and the trademark sign in cp1252."""
 
 
 def marked_encoding(head: bytes) -> str | None:
-    """The encoding that a byte order mark at the start of a file tells; None without one."""
+    """The encoding named by the byte order mark at the start of a file; None without one."""
     return next((encoding for mark, encoding in MARKS if head.startswith(mark)), None)
 
 
 def other_file(head: bytes) -> str | None:
-    """What a file is whose first bytes show that it is not text; None if they do not."""
+    """The format of a binary file, recognised by its first bytes; None if it is not recognised."""
     return next((what for start, what in OTHER_FILES if head.startswith(start)), None)
 
 
 def unmarked_utf16(head: bytes) -> str | None:
-    """utf-16-le or utf-16-be for ASCII characters in two bytes each, which UTF-8 reads as NULs; else None."""
+    """utf-16-le or utf-16-be for ASCII characters of two bytes, which UTF-8 would read as NULs; otherwise None."""
     if len(head) < 4 or b"\0" not in head:
         return None
     at_even, at_odd = head[::2].count(0), head[1::2].count(0)
@@ -48,10 +48,10 @@ def unmarked_utf16(head: bytes) -> str | None:
 
 
 def guessed_encoding(sample: bytes) -> str | None:
-    """The encoding that a text is probably in, by Python's name; None without an idea.
+    """Guess the encoding of a text, by Python's name; None if unknown.
 
     Args:
-        sample: lines of the text, those with bytes above 127 among them.
+        sample: lines of the text, including those with bytes above 127.
     """
     if not sample:
         return None
@@ -61,7 +61,7 @@ def guessed_encoding(sample: bytes) -> str | None:
 
     found = chardet.detect(sample)["encoding"]
     text = _decoded(sample, found)
-    # Curly quotes and dashes alone are no evidence for a rare encoding, and no text has C1 controls.
+    # Curly quotes and dashes alone do not indicate a rare encoding, and texts contain no C1 controls.
     if text is None or {byte for byte in sample if byte > 127} <= PUNCTUATION or _has_controls(text):
         modern = chardet.detect(sample, encoding_era=chardet.EncodingEra.MODERN_WEB)["encoding"]
         found, text = modern, _decoded(sample, modern)
@@ -73,7 +73,7 @@ def guessed_encoding(sample: bytes) -> str | None:
 
 
 def _decoded(sample: bytes, encoding: str | None) -> str | None:
-    """The text, but for a character that the end of the sample may have cut; None if it is not in the encoding."""
+    """Decode the sample, ignoring a character that its end may have cut; None if it is not in the encoding."""
     if encoding is None:
         return None
     try:

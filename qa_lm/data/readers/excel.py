@@ -1,4 +1,4 @@
-"""The first sheet of an Excel workbook, through the optional package `openpyxl`."""
+"""Read the first sheet of an Excel workbook with the optional package `openpyxl`."""
 
 import datetime
 import itertools
@@ -19,16 +19,16 @@ Found = tuple[int, dict[str, str]] | BadLine
 
 
 def read_excel(path: Path, header: Sequence[str] | None, remarks: Remarks) -> Iterator[Found]:
-    """The records of the first visible sheet, each with its row; numbers are the text that Excel shows.
+    """Iterate over the records of the first visible sheet, each with its row; numbers are the text that Excel shows.
 
     Args:
         path: the file.
-        header: its columns if it has no row of names.
-        remarks: filled with the sheet's name if there are several, and with rows that are left out.
+        header: column names if the sheet has no row of names.
+        remarks: receives the name of the sheet if there are several, and rows that are left out.
 
     Raises:
         UserError: `openpyxl` is not installed.
-        BadLine: it is not a workbook.
+        BadLine: the file is not a workbook.
     """
     try:
         import openpyxl
@@ -71,7 +71,7 @@ def _records(sheet: Any, header: Sequence[str] | None, remarks: Remarks) -> Iter
 
 
 def _names(head: list[tuple[int, list[str]]], remarks: Remarks) -> tuple[list[str], int]:
-    """The names of the columns, and the index of the row below them."""
+    """The column names, and the index of the row below them."""
     found = find_header([row for _, row in head])
     if found is None:
         place = next((number for number, (_, row) in enumerate(head) if any(row)), 0)
@@ -83,7 +83,7 @@ def _names(head: list[tuple[int, list[str]]], remarks: Remarks) -> tuple[list[st
 
 
 def _shown(cell: Any) -> str:
-    """The text that Excel shows of a cell, in formats of text, numbers, dates and truth values."""
+    """The text that Excel shows for a cell with a text, number, date or boolean."""
     value = cell.value
     if isinstance(value, str):
         return value

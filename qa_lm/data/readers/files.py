@@ -1,4 +1,4 @@
-"""Files as streams of bytes or text: globs, compression, encodings, and the exact place of what cannot be decoded."""
+"""Open files as streams of bytes or text: globs, compression, encodings, and the exact place of decoding errors."""
 
 import bz2
 import codecs
@@ -19,14 +19,14 @@ from qa_lm.errors import UserError
 
 BLOCK = 1 << 16
 HEAD = 1 << 12
-"""Bytes that are looked at to tell UTF-16 without a mark."""
+"""Number of bytes examined to detect UTF-16 without a byte order mark."""
 SAMPLE = 1 << 15
-"""Bytes of lines that are not ASCII, from which an encoding is guessed."""
+"""Maximum bytes of non-ASCII lines from which an encoding is guessed."""
 DECOMPRESSION_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 COMPRESSED = tuple(DECOMPRESS)
 SAME_FORMAT = {".ndjson": ".jsonl", ".jsonlines": ".jsonl", ".tab": ".tsv", ".xlsm": ".xlsx"}
-"""Other suffixes in use for a format."""
+"""Alternative suffixes of a format."""
 _SAVE = "save the sheet as CSV UTF-8 or .xlsx"
 ADVICE = {
     **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), _SAVE),
@@ -45,19 +45,19 @@ ADVICE = {
         "export it as Parquet, JSON Lines or CSV",
     ),
 }
-"""What to do with files in formats that are not read, by suffix."""
+"""Advice for files in unsupported formats, by suffix."""
 
 
 def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: str) -> list[Path]:
-    """The files that names and globs stand for, globs in alphabetical order.
+    """Find the files of names and globs; those of a glob are in alphabetical order.
 
     Args:
         patterns: a file name or glob (`*`, `?`, `[...]`, `**`), or several.
-        suffixes: what a name may end in, a further `.gz`, `.bz2` or `.xz` aside.
-        setting: the key to name in an error.
+        suffixes: allowed suffixes; `.gz`, `.bz2` or `.xz` may follow.
+        setting: the setting to name in error messages.
 
     Raises:
-        UserError: nothing is there, a folder is named, a suffix is another, or a file is named twice.
+        UserError: no file matches, a folder is named, a suffix is not allowed, or a file is named twice.
     """
     files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -88,10 +88,10 @@ def _found(pattern: str, setting: str) -> list[Path]:
 
 
 def check_files_exist(patterns: str | Sequence[str], setting: str) -> None:
-    """Refuse names and globs that stand for no file; `find_files` looks at the rest.
+    """Check that names and globs match files; `find_files` checks the rest.
 
     Raises:
-        UserError: nothing is there, or a folder is named.
+        UserError: no file matches, or a folder is named.
     """
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         try:
@@ -103,18 +103,18 @@ def check_files_exist(patterns: str | Sequence[str], setting: str) -> None:
 
 
 def data_suffix(path: Path) -> str:
-    """The suffix that tells the format: of `pairs.jsonl.gz` and of `pairs.ndjson` it is `.jsonl`."""
+    """The suffix of the format: `.jsonl` for `pairs.jsonl.gz` and `pairs.ndjson`."""
     suffix = Path(path.stem if path.suffix.lower() in COMPRESSED else path.name).suffix.lower()
     return SAME_FORMAT.get(suffix, suffix)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed if its name ends in .gz, .bz2 or .xz.
+    """Open a file as bytes, decompressed if its name ends in .gz, .bz2 or .xz.
 
     Raises:
-        UserError: it cannot be opened or read.
-        BadLine: it is not compressed as its name says, or ends before its end.
+        UserError: the file cannot be opened or read.
+        BadLine: the compressed data is invalid or incomplete.
     """
     compression = path.suffix.lower()
     try:
@@ -135,7 +135,7 @@ def _not_whole(compression: str, error: Exception) -> BadLine:
 
 @contextmanager
 def seekable(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes for formats that are not read from start to end; compressed ones are unpacked on disk.
+    """Open a file as bytes for random access; a compressed file is unpacked on disk.
 
     Raises:
         UserError, BadLine: see `opened`.
@@ -151,10 +151,10 @@ def seekable(path: Path) -> Iterator[IO[bytes]]:
 
 
 def check_encoding(encoding: str) -> None:
-    """Refuse a name that Python has no text codec for.
+    """Check that Python has a text codec of this name.
 
     Raises:
-        UserError: so it is.
+        UserError: it has none.
     """
     try:
         known = codecs.lookup(encoding)._is_text_encoding
@@ -165,19 +165,19 @@ def check_encoding(encoding: str) -> None:
 
 
 def as_text(file: IO[bytes], encoding: str, newline: str) -> io.TextIOWrapper:
-    """The stream decoded, strictly; a byte order mark of UTF-8 is passed over."""
+    """Decode a stream strictly; a byte order mark of UTF-8 is skipped."""
     is_utf8 = codecs.lookup(encoding).name == "utf-8"
     return io.TextIOWrapper(file, encoding="utf-8-sig" if is_utf8 else encoding, newline=newline)
 
 
 def text_encoding(path: Path, encoding: str) -> tuple[str, bool]:
-    """The encoding to read a file in, and whether it begins with a byte order mark.
+    """The encoding of a file, and whether it starts with a byte order mark.
 
-    A mark of UTF-16 or UTF-32 counts where UTF-8 is asked for, the default.
+    A mark of UTF-16 or UTF-32 overrides UTF-8, the default.
 
     Raises:
-        UserError: it cannot be opened.
-        BadLine: it is UTF-16 without a mark, which would pass as UTF-8.
+        UserError: the file cannot be opened.
+        BadLine: the file is UTF-16 without a mark, which is valid UTF-8 with NULs.
     """
     with opened(path) as file:
         head = file.read(HEAD)
@@ -191,7 +191,7 @@ def text_encoding(path: Path, encoding: str) -> tuple[str, bool]:
 
 
 def undecodable(path: Path, encoding: str) -> BadLine:
-    """The first place that is not in the encoding, found by reading again from the start."""
+    """Find the first decoding error by reading again from the start."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line, offset = 1, 0
     with opened(path) as file:
@@ -214,19 +214,19 @@ def undecodable(path: Path, encoding: str) -> BadLine:
 
 
 def not_in_encoding(encoding: str, offset: int, byte: int) -> str:
-    """What to say of a byte.
+    """The error message for a byte.
 
     Args:
-        encoding: what the text should be.
-        offset: the byte's place in the file, from 0.
-        byte: its value.
+        encoding: the expected encoding.
+        offset: offset of the byte in the file, from 0.
+        byte: value of the byte.
     """
     name = codecs.lookup(encoding).name.upper()
     return f"not {name}: byte {offset:,} of the file is {byte:#04x}"
 
 
 def encoding_hint(path: Path) -> str:
-    """What to do about a file that is not in the encoding it was read in."""
+    """Advice for a file that is not in the expected encoding."""
     with opened(path) as file:
         head = file.read(HEAD)
     if what := other_file(head):
@@ -246,7 +246,7 @@ def encoding_hint(path: Path) -> str:
 
 
 def _sample(path: Path) -> tuple[bytes, bool]:
-    """Lines of a file that are not ASCII, and whether nine in ten of them are UTF-8."""
+    """Non-ASCII lines of a file, and whether nine in ten of them are UTF-8."""
     sample: list[bytes] = []
     size = utf8 = 0
     with opened(path) as file:

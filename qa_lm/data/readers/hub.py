@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, or a local folder of one, through the optional package `datasets`."""
+"""Read a data set of the Hugging Face hub, or its local folder, with the optional package `datasets`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +9,15 @@ from qa_lm.errors import UserError, first_line
 
 
 def read_hub(name: str, subset: str | None, split: str) -> Iterator[Found]:
-    """The records of a data set, with the number of each from 1 in place of a line.
+    """Iterate over the records of a data set, each with its number from 1 in place of a line.
 
     Args:
-        name: as on the hub, such as "squad", or a local folder.
-        subset: the data set's configuration, where it has several.
+        name: name on the hub, such as "squad", or a local folder.
+        subset: configuration of the data set, if it has several.
         split: "train", "validation", ...
 
     Raises:
-        UserError: `datasets` is not installed, or the data set cannot be had.
+        UserError: `datasets` is not installed, or the data set cannot be loaded.
     """
     try:
         import datasets

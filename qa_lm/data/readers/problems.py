@@ -1,4 +1,4 @@
-"""What is wrong with files of pairs: every bad line counted, the first ones kept with their places."""
+"""Problems in files of pairs: all bad lines are counted, and the first ones are listed with their places."""
 
 import re
 from collections import Counter
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from qa_lm.errors import UserError
 
 LISTED = 20
-"""Bad lines that are listed; all are counted."""
+"""Maximum number of bad lines that are listed."""
 PLACE = re.compile(r":(\d+): ")
 """The line, between file and reason."""
 LONGEST = 500
-"""Characters of a reason that are shown."""
+"""Maximum number of characters of a reason."""
 SHOWN = 3
-"""Places that are named of one kind."""
+"""Maximum number of places listed per kind."""
 
 
 class BadLine(Exception):
-    """A record that cannot be a pair, or, if `fatal`, a place after which the file cannot be read.
+    """An invalid record or, if `fatal`, a place after which the file cannot be read.
 
     Args:
-        line: line of the file from 1, or the row of a Parquet file.
+        line: line of the file from 1, or row of a Parquet file.
         reason: what is wrong and what to do.
-        fatal: whether reading of the file ends here.
+        fatal: whether reading the file stops here.
     """
 
     def __init__(self, line: int, reason: str, fatal: bool = False) -> None:
@@ -39,25 +39,25 @@ Found = tuple[int, Record] | BadLine
 
 @dataclass
 class Remarks:
-    """How a file was read where that is not a matter of course, and what in it looks wrong though it was read."""
+    """Notes on how a file was read, and on suspicious places that were read anyway."""
 
     how: list[str] = field(default_factory=list)
-    """Such as "UTF-16" and "';' as separator"."""
+    """Properties that are not the default, such as "UTF-16" and "';' as separator"."""
     left_out: dict[str, "Places"] = field(default_factory=dict)
-    """Rows that hold no pair, such as empty ones, by kind."""
+    """Rows without a pair, such as empty ones, by kind."""
     doubts: dict[str, "Places"] = field(default_factory=dict)
-    """What the user should look at, by kind."""
+    """Places that the user should check, by kind."""
 
     def leave_out(self, kind: str, line: int) -> None:
-        """Count a row that holds no pair."""
+        """Count a row without a pair."""
         self.left_out.setdefault(kind, Places()).add(line)
 
     def doubt(self, kind: str, line: int) -> None:
-        """Count a place that looks wrong."""
+        """Count a suspicious place."""
         self.doubts.setdefault(kind, Places()).add(line)
 
     def in_words(self) -> str:
-        """How the file was read, to be put behind its columns."""
+        """How the file was read, as a suffix for the description of its columns."""
         parts = [f"read with {', '.join(self.how)}"] if self.how else []
         if self.left_out:
             kinds = (
@@ -68,29 +68,29 @@ class Remarks:
         return "".join(f"; {part}" for part in parts)
 
     def warnings(self, file: str) -> list[str]:
-        """What looks wrong, with the first places."""
+        """The suspicious places: kind, count and the first places."""
         return [f"{kind}: {places.count:,}, at {places.at(file)}" for kind, places in self.doubts.items()]
 
 
 @dataclass
 class Places:
-    """How many places there are, and the lines of the first ones."""
+    """A number of places, with the lines of the first ones."""
 
     count: int = 0
     first: list[int] = field(default_factory=list)
 
     def add(self, line: int) -> None:
-        """Count one more."""
+        """Count a place."""
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append(line)
 
     def lines(self) -> str:
-        """Such as "lines 3, 9, ..."."""
+        """The lines, such as "lines 3, 9, ..."."""
         return f"line{'s' if self.count > 1 else ''} {', '.join(map(str, self.first))}{self._more}"
 
     def at(self, file: str) -> str:
-        """Such as "pairs.csv:3, pairs.csv:9, ..."."""
+        """The places, such as "pairs.csv:3, pairs.csv:9, ..."."""
         return ", ".join(f"{file}:{line}" for line in self.first) + self._more
 
     @property
@@ -105,21 +105,21 @@ class Problems:
     count: int = 0
     listed: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    """How many of each kind: the beginnings of their reasons, such as "the answer is empty"."""
+    """Number of bad lines by kind, which is the start of the reason, such as "the answer is empty"."""
     fatal: bool = False
 
     def add(self, file: str, bad: BadLine) -> None:
-        """Count one, and keep it while there are few."""
+        """Count a bad line, and list it if fewer than `LISTED` are listed."""
         self.count += 1
         self.fatal |= bad.fatal
         self.kinds[re.split("[:;,(]", bad.reason)[0].strip()] += 1
         if len(self.listed) < LISTED:
-            # One line that can be printed, whatever the file holds.
+            # Make it one printable line, for any content of the file.
             reason = " ".join(bad.reason.split()).encode("utf-8", "backslashreplace").decode()
             self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")
 
     def error(self) -> UserError:
-        """All of them as one error: the only one as it is, several as a list under their number, like ones together."""
+        """All bad lines as one error: a single one as it is, several as a list that groups equal reasons."""
         if self.count == 1:
             return UserError(self.listed[0])
         more = "" if self.count <= LISTED else f", the first {LISTED}"
@@ -127,7 +127,7 @@ class Problems:
 
 
 def _like_ones_together(listed: list[str]) -> Iterator[str]:
-    """A file whose columns have other names has the same fault in every line; it is told once."""
+    """Group lines with the same reason: a file with wrong column names has the same problem in every line."""
     lines: dict[tuple[str, str], list[str]] = {}
     for each in listed:
         file, line, reason = PLACE.split(each, maxsplit=1)

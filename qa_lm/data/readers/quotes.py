@@ -1,4 +1,4 @@
-"""Quotation marks in CSV and TSV that do not quote: they are found before they swallow lines."""
+"""Detect stray quotation marks in CSV and TSV files before they swallow lines."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from qa_lm.data.readers.problems import BadLine, Remarks
 QUOTE = '"'
 TAB = "\t"
 ENOUGH = 8
-"""Records inside a quoted text after which no closing mark is looked for."""
+"""Maximum number of records inside a quoted text; after that the search for the closing mark stops."""
 LINE_END = re.compile("\r\n|\r|\n")
 STRAY = "quotation marks that quote nothing, read as text"
 SUSPECT = "quoted texts over several lines that look like records; perhaps a quotation mark was left open"
@@ -19,41 +19,41 @@ SUSPECT = "quoted texts over several lines that look like records; perhaps a quo
 
 @dataclass(frozen=True)
 class Form:
-    """How a file of separated fields is written."""
+    """The format of a file of separated fields."""
 
     separator: str
     names: list[str]
     first: int
-    """The line after the names."""
+    """Index of the first line after the column names."""
     quoted: bool = True
-    """Whether quotation marks quote; else they are text."""
+    """Whether quotation marks quote fields; otherwise they are text."""
     quotes_all: bool = False
-    """Whether the names are quoted, as by writers that quote every field."""
+    """Whether the column names are quoted, as by writers that quote every field."""
     spaced: bool = False
-    """Whether a space follows the separator; it is no part of a text then."""
+    """Whether a space follows each separator; it does not belong to the text then."""
 
 
 @dataclass
 class Quoted:
-    """What was found where a line holds quotation marks."""
+    """The result of reading a line with quotation marks."""
 
     row: list[str] | None
-    """None if a mark went astray."""
+    """Fields of the row; None if a quotation mark is stray."""
     taken: list[str]
-    """The lines looked at."""
+    """The lines that were examined."""
     is_open: bool = False
-    """Whether a mark opened a field that no mark closes."""
+    """Whether a quotation mark opens a field that is never closed."""
 
 
 class QuotedLines:
-    """Reads lines as rows, and a quotation mark that went astray as text.
+    """Reads lines as rows, and stray quotation marks as text.
 
-    A text over several lines swallows records if each of its lines is one by itself: it has as many fields as there
-    are names, none is empty or indented, and no space follows the separator as it does in prose.
+    A quotation mark is stray if the text over several lines that it opens consists of records: each line has as many
+    fields as there are column names, none is empty or indented, and no space follows a separator, as it does in prose.
 
     Args:
-        form: how the file is written.
-        remarks: where what looks wrong is counted.
+        form: the format of the file.
+        remarks: receives suspicious places.
     """
 
     def __init__(self, form: Form, remarks: Remarks) -> None:
@@ -62,11 +62,11 @@ class QuotedLines:
         self._may_be_spaced = form.spaced or form.separator == TAB
 
     def swallows(self, line: int, row: Sequence[str]) -> bool:
-        """Whether a row over several lines holds records or is none itself; counts it if that may be."""
+        """Whether a row over several lines contains records or is invalid; a doubtful case is counted in `remarks`."""
         if len(row) != self._width:
             return True
         texts = [LINE_END.split(field) for field in row]
-        # The last line is a whole record only if its text ends the row.
+        # The last line is a complete record only if its text ends the row.
         inside = [part for parts in texts[:-1] for part in parts[1:-1]] + texts[-1][1:]
         if self._hold_records(inside):
             return True
@@ -75,7 +75,7 @@ class QuotedLines:
         return False
 
     def rows(self, lines: Iterable[str], line: int) -> Iterator[tuple[int, list[str] | BadLine]]:
-        """Rows with the lines on which they begin, from this line on."""
+        """Iterate over rows with the lines on which they start, from this line on."""
         waiting: deque[str] = deque()
         coming = iter(lines)
         while (first := waiting.popleft() if waiting else next(coming, None)) is not None:
@@ -94,7 +94,7 @@ class QuotedLines:
             line += len(found.taken)
 
     def quoted(self, line: int, first: str, waiting: deque[str], coming: Iterator[str]) -> Quoted:
-        """The row that begins on a line; the lines after it stay waiting."""
+        """Read the row that starts on a line; the following lines remain in the queue."""
         taken = [first]
 
         def feed() -> Iterator[str]:
@@ -119,9 +119,9 @@ class QuotedLines:
         return Quoted(row, taken)
 
     def _unquoted(self, line: int, first: str, found: Quoted) -> list[str] | BadLine:
-        """A line with its quotation marks as text, if it is a record so."""
+        """Read a line with its quotation marks as text, if this makes it a record."""
         row = self._fields(first)
-        # A text that the end of the file cuts is no record, and neither is one that goes on in prose.
+        # A text cut by the end of the file is not a record, and neither is one that continues as prose.
         is_record = not found.is_open or (len(found.taken) > 1 and self._is_record(found.taken[1]))
         if is_record and len(row) == self._width and all(map(str.strip, row)):
             self._remarks.doubt(STRAY, line)
@@ -157,14 +157,14 @@ def _bare(field: str) -> str:
 
 
 def tabs_are_quoted(lines: Iterable[str], form: Form) -> tuple[bool, bool]:
-    """Whether fields between tabs hold quotation marks, and whether these quote.
+    """Whether fields between tabs contain quotation marks, and whether these quote.
 
-    They do where a field in marks holds a tab, a line end or a doubled mark; or where just those fields are in marks
-    that hold a comma, as Excel writes them.
+    They quote if a field in quotation marks contains a tab, a line end or a doubled mark, or if exactly the fields with
+    a comma are in quotation marks, as Excel writes them.
 
     Args:
-        lines: those below the names.
-        form: how the file is written.
+        lines: lines below the column names.
+        form: the format of the file.
     """
     if form.quotes_all:
         return True, True
@@ -191,7 +191,7 @@ def tabs_are_quoted(lines: Iterable[str], form: Form) -> tuple[bool, bool]:
 
 
 def _needs_marks(found: Quoted, form: Form) -> bool:
-    """Whether a row could not be written without its quotation marks."""
+    """Whether a row needs its quotation marks."""
     if len(found.taken) > 1:  # of a mark left open on one line and closed on another both lines are rows by themselves
         return not all(line.count(TAB) == len(form.names) - 1 for line in found.taken)
     fields = found.taken[0].rstrip("\r\n").split(TAB)

@@ -1,4 +1,4 @@
-"""From files to pairs with their places: the one way in, whatever the format."""
+"""Read pairs with their places from files of any format."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from qa_lm.data.records.columns import ColumnNames, Columns, Unanswerable, Wante
 from qa_lm.data.records.dialogues import find_turns
 from qa_lm.data.records.unread import SeenColumns, missed_in_words
 from qa_lm.errors import UserError
-from qa_lm.templates import ANSWER, QUESTION, Parts
+from qa_lm.templates import ANSWER, QUESTION, TemplateParts
 
 BLOCK = 1 << 20
 LIST_AS_TEXT = "answers that are lists written as text; they are trained with their brackets"
 RULES = 2
-"""Raised when a file is read as other pairs than before, so that pairs that were kept are not used."""
+"""Version of the reading rules; increased when a file is read as other pairs, so that cached pairs are not used."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,26 @@ class Reading:
     """How files are read."""
 
     columns: ColumnNames = field(default_factory=ColumnNames)
-    """Names of the columns; None for each that is to be recognised."""
+    """Names of the columns; None for a column to be recognised."""
     header: tuple[str, ...] | None = None
     """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
-    """Whether bad lines are left out and counted, instead of ending the run."""
-    prompt: Parts = QUESTION
-    """What a question is made of, see `qa_lm.templates`."""
-    completion: Parts = ANSWER
-    """What an answer is made of."""
+    """Whether bad lines are skipped and counted, instead of raising an error."""
+    prompt: TemplateParts = QUESTION
+    """Columns of a question, see `qa_lm.templates`."""
+    completion: TemplateParts = ANSWER
+    """Columns of an answer, see `qa_lm.templates`."""
     unanswerable: str | None = None
-    """What becomes of questions without an answer, see `qa_lm.data.records.columns.Wanted`."""
+    """How to treat questions without an answer, see `qa_lm.data.records.columns.Wanted`."""
 
     @property
     def wanted(self) -> Wanted:
-        """What pairs are made of."""
+        """The wanted columns."""
         return Wanted(self.columns, self.prompt, self.completion, self.unanswerable)
 
     def columns_of(self, record: Record, answers: bool = True) -> Columns:
-        """The columns of a source, from its first record.
+        """Choose the columns of a source from its first record.
 
         Args:
             record: the record.
@@ -72,13 +72,13 @@ class Source:
     """A file of pairs, or a data set of the hub."""
 
     name: str
-    """What is shown: the file's name as the user gave it."""
+    """Display name: the file name as the user gave it."""
     path: Path | None = None
     subset: str | None = None
     split: str = "train"
 
     def records(self, reading: Reading, remarks: Remarks | None = None) -> Iterator[Found]:
-        """The records and bad lines, in order; `remarks` is filled with how they were read."""
+        """Iterate over records and bad lines, in order; `remarks` receives notes on how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
         options = ReadOptions(reading.encoding, reading.header, remarks or Remarks())
@@ -86,7 +86,7 @@ class Source:
 
     @property
     def has_fixed_columns(self) -> bool:
-        """Whether all records have the same columns, so that one record without the wanted ones means none has them."""
+        """Whether all records have the same columns, so that columns missing in one record are missing in all."""
         return self.path is None or data_suffix(self.path) in (".csv", ".tsv", ".xlsx", ".parquet")
 
     @property
@@ -100,7 +100,7 @@ class Source:
         return self.path is not None and data_suffix(self.path) not in BUILT_IN
 
     def content_key(self) -> str | None:
-        """sha256 of the file's bytes; None where there is no file to look at.
+        """sha256 of the file's bytes; None for a data set of the hub.
 
         Raises:
             UserError: the file cannot be read.
@@ -118,7 +118,7 @@ class Source:
 
 
 def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
-    """The sources that file names and globs stand for.
+    """The sources of file names and globs.
 
     Raises:
         UserError: see `find_files`.
@@ -128,27 +128,27 @@ def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
 
 @dataclass
 class PairReader:
-    """Reads sources one after the other; what it found fills while `pairs` is run through."""
+    """Reads sources one after the other; its attributes are filled while `pairs` is iterated."""
 
     sources: Sequence[Source]
     reading: Reading
     problems: Problems = field(default_factory=Problems)
     columns: dict[str, str] = field(default_factory=dict)
-    """What was read as what, and how, by source."""
+    """Columns that were read, and how, by source."""
     warnings: list[str] = field(default_factory=list)
-    """What was read but looks wrong, with places."""
+    """Suspicious places that were read anyway."""
     missed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Columns that the answers may rest on and that were not read, by source."""
+    """Unread columns that the answers may depend on, by source."""
     unanswerable: int = 0
-    """Questions without an answer that were left out."""
+    """Number of questions without an answer that were skipped."""
     dialogues: bool = False
-    """Whether a source holds dialogues: of these one line gives several pairs."""
+    """Whether a source contains dialogues, of which one line gives several pairs."""
 
     def pairs(self) -> Iterator[tuple[int, int, Pair]]:
-        """(number of the source, line, pair), in order.
+        """Iterate over (index of the source, line, pair), in order.
 
         Raises:
-            UserError: a source cannot be opened or has other columns; or, at the end, any line was bad.
+            UserError: a source cannot be opened or lacks a column; or, at the end, if any line was bad.
         """
         check_encoding(self.reading.encoding)
         for number, source in enumerate(self.sources):
@@ -158,7 +158,7 @@ class PairReader:
             raise self.problems.error()
 
     def found(self) -> dict[str, Any]:
-        """What was found beside the pairs, for JSON."""
+        """The findings as plain values for JSON."""
         problems = self.problems
         return {
             "columns": self.columns,

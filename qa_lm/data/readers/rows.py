@@ -1,4 +1,4 @@
-"""Tables of text, from CSV files and spreadsheets alike: the row of names, and what a row below it holds."""
+"""Rows of CSV files and spreadsheets: find the row of column names, and classify the rows below it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,22 +8,22 @@ from qa_lm.data.records.columns import Wanted, choose_columns
 
 MARK = "\ufeff"
 HEADER_WITHIN = 10
-"""Rows among which the row of names is looked for: titles and dates may stand above it."""
+"""Number of rows searched for the row of column names; titles and dates may precede it."""
 
 
 class Header(NamedTuple):
     """The row of names."""
 
     place: int
-    """Its place among the rows, from 0."""
+    """Index of the row, from 0."""
     names: list[str]
-    """Without empty ones at the end."""
+    """Names, without empty ones at the end."""
     is_recognised: bool
-    """Whether a question and an answer are among the names in use."""
+    """Whether the names include usual names of a question and an answer."""
 
 
 def find_header(rows: Sequence[Sequence[str]]) -> Header | None:
-    """The row of names: the first with names in use, else the first with two texts; None if there is none.
+    """Find the row of names: the first with usual names, otherwise the first with two texts; None without one.
 
     A row with one text is a title: it cannot name both a question and an answer.
 
@@ -47,7 +47,7 @@ def _is_recognised(names: Sequence[str]) -> bool:
 
 
 def cleaned(row: Iterable[str]) -> list[str]:
-    """Cells without white space around them, a byte order mark, and empty cells at the end."""
+    """Strip the cells, and remove a byte order mark and empty cells at the end."""
     cells = [cell.strip().removeprefix(MARK).strip() for cell in row]
     while cells and not cells[-1]:
         cells.pop()
@@ -55,13 +55,13 @@ def cleaned(row: Iterable[str]) -> list[str]:
 
 
 class OddRows:
-    """Sorts rows that are not plainly a record: other widths, empty rows, repeated names.
+    """Classifies rows that are not plain records: other widths, empty rows, repeated names.
 
     Args:
-        names: of the columns.
-        are_given: whether the user gave the names, so that the file should hold none.
-        hint: what to do about a row that is too wide.
-        remarks: where rows that are left out are counted.
+        names: column names.
+        are_given: whether the user gave the names, so that the file should not contain them.
+        hint: advice for a row that is too wide.
+        remarks: counts rows that are left out.
     """
 
     def __init__(self, names: list[str], are_given: bool, hint: str, remarks: Remarks) -> None:
@@ -69,14 +69,14 @@ class OddRows:
         self._header = [name.casefold() for name in names]
 
     def sort(self, line: int, row: list[str]) -> tuple[int, dict[str, str]] | BadLine | None:
-        """The record, a bad line, or None for a row that is left out.
+        """Convert a row to a record or a bad line; None for a row that is left out.
 
         Raises:
-            BadLine: the file names its columns though the user did too.
+            BadLine: the file contains column names although the user gave them.
         """
         cells = cleaned(row)
         if not cells:
-            if row:  # an empty line says nothing, but for a row of commas somebody may ask
+            if row:  # ignore empty lines, but count rows of separators
                 self._remarks.leave_out("empty row", line)
             return None
         if [cell.casefold() for cell in cells] == self._header:
@@ -91,10 +91,10 @@ class OddRows:
 
 
 def check_names(names: Sequence[str], line: int) -> None:
-    """Refuse a name that stands twice.
+    """Check that column names are unique.
 
     Raises:
-        BadLine: so it is.
+        BadLine: a name occurs twice.
     """
     named = [name for name in names if name]
     if len(set(named)) < len(named):

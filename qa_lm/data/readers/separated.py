@@ -1,7 +1,7 @@
-"""CSV and TSV as people have them: the separator, titles above the names, and quotation marks that went astray.
+"""Read CSV and TSV files: detect the separator, titles above the column names, and stray quotation marks.
 
-Fields are quoted as in RFC 4180. Between tabs quotation marks are text, unless the file shows that its writer quotes
-(as Excel and pandas do): a quoted field holds a tab, a line end or a doubled mark.
+Fields are quoted as in RFC 4180. In TSV files quotation marks are text, unless a quoted field contains a tab, a line
+end or a doubled mark, which shows that the writer quotes, as Excel and pandas do.
 """
 
 import csv
@@ -20,11 +20,11 @@ from qa_lm.data.readers.rows import MARK, OddRows, check_names, find_header
 SEPARATORS = (",", ";", TAB, "|")
 """Separators that are recognised."""
 SEP_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
-"""The line by which Excel is told the separator."""
+"""The line that declares the separator for Excel."""
 HEAD = 50
-"""Lines from which the separator and the names are told."""
+"""Number of lines from which the separator and the column names are detected."""
 LONGEST_FIELD = 1 << 24
-"""Characters of a field: a quotation mark that is never closed must not take the file into memory."""
+"""Maximum characters of a field, so that an unclosed quotation mark does not read the whole file into memory."""
 
 Found = tuple[int, dict[str, str]] | BadLine
 
@@ -32,18 +32,18 @@ Found = tuple[int, dict[str, str]] | BadLine
 def read_separated(
     path: Path, preferred: str, encoding: str, header: Sequence[str] | None, marked: bool, remarks: Remarks
 ) -> Iterator[Found]:
-    """The records of a file, each with its line.
+    """Iterate over the records of a file, each with its line.
 
     Args:
         path: the file.
-        preferred: the separator that its name tells.
-        encoding: of its text.
-        header: its columns if it has no line of names.
-        marked: whether it begins with a byte order mark; then others may stand where files were joined.
-        remarks: filled with how it is written and what looks wrong.
+        preferred: separator that the file name suggests.
+        encoding: encoding of the text.
+        header: column names if the file has no line of names.
+        marked: whether the file starts with a byte order mark; concatenated files may then contain more of them.
+        remarks: receives notes on the format and suspicious places.
 
     Raises:
-        BadLine: it cannot be read on.
+        BadLine: the rest of the file cannot be read.
     """
     csv.field_size_limit(LONGEST_FIELD)
     with opened(path) as file:
@@ -73,10 +73,10 @@ def _head(text: TextIO) -> list[str]:
 
 
 def _form(head: list[str], preferred: str, header: Sequence[str] | None) -> Form:
-    """The separator with which most rows have as many fields as there are names, names in use before others."""
-    told = SEP_LINE.fullmatch(head[0]) if head else None
-    start = 1 if told else 0
-    candidates = [told[1]] if told else sorted(SEPARATORS, key=lambda each: each != preferred)
+    """Choose the separator with which most rows have as many fields as there are names; usual names come first."""
+    declared = SEP_LINE.fullmatch(head[0]) if head else None
+    start = 1 if declared else 0
+    candidates = [declared[1]] if declared else sorted(SEPARATORS, key=lambda each: each != preferred)
     forms = [_form_with(separator, head, start, header) for separator in candidates]
     best, form = max(forms, key=lambda each: each[0])
     if best == (False, 0.0):
@@ -115,7 +115,7 @@ def _form_with(
 
 
 def _share(rows: list[list[str]], width: int) -> float:
-    """The share of rows that are so wide, empty fields behind aside; some even where there are none."""
+    """Share of the rows with this number of fields, ignoring empty fields at the end; positive even without rows."""
     sound = [len(row) >= width > 1 and not any(row[width:]) for row in rows if row]
     return (1 + sum(sound)) / (1 + len(sound))
 
@@ -131,7 +131,7 @@ def _with_tabs(form: Form, path: Path, encoding: str, remarks: Remarks) -> Form:
 
 
 class _Records:
-    """Reads fast while rows are plain, and line by line once a quotation mark has gone astray."""
+    """Reads plain rows fast, and reads line by line after the first stray quotation mark."""
 
     def __init__(self, path: Path, encoding: str, form: Form, are_given: bool, remarks: Remarks) -> None:
         self._path, self._encoding, self._form = path, encoding, form
@@ -141,7 +141,7 @@ class _Records:
         self._odd = OddRows(form.names, are_given, hint, remarks)
 
     def all(self, lines: Iterable[str]) -> Iterator[Found]:
-        """The records; `lines` are those below the names."""
+        """Iterate over the records of `lines`, which follow the column names."""
         form, names = self._form, self._form.names
         width = len(names) or -1  # no row is a record without names
         lasts = {change(name) for name in names[-1:] for change in (str, str.lower, str.upper, str.capitalize)}
@@ -170,7 +170,7 @@ class _Records:
         yield from self._with_care(line)
 
     def _with_care(self, line: int) -> Iterator[Found]:
-        """The records from a line on."""
+        """Iterate over the records from a line on."""
         with opened(self._path) as file:
             text = as_text(file, self._encoding, "")
             lines = (each.removeprefix(MARK) for each in itertools.islice(text, line - 1, None))

@@ -1,6 +1,6 @@
-"""Lists and dictionaries that were written as text, as pandas does in CSV: `['red', 'Red']`.
+"""Parse lists and dictionaries that were written as text, as pandas does in CSV: `['red', 'Red']`.
 
-A column is read as lists if all its texts are such, since one text in brackets may be a true answer of a data set
+A column is parsed only if all its texts are lists, because a single text in brackets may be a true answer of a data set
 about code. Lists of numbers stay text for the same reason.
 """
 
@@ -15,7 +15,7 @@ from qa_lm.data.readers.problems import BadLine, Remarks
 from qa_lm.data.records.columns import Wanted, choose_columns
 
 PEEK = 20
-"""Records from which columns of lists are told; then the whole file is looked through before it is read."""
+"""Number of records in which columns of lists are detected; the whole file is then checked before it is read."""
 TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+]?\d[\d.]*(?:e[-+]?\d+)?|(?:None|True|False|nan)\b)
@@ -28,12 +28,12 @@ Values = Iterator[tuple[int, Mapping[str, Any]] | BadLine]
 
 
 def with_lists(records: Callable[[Remarks], Values], wanted: Wanted, remarks: Remarks) -> Values:
-    """The records, their columns of lists written as text read as lists.
+    """Iterate over the records with columns of written lists parsed.
 
     Args:
-        records: begins to read the file, and fills what it is given with remarks.
-        wanted: what pairs are made of.
-        remarks: to be filled.
+        records: starts reading the file, and adds to the remarks that it is given.
+        wanted: the wanted columns.
+        remarks: receives the remarks.
     """
     coming = records(remarks)
     head = list(itertools.islice(coming, PEEK))
@@ -86,9 +86,9 @@ def _is_texts(value: list[Any] | dict[str, Any]) -> bool:
 
 
 def written_list(text: str) -> list[Any] | dict[str, Any] | None:
-    """The list of texts, list of dictionaries (a dialogue) or dictionary of answers that a text shows; else None.
+    """Parse a list of texts, a list of dictionaries (a dialogue) or a dictionary of answers; None for other texts.
 
-    Known are JSON, Python's way, and numpy's (`['red' 'Red']`, `array([...], dtype=object)`).
+    Accepts the syntax of JSON, Python, and numpy (`['red' 'Red']`, `array([...], dtype=object)`).
     """
     text = text.strip()
     if not (text.startswith(("[", "{", "array(")) and text.endswith(("]", "}", ")"))):
@@ -109,7 +109,7 @@ def written_list(text: str) -> list[Any] | dict[str, Any] | None:
 
 
 def _as_python(text: str) -> str:
-    """Without numpy's calls and types, and with the commas that it leaves out."""
+    """Remove numpy's calls and dtypes, and add the commas that it omits."""
     parts: list[str] = []
     for token in TOKEN.finditer(text):
         kind, part = token.lastgroup, token[0]

@@ -1,4 +1,4 @@
-"""Names that columns have in files of many languages and habits.
+"""Usual column names in several languages.
 
 Case, accents, `_`, `-` and spaces make no difference: "Best Answer" is `best_answer`, "Réponse" is `reponse`.
 """
@@ -34,8 +34,8 @@ PAIRS: tuple[tuple[Names, Names], ...] = (
     (("domanda", "domande", "quesito"), ("risposta", "risposte")),  # Italian
     (("вопрос", "вопросы"), ("ответ", "ответы")),  # Russian
 )
-"""Questions and their answers, what is most explicit first; within a line the names in their order. Where a file has no
-pair of one line, any question goes with any answer."""
+"""Names of question and answer columns, the most explicit first. If a file has no pair from one line, any question
+column is combined with any answer column."""
 GROUP, INPUT = "group", "input"
 BEFORE = (
     *("system", "system prompt", "history", "context", "contexts", "passage", "passages", "paragraph", "document"),
@@ -43,19 +43,19 @@ BEFORE = (
     *("문맥", "지문", "본문", "배경", "맥락", "文脈", "背景", "本文", "上下文", "文章", "段落", "語境", "语境"),
     *("kontext", "absatz", "contexte", "contexto", "pasaje", "contesto", "контекст"),
 )
-"""What an answer often rests on, and what stands before the question."""
+"""Columns that an answer often depends on, placed before the question."""
 AFTER = (
     *("input", "choices", "options", "candidates", "answer choices", "선택지", "보기", "選択肢", "选项", "選項"),
     *("antwortmöglichkeiten", "optionen", "opciones", "opzioni", "opções", "варианты"),
 )
-"""The same, behind the question."""
+"""Columns that an answer often depends on, placed after the question."""
 LETTERS = re.compile(r"(?:option |choice |choice|option|op)?([a-h])")
-"""Of choices that have a column each: A to D, option_a to option_d, opa to opd."""
+"""Names of columns with one choice each: A to D, option_a to option_d, opa to opd."""
 
 
 @functools.lru_cache(maxsize=4096)
 def name_key(name: str) -> str:
-    """Equal for names that count as the same."""
+    """Normalise a column name; equal keys mean the same column."""
     letters = unicodedata.normalize("NFKD", name).casefold()
     bare = "".join(each for each in letters if not unicodedata.combining(each))
     return _SEPARATORS.sub(" ", bare).strip(" :?*")
@@ -74,19 +74,19 @@ _BEFORE, _AFTER = (dict(zip(_keys(names), range(len(names)), strict=True)) for n
 
 
 def by_key(names: Iterable[str]) -> dict[str, str]:
-    """The names as a file has them, by their keys; of several with one key the first."""
+    """Map keys to the column names of a file; the first name of each key counts."""
     return {name_key(name): name for name in reversed(list(names))}
 
 
 def recognised_pair(
     found: Mapping[str, str], question: str | None, answer: str | None
 ) -> tuple[str | None, str | None]:
-    """The columns of question and answer; None for one that is not found.
+    """Recognise the columns of question and answer; None for one that is not found.
 
     Args:
-        found: what `by_key` returned.
-        question: its column, if the user named it.
-        answer: its column, if the user named it.
+        found: result of `by_key`.
+        question: column of the question, if the user named it.
+        answer: column of the answer, if the user named it.
     """
     for questions, answers in _PAIRS:
         if answers == ("a",) and "b" in found:  # A to D are choices
@@ -99,7 +99,7 @@ def recognised_pair(
 
 
 def is_question_name(name: str) -> bool:
-    """Whether this is a usual name of a question's column, other than `input`."""
+    """Whether this is a usual name of a question column, except `input`."""
     return name_key(name) in _QUESTIONS and name_key(name) != INPUT
 
 
@@ -108,7 +108,7 @@ def _first(found: Mapping[str, str], keys: Names) -> str | None:
 
 
 def answer_may_rest_on(names: Iterable[str]) -> list[str]:
-    """Those columns of a file that its answers often rest on, in the order in which a prompt would have them."""
+    """The columns of a file that answers often depend on, in the order of a prompt."""
     found = by_key(names)
     letters = {match[1] for key in found if (match := LETTERS.fullmatch(key))}
     ranks = {key: (0, _BEFORE[key]) for key in found if key in _BEFORE}
@@ -119,7 +119,7 @@ def answer_may_rest_on(names: Iterable[str]) -> list[str]:
 
 
 def prompt_with(columns: Iterable[str]) -> str:
-    """A template for `data.prompt` with the question and these columns, as it is typed."""
+    """A template for `data.prompt` with the question and these columns, as typed on the command line."""
     before, after = [], []
     for column in columns:
         name = f"{{{column}}}"

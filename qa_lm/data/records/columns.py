@@ -1,11 +1,11 @@
-"""Which columns hold the question, the answer and the group; from a record to its pairs."""
+"""Choose the columns of question, answer and group, and convert records to pairs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from qa_lm.data.pairs import Pair, normalised_question
+from qa_lm.data.pairs import Pair, normalise_question
 from qa_lm.data.records.column_names import (
     GROUP,
     INPUT,
@@ -16,7 +16,7 @@ from qa_lm.data.records.column_names import (
 )
 from qa_lm.data.records.dialogues import Turns, pairs_in
 from qa_lm.data.records.values import answers_in, further_text, is_missing, listed, text_of
-from qa_lm.templates import ANSWER, QUESTION, Parts, filled, names_in
+from qa_lm.templates import ANSWER, QUESTION, TemplateParts, fill_template, placeholders
 
 ROLES = ("question", "answer")
 LEAVE_OUT = "skip"
@@ -27,11 +27,11 @@ UNANSWERABLE = (
 
 
 class Unanswerable(Exception):
-    """A record without an answer that is to be left out."""
+    """A record without an answer, which is skipped."""
 
 
 class ColumnNames(NamedTuple):
-    """Names that the user gave; None for a name to be recognised."""
+    """Column names given by the user; None for a column to be recognised."""
 
     question: str | None = None
     answer: str | None = None
@@ -40,18 +40,18 @@ class ColumnNames(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What pairs are made of."""
+    """The wanted columns."""
 
     names: ColumnNames = field(default_factory=ColumnNames)
-    prompt: Parts = QUESTION
-    """What a pair's question is made of."""
-    completion: Parts = ANSWER
-    """What a pair's answer is made of."""
+    prompt: TemplateParts = QUESTION
+    """Columns of a question."""
+    completion: TemplateParts = ANSWER
+    """Columns of an answer."""
     unanswerable: str | None = None
-    """What becomes of questions without an answer: None makes them an error, `LEAVE_OUT` leaves them out, any other
-    text is their answer."""
+    """How to treat questions without an answer: None raises an error, `LEAVE_OUT` skips them, any other text becomes
+    their answer."""
     answers: bool = True
-    """Whether answers are read too."""
+    """Whether to read answers too."""
 
     @cached_property
     def is_plain(self) -> bool:
@@ -61,19 +61,19 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names as a file has them."""
+    """The column names of a file."""
 
     question: str | None
-    """None where the templates name other columns alone; the same for `answer`."""
+    """Column of the question; None if the templates name only other columns. The same holds for `answer`."""
     answer: str | None
     group: str
-    """Records may lack it."""
+    """Column of the group, which records may lack."""
     more: str | None
-    """A column that continues the question where it is there and not empty: `input`."""
+    """A column that continues the question if it is present and not empty: `input`."""
     by_answer: bool
     """Whether pairs with the same answer state the same fact."""
     others: Mapping[str, str]
-    """Further columns of the templates, by the names that these have for them."""
+    """Further columns of the templates, by their names in the templates."""
     wanted: Wanted
     turns: Turns | None = None
 
@@ -90,7 +90,7 @@ class Columns:
         return named - {""}
 
     def in_words(self, found: Iterable[str]) -> str:
-        """What is read as what, of the columns that are there."""
+        """Describe which of the available columns are read, and as what."""
         found = set(found)
         if self.turns:
             words = self.turns.in_words()
@@ -104,20 +104,20 @@ class Columns:
         return f"{words}, group = {self.group}" if self.group in found else words
 
 
-def _in_words(parts: Parts, role: str, column: str, others: Mapping[str, str]) -> str:
-    return " + ".join(column if name == role else others[name] for name in names_in(parts))
+def _in_words(parts: TemplateParts, role: str, column: str, others: Mapping[str, str]) -> str:
+    return " + ".join(column if name == role else others[name] for name in placeholders(parts))
 
 
 def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = None) -> Columns:
-    """The columns to read.
+    """Choose the columns to read.
 
     Args:
-        found: names that the file has.
-        wanted: what pairs are made of.
-        turns: where dialogues stand, if the file holds some.
+        found: column names of the file.
+        wanted: the wanted columns.
+        turns: columns of dialogues, if the file contains any.
 
     Raises:
-        ValueError: a wanted column is not there, or none is recognised; the message is for the user.
+        ValueError: a wanted column is missing, or none is recognised; the message is written for the user.
     """
     names = list(found)
     if turns:
@@ -129,7 +129,7 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
     keys = by_key(names)
     others = {}
     for setting, parts, role in (("prompt", wanted.prompt, "question"), ("completion", wanted.completion, "answer")):
-        for name in names_in(parts) if wanted.answers or setting == "prompt" else ():
+        for name in placeholders(parts) if wanted.answers or setting == "prompt" else ():
             if name == role:
                 continue
             column = question if name == "question" else name if name in names else keys.get(name_key(name))
@@ -145,12 +145,12 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
 
 
 def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, str | None]:
-    """Their columns; None for what the templates do not name."""
+    """The columns of question and answer; None for one that the templates do not name."""
     given = wanted.names
     for setting, name in zip(("data.question", "data.answer"), given[:2], strict=True):
         if name is not None and name not in names and (wanted.answers or setting == "data.question"):
             raise ValueError(f"no column {name} ({setting}); found {listed(names)}")
-    named = [*names_in(wanted.prompt), *(names_in(wanted.completion) if wanted.answers else ())]
+    named = [*placeholders(wanted.prompt), *(placeholders(wanted.completion) if wanted.answers else ())]
     found = recognised_pair(by_key(names), given.question, given.answer)
     chosen = [column if role in named else None for role, column in zip(ROLES, found, strict=True)]
     missing = [role for role, column in zip(ROLES, chosen, strict=True) if role in named and not column]
@@ -161,26 +161,26 @@ def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, 
 
 
 def pairs_from(record: Mapping[str, object], columns: Columns) -> list[Pair]:
-    """The pairs of a record: one, or of a dialogue one for each turn that is trained.
+    """Convert a record to pairs: one, or for a dialogue one per trained turn.
 
     Raises:
-        ValueError: a text is missing, empty, or no text; the message is for the user.
-        Unanswerable: there is no answer, and such records are to be left out.
+        ValueError: a value is missing, empty, or not a text; the message is written for the user.
+        Unanswerable: the record has no answer, and such records are skipped.
     """
     if columns.turns is None:
         return [_pair(record, columns)]
-    named = names_in(columns.wanted.prompt)
+    named = placeholders(columns.wanted.prompt)
     return [_pair(each, columns) for each in pairs_in(record, columns.turns, named)]
 
 
 def question_from(record: Mapping[str, object], columns: Columns) -> str:
-    """The question of a record whose answer is not read.
+    """The question of a record without reading its answer.
 
     Raises:
         ValueError: see `pairs_from`.
     """
     if columns.turns:
-        *_, record = pairs_in(record, columns.turns, names_in(columns.wanted.prompt), asked=True)
+        *_, record = pairs_in(record, columns.turns, placeholders(columns.wanted.prompt), asked=True)
     if columns.question is not None and columns.question not in record:
         raise ValueError(f"no {columns.question}; found the keys {listed(record)}")
     return _filled(columns.wanted.prompt, _texts(record, columns), "question")
@@ -203,7 +203,7 @@ def _pair(record: Mapping[str, object], columns: Columns) -> Pair:
     # The same text twice is one answer.
     others = tuple(dict.fromkeys(other for other in answers if other != answer)) if len(answers) > 1 else ()
     if columns.by_answer:
-        return Pair(question, answer, others, normalised_question(answer))
+        return Pair(question, answer, others, normalise_question(answer))
     return Pair(question, answer, others, _group(record[columns.group]) if columns.group in record else None)
 
 
@@ -219,8 +219,8 @@ def _texts(record: Mapping[str, object], columns: Columns) -> dict[str, str]:
     return texts | {"question": _question(record, columns)} if columns.question in record else texts
 
 
-def _filled(parts: Parts, texts: Mapping[str, str], name: str) -> str:
-    return text_of(filled(parts, texts), name)
+def _filled(parts: TemplateParts, texts: Mapping[str, str], name: str) -> str:
+    return text_of(fill_template(parts, texts), name)
 
 
 def _answers(record: Mapping[str, object], column: str, wanted: Wanted) -> list[str]:
@@ -239,7 +239,7 @@ def _answers(record: Mapping[str, object], column: str, wanted: Wanted) -> list[
 
 
 def _group(value: object) -> str | None:
-    """The name of a fact; whole numbers are names too, also as pandas writes them beside missing ones: 3.0 and nan."""
+    """The id of a group; an integer may be written as 3.0, as pandas does in columns with missing values."""
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, float) and value.is_integer():

@@ -1,16 +1,16 @@
-"""Dialogues: lists of turns, each with a role and a text, become pairs.
+"""Convert dialogues, which are lists of turns with a role and a text, to pairs.
 
-Read are OpenAI's chat format (`messages` of `role` and `content`), ShareGPT's (`conversations` of `from` and `value`)
-and TRL's conversational ones (turns in `prompt` and `completion`, or in `chosen`). Each turn of the assistant that
-follows one of the user is a pair:
+Supported formats are OpenAI's chat format (`messages` of `role` and `content`), ShareGPT's (`conversations` of `from`
+and `value`) and TRL's conversational formats (turns in `prompt` and `completion`, or in `chosen`). Each turn of the
+assistant that follows a turn of the user becomes a pair:
 
-- the question is the user's turn; a system turn stands before it, on lines of its own;
-- if other turns went before, they stand between, as lines "User: ..." and "Assistant: ...", and "User: " is put before
-  the question itself;
+- the question is the user's turn, preceded by the system turn on separate lines;
+- previous turns are placed between them, as lines "User: ..." and "Assistant: ...", and "User: " is put before the
+  question itself;
 - the answer is the assistant's turn.
 
-A prompt that names `{system}` or `{history}` puts these where it wants them. Turns of tools, pictures and the like
-cannot be trained as text.
+A prompt that names `{system}` or `{history}` places these itself. Turns of tools, images and the like cannot be trained
+as text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ SYSTEM_COLUMN, HISTORY_COLUMN = "system", "history"
 
 
 class Turns(NamedTuple):
-    """Where a file has its dialogues."""
+    """The columns of a file that contain dialogues."""
 
     column: str
     """The column of the turns."""
     given: str | None = None
-    """A column of turns (or one user's text) that go before and are not trained."""
+    """A column of preceding turns (or one text of the user), which are not trained."""
     is_certain: bool = True
-    """Whether a record that also has a question and an answer is read as a dialogue all the same."""
+    """Whether a record that also has a question and an answer is read as a dialogue anyway."""
 
     @property
     def read(self) -> set[str]:
@@ -47,7 +47,7 @@ class Turns(NamedTuple):
         return {self.column, self.given or self.column, SYSTEM_COLUMN}
 
     def in_words(self) -> str:
-        """What is read as what."""
+        """Describe which columns are read, and as what."""
         before = f", after {self.given}" if self.given else ""
         return (
             f"dialogues in {self.column}{before}: question = a user's turn with what went before, "
@@ -62,12 +62,12 @@ class _Turn(NamedTuple):
 
 
 def find_turns(record: Mapping[str, object], question: str | None, answer: str | None) -> Turns | None:
-    """The columns of dialogues; None if the record holds none where they are looked for.
+    """Find the columns of dialogues; None if the record contains none.
 
     Args:
         record: a record of the file.
-        question: the column that the user named for it.
-        answer: the same.
+        question: the question column that the user named, if any.
+        answer: the answer column that the user named, if any.
     """
     found = by_key(record)
     if question or answer:
@@ -85,16 +85,16 @@ def find_turns(record: Mapping[str, object], question: str | None, answer: str |
 def pairs_in(
     record: Mapping[str, object], turns: Turns, named: Sequence[str] = (), asked: bool = False
 ) -> Iterator[dict[str, object]]:
-    """The pairs of a dialogue as records with question, answer, system and history, and its further columns.
+    """Convert a dialogue to records with question, answer, system, history, and its further columns.
 
     Args:
         record: the record of the file.
-        turns: its columns.
-        named: columns that the template of the prompt names.
-        asked: whether the last turn of the user is to be asked, so that it needs no answer.
+        turns: the columns of the dialogue.
+        named: columns that the prompt template names.
+        asked: whether the last turn of the user is a question to the model, which needs no answer.
 
     Raises:
-        ValueError: a turn cannot be read, or there is no pair; the message is for the user.
+        ValueError: a turn cannot be read, or the dialogue contains no pair; the message is written for the user.
     """
     if turns.column not in record:
         raise ValueError(f"no {turns.column}")
@@ -161,7 +161,7 @@ def _turns(value: object, column: str) -> Iterator[_Turn]:
 
 
 def _joined(content: object, where: str) -> object:
-    """OpenAI's list of parts as one text."""
+    """Join OpenAI's list of parts to one text."""
     if not isinstance(content, list | tuple):
         return content
     texts = []
@@ -174,7 +174,7 @@ def _joined(content: object, where: str) -> object:
 
 
 def _merged(dialogue: list[_Turn]) -> Iterator[_Turn]:
-    """Turns of one role that follow one another as one turn."""
+    """Merge consecutive turns of the same role."""
     last: _Turn | None = None
     for turn in dialogue:
         if last and last.role == turn.role:

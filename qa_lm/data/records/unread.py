@@ -1,4 +1,4 @@
-"""Columns of a file that are not read: named, and called out where the answers may rest on them."""
+"""List the unread columns of a file, and warn if the answers may depend on them."""
 
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 
@@ -6,11 +6,11 @@ from qa_lm.data.records.column_names import answer_may_rest_on, prompt_with
 from qa_lm.data.records.values import is_blank, listed
 
 MOST = 200
-"""Names that are kept: a file may have new ones in every record."""
+"""Maximum number of names kept, because a file may have new ones in every record."""
 
 
 class SeenColumns:
-    """The columns of a source, noted record by record.
+    """The columns of a source, collected record by record.
 
     Args:
         read: the columns that are read.
@@ -20,13 +20,13 @@ class SeenColumns:
         self.names: dict[str, None] = {}
         self._read = set(read)
         self.keys: KeysView[str] | None = None
-        """The columns of the last record that was noted."""
+        """The columns of the last record."""
         self.empty: list[str] = []
-        """Unread columns that the answers may rest on, but in which no text was found so far."""
+        """Unread columns that the answers may depend on, but that have contained no text so far."""
         self._filled: set[str] = set()
 
     def note(self, record: Mapping[str, object]) -> None:
-        """Take one more record into account; one with the same columns needs none while `empty` is empty."""
+        """Add a record. This can be skipped for a record with the same columns if `empty` is empty."""
         if record.keys() != self.keys:
             self.keys = record.keys()
             if len(self.names) < MOST:
@@ -36,24 +36,24 @@ class SeenColumns:
         self.empty = [name for name in self.empty if name not in self._filled]
 
     def unread(self) -> list[str]:
-        """The columns that are not read, in the file's order."""
+        """The unread columns, in the order of the file."""
         return [name for name in self.names if name and name not in self._read]
 
     def in_words(self) -> str:
-        """The same for a line; empty if all are read."""
+        """Describe the unread columns in one line; empty if all are read."""
         names = self.unread()
         return f"; not read: {listed(names)}" if names else ""
 
     def missed(self) -> tuple[str, ...]:
-        """Unread columns with text in them that the answers may rest on."""
+        """Unread columns that contain text and that the answers may depend on."""
         return tuple(name for name in answer_may_rest_on(self.unread()) if name in self._filled)
 
 
 def missed_in_words(sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A line for all sources that have the same such columns.
+    """Warnings, one for all sources with the same columns.
 
     Args:
-        sources: the columns of each.
+        sources: columns by source.
     """
     by_columns: dict[tuple[str, ...], list[str]] = {}
     for source, columns in sources.items():

@@ -1,4 +1,4 @@
-"""From a value of a record to text."""
+"""Convert the values of a record to text."""
 
 import datetime
 import decimal
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 
 
 def text_of(value: object, name: str) -> str:
-    """A value as the text of a question or an answer.
+    """Convert a value to the text of a question or an answer.
 
-    Numbers are their text (3, 3.0, true), dates are ISO 8601, bytes are UTF-8.
+    Numbers and booleans are written as in JSON (3, 3.0, true), dates in ISO 8601; bytes are decoded as UTF-8.
 
     Raises:
-        ValueError: it is missing, empty, or no text; the message is for the user.
+        ValueError: the value is missing, empty, or not a text; the message is written for the user.
     """
     text = value if isinstance(value, str) else _as_text(value, name)
     if not text or text.isspace():
@@ -23,10 +23,10 @@ def text_of(value: object, name: str) -> str:
 
 
 def further_text(value: object, name: str) -> str:
-    """A value as the text of another column, which may be empty; of a list each item is a line.
+    """Convert a value to the text of another column, which may be empty; each item of a list becomes a line.
 
     Raises:
-        ValueError: it is missing or no text; the message is for the user.
+        ValueError: the value is missing or not a text; the message is written for the user.
     """
     if isinstance(value, str):
         return value if value.isascii() else _whole(value, name)
@@ -43,19 +43,19 @@ def further_text(value: object, name: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether this is null, or what pandas writes for it."""
+    """Whether a value is null, or nan, which pandas writes for null."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def is_blank(value: object) -> bool:
-    """Whether there is nothing in it: missing, white space, an empty list or object."""
+    """Whether a value is empty: missing, white space, an empty list or object."""
     if isinstance(value, str):
         return not value.strip()
     return is_missing(value) or (isinstance(value, list | tuple | Mapping) and not value)
 
 
 def answers_in(value: object) -> list[object]:
-    """The answers that a value lists, the one to train first; none of an empty list."""
+    """The answers that a value lists, the one to train on first; empty for an empty list."""
     if isinstance(value, Mapping):
         if "text" in value:  # SQuAD's {"text": [...], "answer_start": [...]}
             return answers_in(value["text"])
@@ -68,13 +68,13 @@ def answers_in(value: object) -> list[object]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message: the first dozen, each cut."""
+    """Format names for a message: the first dozen, each truncated."""
     some = [name if len(name) <= 40 else f"{name[:37]}..." for name in map(str, itertools.islice(names, 13))]
     return ", ".join([*some[:12], "..."] if len(some) > 12 else some) or "nothing"
 
 
 def shown(value: object) -> str:
-    """A value for a message, cut."""
+    """Format a value for a message, truncated."""
     try:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError, RecursionError):
@@ -103,5 +103,5 @@ def _whole(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the {name} holds half of a surrogate pair, which is no character") from None
+        raise ValueError(f"the {name} contains half of a surrogate pair, which is not a character") from None
     return text

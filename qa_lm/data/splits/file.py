@@ -1,4 +1,4 @@
-"""split.csv: on which side each pair of a run stands, by its place in the files."""
+"""Write split.csv, the split of each pair of a run with its file and line."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ SIDES = ("not used", "train", "validation", "test")
 
 
 def write_split(path: Path, table: PairTable, split: Split) -> None:
-    """A line per pair in the files' order: file, line, split, held_out. The file appears whole.
+    """Write one line per pair, in the order of the files: file, line, split, held_out. The write is atomic.
 
     Args:
-        path: where to.
+        path: the file to write.
         table: all pairs.
-        split: their sides; a pair on none was too long and dropped, or more than `data.train_pairs`.
+        split: indices per split; a pair in none was too long, or exceeds `data.train_pairs`.
     """
     side, reason = np.zeros(len(table), np.int8), np.zeros(len(table), np.int8)
     for number, places in enumerate(split[:3], start=1):
@@ -31,5 +31,5 @@ def write_split(path: Path, table: PairTable, split: Split) -> None:
         "split": pa.DictionaryArray.from_arrays(side, list(SIDES)).cast(pa.string()),
         "held_out": pa.DictionaryArray.from_arrays(reason, list(KINDS)).cast(pa.string()),
     }
-    with replacing(path) as beside:
-        pa.csv.write_csv(pa.table(columns), beside)
+    with replacing(path) as temporary:
+        pa.csv.write_csv(pa.table(columns), temporary)

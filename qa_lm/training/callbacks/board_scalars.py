@@ -27,7 +27,7 @@ def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
         return {}
     parts = {KINDS[kind]: split.validation[split.held_out == kind] for kind in range(1, len(KINDS))}
     if len(split.train) + len(split.validation) <= MOST_PAIRS:
-        relations = trained_pairs(prepared).relations(prepared.table.pairs(split.validation))
+        relations = trained_pairs(prepared).overlaps(prepared.table.pairs(split.validation))
         names = np.array([relation.name for relation in relations])
         parts |= {str(name): split.validation[names == name] for name in np.unique(names)}
     return {name: np.sort(places) for name, places in parts.items() if len(places)}

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from qa_lm.errors import first_line, harmless
+from qa_lm.errors import first_line, sanitize
 
 Found = TypeVar("Found")
 
@@ -88,7 +88,7 @@ class GuardedLogger(Logger):
             return call()
         except Exception as error:  # of a service and its network, anything
             self.ended = True
-            words = without_password(harmless(first_line(error)))
+            words = without_password(sanitize(first_line(error)))
             print(f"warning: {self.key}: {words}; nothing more is logged there, training continues", flush=True)
             return None
 

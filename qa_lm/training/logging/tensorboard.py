@@ -26,7 +26,7 @@ from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from qa_lm import names
-from qa_lm.errors import harmless
+from qa_lm.errors import sanitize
 from qa_lm.evaluation.evaluate import EvaluatedPair
 
 ENTITIES = {ord(character): f"&#{ord(character)};" for character in "&<>|\\`*_[]()!~#\"'"}
@@ -174,4 +174,4 @@ def _interval(found: dict[str, float] | None) -> str:
 def _cell(text: str) -> str:
     """Foreign text as one cell of Markdown: no character of it is read as Markdown or HTML. TensorBoard takes out
     scripts by itself, but would load a picture, and show a link under another's name."""
-    return harmless(" ".join(text.split())).translate(ENTITIES)
+    return sanitize(" ".join(text.split())).translate(ENTITIES)

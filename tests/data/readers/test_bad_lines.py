@@ -23,7 +23,7 @@ from tests.data.readers.test_reading import GOOD, write
         (GOOD + '{"question": "a", "answer": {}}\n', ":2: the answer must be text, found {}"),
         (GOOD + '{"question": "a", "answer": []}\n', ":2: the question has no answer; data.unanswerable=skip leaves"),
         (GOOD + '{"question": "a", "answer": ["b", null]}\n', ":2: the answer is missing"),
-        (GOOD + '{"question": "a", "answer": "\\ud800"}\n', ":2: the answer holds half of a surrogate"),
+        (GOOD + '{"question": "a", "answer": "\\ud800"}\n', ":2: the answer contains half of a surrogate"),
         (GOOD + "[" * 100_000 + "\n", ":2: not JSON"),
         (GOOD + '{"question": ' + "9" * 5000 + ', "answer": "b"}\n', ":2: not JSON: Exceeds the limit"),
         (GOOD.encode() + b'{"question": "\xff", "answer": "b"}\n', ":2: not UTF-8: byte 48 of the file is 0xff"),

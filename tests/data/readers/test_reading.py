@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qa_lm.data.pairs import Pair, normalised_question, text_key
+from qa_lm.data.pairs import Pair, normalise_question, text_key
 from qa_lm.data.readers.formats import READERS
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
@@ -193,7 +193,7 @@ def test_fingerprint_tells_texts_and_their_borders_apart(tmp_path):
     ],
 )
 def test_when_two_questions_are_the_same(one, other, same):
-    assert (normalised_question(one) == normalised_question(other)) is same
+    assert (normalise_question(one) == normalise_question(other)) is same
 
 
 def test_the_shipped_capitals():

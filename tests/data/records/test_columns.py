@@ -13,7 +13,7 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.errors import UserError
-from qa_lm.templates import parsed
+from qa_lm.templates import parse_template
 from tests.conftest import read
 from tests.data.readers.test_reading import GOOD, write
 
@@ -193,7 +193,7 @@ def test_questions_without_an_answer(tmp_path):
         assert [pair for _, _, pair in reader.pairs()] == [Pair("a?", "b")]
         assert reader.found()["unanswerable"] == 3
         assert read(path, unanswerable="none") == [Pair("a?", "b"), *(Pair(f"{q}?", "none") for q in "cde")]
-    prompt = parsed("{title}: {context}\n{question}").parts
+    prompt = parse_template("{title}: {context}\n{question}").parts
     assert read(path, unanswerable="skip", prompt=prompt) == [Pair("T: C\na?", "b")]
 
 

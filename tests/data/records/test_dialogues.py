@@ -13,7 +13,7 @@ from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.data.splits.draw import joined_units
 from qa_lm.errors import UserError
-from qa_lm.templates import parsed
+from qa_lm.templates import parse_template
 from tests.conftest import read
 from tests.data.records.test_prompt_columns import as_jsonl
 from tests.prepared_pairs import prepared
@@ -73,7 +73,7 @@ def test_the_columns_of_a_dialogue_are_said_and_can_be_named(tmp_path):
     (said,) = reader.columns.values()
     assert said.startswith("dialogues in messages: question = a user's turn with what went before")
     assert said.endswith(", group = g; not read: topic".replace("group = g", "group = group"))
-    how = {"prompt": parsed("{system} [{history}] {topic} {question}").parts}
+    how = {"prompt": parse_template("{system} [{history}] {topic} {question}").parts}
     assert read(path, **how) == [
         Pair("Be kind. [] t Hi?", "Hello.", (), "g"),
         Pair("Be kind. [User: Hi?\nAssistant: Hello.] t More?", "Yes.", (), "g"),

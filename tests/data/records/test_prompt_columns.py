@@ -17,7 +17,7 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
-from qa_lm.templates import parsed
+from qa_lm.templates import parse_template
 from qa_lm.training.train import train
 from tests.conftest import ROOT, read, small_config
 from tests.data.readers.test_reading import write
@@ -40,7 +40,7 @@ def rooms(tmp_path):
 
 
 def read_with(path, prompt="{question}", completion=" {answer}", **how):
-    return read(path, prompt=parsed(prompt).parts, completion=parsed(completion).parts, **how)
+    return read(path, prompt=parse_template(prompt).parts, completion=parse_template(completion).parts, **how)
 
 
 def found_in(path, **how):
@@ -70,7 +70,7 @@ def test_columns_that_answers_may_rest_on_are_called_out(tmp_path, more, prompt)
     assert columns == f"question = question, answer = answer; not read: {', '.join(more)}"
     assert [warning.split(": data.prompt=")[1] for warning in warnings] == ([f'"{prompt}"'] if prompt else [])
     if prompt:  # what is advised can be given, and is then silent
-        parts = PromptTemplate.written(prompt, " {answer}").question_parts
+        parts = PromptTemplate.from_settings(prompt, " {answer}").question_parts
         assert found_in(path, prompt=parts)[1] == []
 
 
@@ -131,14 +131,14 @@ def test_an_input_that_the_prompt_names_is_not_joined_too(tmp_path):
 )
 def test_templates_that_cannot_be_filled(text, message):
     with pytest.raises(UserError, match=r"data.prompt=.*write columns as in '{question}'") as error:
-        PromptTemplate.written(text, " {answer}")
+        PromptTemplate.from_settings(text, " {answer}")
     assert message in str(error.value)
-    with pytest.raises(UserError, match="{answer} is what the model has to give"):
-        PromptTemplate.written("{question} {answer}", " {answer}")
+    with pytest.raises(UserError, match="the prompt cannot contain {answer}"):
+        PromptTemplate.from_settings("{question} {answer}", " {answer}")
 
 
 def test_only_the_text_around_the_columns_is_added_when_a_pair_is_encoded(gpt2, rooms):
-    template = PromptTemplate.written("{{x}} Context: {context}\\nQ: {question}\\nA:", " {answer}.")
+    template = PromptTemplate.from_settings("{{x}} Context: {context}\\nQ: {question}\\nA:", " {answer}.")
     (pair, *_) = read(rooms, prompt=template.question_parts)
     assert pair.question == "The north lamp is red.\nQ: What colour is the lamp?"
     (example,) = encode_pairs([pair], gpt2, template)

@@ -7,7 +7,7 @@ import pytest
 
 from qa_lm.data.pairs import Pair
 from qa_lm.data.quality.checks import DataReport
-from qa_lm.data.quality.missing import ERRORS, MISSING, missing_in_words
+from qa_lm.data.quality.missing import ERRORS, MISSING, describe_missing
 from qa_lm.data.readers.written_lists import written_list
 from tests.conftest import SHARED_DATA, read, table_of
 from tests.data.readers.test_reading import GOOD, write
@@ -83,21 +83,21 @@ def test_missing_values_and_errors_are_counted_with_their_places(tmp_path):
     for place, answer in ((3, "#N/A"), (9, "#REF!"), (200, "#N/A"), (250, "#WERT!"), (5, "NULL"), (6, " nan")):
         pairs[place] = Pair(f"q{place}", answer)
     pairs[7] = Pair("None", "nothing")
-    assert missing_in_words(table_of(pairs, tmp_path)) == [
+    assert describe_missing(table_of(pairs, tmp_path)) == [
         "answers that are spreadsheet errors (#N/A, #REF!, #WERT!): 4, at pairs:4, pairs:10, pairs:201, ...; "
         "correct these cells or delete these lines",
         "answers that look like missing values (NULL, nan): 2, at pairs:6, pairs:7",
         "questions that look like missing values (None): 1, at pairs:8",
     ]
     others = [Pair("Is it none of them?", "None of them"), Pair("#1?", "#"), Pair("a", "nano"), Pair("b", "no")]
-    assert missing_in_words(table_of(others, tmp_path)) == []
+    assert describe_missing(table_of(others, tmp_path)) == []
     assert len({*ERRORS, *MISSING}) > 100
 
 
 def test_missing_values_are_found_in_every_block(tmp_path, monkeypatch):
     monkeypatch.setattr("qa_lm.data.quality.missing.BLOCK", 2)
     pairs = [Pair(f"q{number}", "NULL" if number in (1, 2, 6) else "a") for number in range(7)]
-    assert "3, at pairs:2, pairs:3, pairs:7" in missing_in_words(table_of(pairs, tmp_path))[0]
+    assert "3, at pairs:2, pairs:3, pairs:7" in describe_missing(table_of(pairs, tmp_path))[0]
 
 
 def test_the_check_shows_how_files_were_read_and_what_is_odd(tmp_path, capsys):

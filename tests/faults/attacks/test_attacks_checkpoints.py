@@ -132,7 +132,7 @@ def test_a_store_whose_ids_are_objects(tmp_path):
     store = near(root).examples.folder
     EncodedPairs(store, 256)
     (store / META).write_text(json.dumps(read_meta(store) | {"dtype": "O"}))
-    with pytest.raises(UserError, match=r"is no store of encoded pairs: its ids are O; delete it$"):
+    with pytest.raises(UserError, match=r"is not a valid store of encoded pairs: its ids are O; delete it$"):
         EncodedPairs(store, 256)
 
 
@@ -197,7 +197,7 @@ def test_hyperparameters_that_name_a_program_of_the_hub(tmp_path, trap, monkeypa
     hostile = {key: "kernels-community/evil"}
     model = GPT2 | ({"task_specific_params": [{"text": hostile}]} if nested else hostile)
     path = checkpoint_of(tmp_path, {}, {"model": model})
-    with pytest.raises(UserError, match="asks for code of others, which is not run"):
+    with pytest.raises(UserError, match="refused: it would run third-party code"):
         CausalLMModule.load_from_checkpoint(path)
     assert not trap.sprang
 

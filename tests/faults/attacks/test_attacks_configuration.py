@@ -106,7 +106,7 @@ def test_a_configuration_that_makes_no_sense(run, capsys, text):
     ("old", "new", "message"),
     [
         ("builtin: tutorial", "builtin: ../../../secret", "data.builtin=../../../secret: no such pairs"),
-        ("kind: bpe\n  path: null", "kind: hub\n  path: ../../x", "tokenizer.path=../../x: cannot be had"),
+        ("kind: bpe\n  path: null", "kind: hub\n  path: ../../x", "tokenizer.path=../../x: cannot be downloaded"),
         ("kind: bpe", "kind: folder", "tokenizer.path=null: give the folder"),
         ("kind: bpe", "kind: os.system", "tokenizer.kind=os.system: must be one of"),
         ("encoding: utf-8", "encoding: rot13", "data.encoding=rot13: no such encoding"),
@@ -145,7 +145,7 @@ def test_reading_a_run_writes_nothing_into_it_or_beside_it(run, tmp_path, capsys
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "5", "[" * 100_000], ids=lambda text: text[:9])
 def test_an_environment_that_makes_no_sense(run, capsys, text):
     (run / "environment.json").write_text(text)
-    assert "environment.json: does not say what was trained" in refused(evaluate.main, [str(run)], capsys)
+    assert "environment.json: data_sha256 cannot be read" in refused(evaluate.main, [str(run)], capsys)
 
 
 def test_answers_and_epochs_of_a_run_are_not_read_again(run, tmp_path, capsys):

@@ -131,7 +131,7 @@ def test_a_builtin_name_that_leads_elsewhere(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b/c", "..", "a/..", "x\0y"])
 def test_a_hub_tokenizer_whose_name_leads_elsewhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="cannot be had from the Hugging Face hub") as error:
+    with pytest.raises(UserError, match="cannot be downloaded from the Hugging Face hub") as error:
         hub_tokenizer(name)
     assert len(str(error.value).splitlines()) <= 2
     assert below(tmp_path) == {}

@@ -29,7 +29,7 @@ def model(small_run, tmp_path):
 
 @pytest.fixture
 def modules(monkeypatch, tmp_path):
-    """Where transformers puts code of others that is trusted: not the user's folder."""
+    """The folder where transformers puts trusted third-party code; here not the user's."""
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -139,7 +139,9 @@ def test_attention_by_a_program_of_the_hub(model, trap, capsys, monkeypatch, key
     with pytest.raises(ImportError):
         AutoModelForCausalLM.from_pretrained(model, local_files_only=True, trust_remote_code=False)
     assert trap.sprang
-    assert f"{key}=kernels-community/evil is code of others" in refused(ask.main, [str(model), QUESTION], capsys)
+    assert f"{key}=kernels-community/evil is refused: it would run third-party code" in refused(
+        ask.main, [str(model), QUESTION], capsys
+    )
     assert not trap.sprang
 
 
@@ -230,7 +232,7 @@ def panicking(content):  # its Rust code raises what is no Exception
     ("change", "message"),
     [
         (gaps, "have ids up to 1,000,000"),
-        (shifted, "its tokenizer has ids up to 304, its model knows 300"),
+        (shifted, "the tokenizer has ids up to 304, but the model has 300 embeddings"),
         (without_unknown, "cannot read 'What is 2 \\+ 2\\?'"),
         (panicking, "no usable tokenizer.json"),
     ],

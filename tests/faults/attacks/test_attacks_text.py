@@ -20,7 +20,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from qa_lm.errors import UserError, harmless
+from qa_lm.errors import UserError, sanitize
 from qa_lm.evaluation.evaluate import EvaluatedPair
 from qa_lm.reporting import pages
 from qa_lm.reporting.run.report import write_report
@@ -181,8 +181,8 @@ STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m\u202etxt.exe"
 
 
 def test_steering_characters():
-    assert harmless("a\tb\n서울 🙂") == "a\tb\n서울 🙂"
-    assert harmless(STEERING) == "\ufffd]0;title\ufffd\ufffd[2J\ufffd31m\ufffdtxt.exe"
+    assert sanitize("a\tb\n서울 🙂") == "a\tb\n서울 🙂"
+    assert sanitize(STEERING) == "\ufffd]0;title\ufffd\ufffd[2J\ufffd31m\ufffdtxt.exe"
 
 
 class Terminal(io.StringIO):
@@ -244,7 +244,7 @@ def test_a_file_of_pairs_does_not_steer_the_terminal(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "txt.exe" in said
     assert not steered(said)
-    assert str(UserError(STEERING)) == harmless(STEERING)
+    assert str(UserError(STEERING)) == sanitize(STEERING)
 
 
 def test_html_that_is_escaped_says_the_same(tmp_path):

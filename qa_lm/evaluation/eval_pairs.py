@@ -1,4 +1,4 @@
-"""The pairs that a model is evaluated on: a run's own, split as they were, or those of other files."""
+"""Load the pairs that a model is evaluated on: those of a run, with its split, or those of other files."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from qa_lm.config.schema import DataConfig
 from qa_lm.config.validate import check_sources
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
-from qa_lm.data.prepare import PreparedData, keeps_nothing, prepare
+from qa_lm.data.prepare import PreparedData, cache_is_off, prepare
 from qa_lm.data.readers.reading import PairReader
 from qa_lm.data.sources import how_to_read, main_sources
 from qa_lm.errors import UserError, first_line
@@ -18,43 +18,43 @@ from qa_lm.run.run_folder import CONFIG, ENVIRONMENT
 
 
 def data_of_run(run: Path) -> PreparedData:
-    """The pairs that a run was trained and validated on, split as they were.
+    """Load the pairs that a run was trained and validated on, with the same split.
 
     Raises:
-        UserError: this is not a run folder, or its files have changed since.
+        UserError: the folder is not a run folder, or its data files have changed since.
     """
     if not (run / CONFIG).is_file():
-        raise UserError(f"{run}: is not a run folder, so name the pairs: data.path=FILE")
+        raise UserError(f"{run}: not a run folder; name the pairs: data.path=FILE")
     config = read_config(run / CONFIG)
     check_sources(config.data, config.tokenizer)
-    # The run may come from elsewhere: no folder that it names is written.
-    data = config.data if keeps_nothing(config.data) else replace(config.data, cache=None)
+    # The run may come from an untrusted source, so nothing is written into a folder that it names.
+    data = config.data if cache_is_off(config.data) else replace(config.data, cache=None)
     prepared = prepare(data, config.tokenizer, config.model.context)
     try:
         trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{run / ENVIRONMENT}: does not say what was trained: {first_line(error)}") from None
+        raise UserError(f"{run / ENVIRONMENT}: data_sha256 cannot be read: {first_line(error)}") from None
     if trained_on != prepared.table.fingerprint:
         raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
     return prepared
 
 
-def pairs_of_files(data: DataConfig, most: int, template: PromptTemplate) -> list[Pair]:
-    """The pairs of files, whatever their split.
+def pairs_of_files(data: DataConfig, max_pairs: int, template: PromptTemplate) -> list[Pair]:
+    """Read pairs from files, without splitting them.
 
     Args:
-        data: what to read, and how.
-        most: at most so many, the first ones.
-        template: how a pair is put into words.
+        data: the files and how to read them.
+        max_pairs: maximum number of pairs; the first ones are read.
+        template: the template that names the columns.
 
     Raises:
-        UserError: the files cannot be read, or hold no pairs.
+        UserError: the files cannot be read, or contain no pairs.
     """
     if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
         raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
     sources = main_sources(data)
     reader = PairReader(sources, how_to_read(data, template))
-    pairs = [pair for _, _, pair in islice(reader.pairs(), most)]
+    pairs = [pair for _, _, pair in islice(reader.pairs(), max_pairs)]
     if not pairs:
         raise UserError(f"{', '.join(source.name for source in sources)}: no pairs")
     return pairs
