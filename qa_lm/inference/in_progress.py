@@ -34,12 +34,12 @@ def load_answerer(folder: Path) -> Answerer:
 
 def _best_so_far(folder: Path) -> Answerer:
     from qa_lm.run.checkpoint import read_checkpoint  # Lightning takes seconds
-    from qa_lm.run.manifest import is_sound
+    from qa_lm.run.manifest import is_intact
     from qa_lm.run.run_folder import BEST, LAST
 
     checkpoints = folder / run_folder.CHECKPOINTS
     saved = [path for name in (BEST, LAST) if (path := checkpoints / name).is_file()]
-    whole = next((path for path in saved if is_sound(path) is not False), None)
+    whole = next((path for path in saved if is_intact(path) is not False), None)
     if whole is None:
         why = "its checkpoints are damaged" if saved else "it has saved no weights yet (see checkpoint.every_seconds)"
         raise UserError(f"{folder}: this run is not finished, and {why}")

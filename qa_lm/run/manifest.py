@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]] | None:
         return None
 
 
-def is_sound(path: Path) -> bool | None:
+def is_intact(path: Path) -> bool | None:
     """Whether the file is one that was written whole here; None if there is no manifest to tell."""
     known = read_manifest(path.parent)
     if known is None:

@@ -20,7 +20,7 @@ from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.checkpointing.kept_state import room_for
+from qa_lm.training.checkpointing.best_state import room_for
 from qa_lm.training.memory import peak_memory
 
 STEPS = 5

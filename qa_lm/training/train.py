@@ -29,8 +29,14 @@ from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import announce, announce_expectation
 from qa_lm.training.build import Parts, build_parts
-from qa_lm.training.checkpointing.interruption import TIME_IS_SHORT, Interrupted, leaving_at_once, requeue
-from qa_lm.training.checkpointing.resume import RunSoFar, check_same_data, check_same_model, reopen, run_so_far
+from qa_lm.training.checkpointing.interruption import TIME_LIMIT_SIGNALS, Interrupted, exit_on_signals, requeue
+from qa_lm.training.checkpointing.resume import (
+    RunState,
+    check_same_data,
+    check_same_model,
+    delete_final_files,
+    read_run_state,
+)
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Expectation, expect
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
@@ -79,7 +85,7 @@ def train(
         config = without_validation(config)
         if first:
             print("no validation: the best checkpoint is chosen by train/recall, and nothing stops training early")
-    signals = leaving_at_once() if handle_signals else nullcontext()
+    signals = exit_on_signals() if handle_signals else nullcontext()
     with signals, run_lock(folder) if first else nullcontext():
         try:
             return _train(config, folder, first, custom or CustomParts(), handle_signals)
@@ -98,12 +104,12 @@ def _train(
 ) -> TrainingResult:
     started = time.perf_counter()
     custom = with_targets(custom, config)
-    run = run_so_far(folder, config, tell=first)
+    run = read_run_state(folder, config, verbose=first)
     precision = choose_precision(config.trainer)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
-    if run.begun:
-        check_same_data(folder, environment, tell=first)
+    if run.exists:
+        check_same_data(folder, environment, verbose=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
     loop = build_loop(config, folder, prepared, run.step, custom, handle_signals)
@@ -127,7 +133,7 @@ def _train(
     return finish(config, folder, prepared, parts, loop, course)
 
 
-def _measure(config: TrainConfig, parts: Parts, loop: Loop, run: RunSoFar) -> Expectation | None:
+def _measure(config: TrainConfig, parts: Parts, loop: Loop, run: RunState) -> Expectation | None:
     """Compile the network if it is wanted or pays; estimate time and memory from a few steps and print them.
 
     None for a resumed run, for several processes, and without packing: other shapes differ from step to step.
@@ -150,12 +156,12 @@ def _write_beginning(
     prepared: PreparedData,
     parts: Parts,
     environment: dict[str, Any],
-    run: RunSoFar,
+    run: RunState,
 ) -> None:
     """The files of a run that begins, its settings last: a folder without them holds no run."""
     run_folder.clear_leftovers(folder)  # also of a process that was killed before this was a run
-    if run.begun:
-        reopen(folder)
+    if run.exists:
+        delete_final_files(folder)
     else:
         architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
         export_architecture(parts.module.model, prepared.tokenizer, prepared.template, architecture)
@@ -169,7 +175,7 @@ def _fit(loop: Loop, parts: Parts, checkpoint: Path | None) -> None:
     try:
         loop.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
     except Interrupted as end:  # last.ckpt is saved
-        if end.number in TIME_IS_SHORT and loop.trainer.is_global_zero:
+        if end.number in TIME_LIMIT_SIGNALS and loop.trainer.is_global_zero:
             print(requeue(), flush=True)
         if end.number == signal.SIGINT:
             raise KeyboardInterrupt from None

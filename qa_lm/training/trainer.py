@@ -24,7 +24,7 @@ from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import read_checkpoint
-from qa_lm.run.manifest import is_sound
+from qa_lm.run.manifest import is_intact
 from qa_lm.run.run_folder import LAST
 from qa_lm.training.callbacks.bad_batches import BadBatches
 from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
@@ -33,7 +33,7 @@ from qa_lm.training.callbacks.pruning import trial_pruning
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.callbacks.seen_pairs import SeenPairs
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_checkpoint
-from qa_lm.training.checkpointing.interruption import Interruption
+from qa_lm.training.checkpointing.interruption import SignalHandler
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.custom import CustomParts
 from qa_lm.training.logging.loggers import second_logger
@@ -74,7 +74,7 @@ def build_loop(
         begin: the step at which a run goes on; None for one that begins.
         custom: the user's own parts. Its callbacks are called before those of the run, which keep what they log;
             its loggers stand next to those of the configuration.
-        handle_signals: see `Interruption`.
+        handle_signals: see `SignalHandler`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
@@ -83,7 +83,7 @@ def build_loop(
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
-    path, signals = folder / run_folder.CHECKPOINTS / LAST, Interruption(handle_signals)
+    path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
     files = DirectCheckpointIO(go_on)
     last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
@@ -164,7 +164,7 @@ def restore_best(module: CausalLMModule, loop: Loop) -> None:
         module.load_state_dict(best.state["state_dict"])
     elif not best.written:
         print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
-    elif is_sound(Path(path)) is False:
+    elif is_intact(Path(path)) is False:
         print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
     else:
         checkpoint = read_checkpoint(Path(path))

@@ -159,7 +159,7 @@ class EpochRecord(Callback):
         except OSError as error:
             if not self.go_on:
                 raise
-            say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training goes on")
+            say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training continues")
 
     def write_if_empty(self, trainer: pl.Trainer) -> None:
         """Write the header alone where there was no epoch."""
