@@ -90,8 +90,8 @@ def build_parts(
         sizes = prepared.sizes()
         tokens = int(sizes.lengths.sum())
         known = epochs_to_recall(sizes.answer, sizes.wordings, tokens, steps_per_epoch)
-        known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
-        expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
+        known += RecallStopping.required_validations(steps_per_epoch) - RecallStopping.VALIDATIONS
+        expected = min(most, known, epochs + RecallStopping.allowed_validations(steps_per_epoch))
     no_validation = why_no_validation(trainer, batches, most)
     return Parts(datamodule, module, epochs, steps_per_epoch, expected, no_validation)
 

@@ -130,7 +130,7 @@ def outcome(
         "stopped_early": any(
             (
                 loop.early_stopping is not None and loop.early_stopping.stopped_epoch > 0,
-                loop.recall_stopping is not None and (loop.recall_stopping.reached or loop.recall_stopping.given_up),
+                loop.recall_stopping is not None and (loop.recall_stopping.reached or loop.recall_stopping.plateaued),
                 loop.bad_batches.diverged,
             )
         ),

@@ -93,7 +93,7 @@ def test_a_time_limit_is_named(tmp_path, capsys):
     config = small_config(trainer__max_time={"seconds": 1}, trainer__max_epochs=-1, early_stopping__patience=None)
     config.evaluation.max_pairs = 0
     train(config, tmp_path)
-    assert "Stopped: trainer.max_time is over" in capsys.readouterr().out
+    assert "Stopped: reached trainer.max_time after " in capsys.readouterr().out
 
 
 def test_a_profile_is_written_where_the_run_says(tmp_path, capsys):

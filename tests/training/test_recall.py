@@ -205,7 +205,7 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert len(rows) == metrics["epochs_run"] < 60
     recalls = [float(row["train_recall"]) for row in rows]
-    held = RecallStopping.needed(metrics["steps"] // len(rows))
+    held = RecallStopping.required_validations(metrics["steps"] // len(rows))
     assert min(recalls[-held:]) >= 0.99
     assert all(min(recalls[at : at + held]) < 0.99 for at in range(len(recalls) - held))
     best = max(recalls)
@@ -247,7 +247,7 @@ def test_recall_must_hold_in_the_precision_in_which_answers_are_given(monkeypatc
     stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     trainer.precision = "bf16-mixed"
     monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *_: float32)
-    for _ in range(RecallStopping.needed(stopping.steps_per_epoch)):
+    for _ in range(RecallStopping.required_validations(stopping.steps_per_epoch)):
         trainer.callback_metrics["train/recall"] = 0.95
         stopping.on_validation_end(trainer, module)
     assert (trainer.should_stop, stopping.reached) == (stops, stops)
@@ -278,13 +278,13 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
         assert not trainer.should_stop
         stopping.on_validation_end(trainer, module)
     assert trainer.should_stop
-    assert stopping.given_up
+    assert stopping.plateaued
     assert not stopping.reached
 
 
 def test_patience_counts_steps_where_an_epoch_has_few():
-    assert [RecallStopping.patience(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
-    assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
+    assert [RecallStopping.allowed_validations(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
+    assert [RecallStopping.required_validations(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
     stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5
@@ -292,7 +292,7 @@ def test_patience_counts_steps_where_an_epoch_has_few():
         stopping.on_validation_end(trainer, module)
         assert not trainer.should_stop
     stopping.on_validation_end(trainer, module)
-    assert stopping.given_up
+    assert stopping.plateaued
 
 
 def test_the_share_of_a_sample_that_can_be_answered(tmp_path):

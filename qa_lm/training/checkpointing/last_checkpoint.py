@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.sums import Sums
 from qa_lm.run.checkpoint import STATE
-from qa_lm.training.callbacks.distributed import gathered
+from qa_lm.training.callbacks.distributed import all_gathered
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.interruption import Interrupted, SignalHandler
 from qa_lm.training.checkpointing.random_state import random_state, restore_random_state
@@ -140,7 +140,7 @@ class LastCheckpoint(Checkpoint):
             "should_stop": trainer.should_stop,
             "step_loss": pl_module.step_loss.cpu(),
             "events": events[0] if events else {},
-            "processes": gathered(trainer, own),
+            "processes": all_gathered(trainer, own),
         }
 
     def on_load_checkpoint(
