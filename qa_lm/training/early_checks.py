@@ -1,4 +1,4 @@
-"""What can be refused before torch and Lightning are imported, which takes seconds: a mistake is answered at once."""
+"""Checks before torch and Lightning are imported, which takes seconds, so that mistakes are reported immediately."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ from qa_lm.errors import UserError
 
 
 def check_early(config: TrainConfig) -> None:
-    """Refuse arguments of the Trainer, files that are missing, and packages that are not installed.
+    """Refuse invalid arguments of the Trainer, missing files, and packages that are not installed.
 
     Raises:
         UserError: the message begins with the setting or the file.

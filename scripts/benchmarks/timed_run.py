@@ -61,9 +61,9 @@ def watch_parts(clock: Clock) -> None:
 
     for owner, name, part in (
         (train, "prepare", "data and model"),
-        (train, "build_loop", "data and model"),
-        (train, "build_parts", "data and model"),
-        (train, "_write_beginning", "data and model"),
+        (train, "build_trainer", "data and model"),
+        (train, "build_task", "data and model"),
+        (train, "_write_first_files", "data and model"),
         (_EvaluationLoop, "run", "validations"),
         (BestState, "copy", "copies of the best state"),
         (DirectCheckpointIO, "_save", "checkpoint writes"),

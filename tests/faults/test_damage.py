@@ -140,7 +140,7 @@ def test_only_leftovers_of_killed_writes_are_deleted(run):
 def test_leftovers_of_a_start_that_was_killed_are_deleted(tmp_path, monkeypatch):
     """config.yaml, which marks a run folder, is the last file that is written before training."""
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_write_beginning", partial(_killed_halfway, tmp_path / "run"))
+        patch.setattr(training, "_write_first_files", partial(_killed_halfway, tmp_path / "run"))
         with pytest.raises(SystemExit):
             train(small_config(), tmp_path / "run")
     train(small_config(), tmp_path / "run")

@@ -26,11 +26,11 @@ from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_s
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
 from qa_lm.training import recipe
-from qa_lm.training.build import build_parts
+from qa_lm.training.build import build_task
 from qa_lm.training.callbacks import recall_stopping
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.train import train
-from qa_lm.training.trainer import build_loop
+from qa_lm.training.trainer import build_trainer
 from tests.conftest import builtin, encoded, small_config, table_of
 
 
@@ -114,7 +114,7 @@ def test_a_small_file_has_as_many_epochs_as_its_schedule_needs():
     assert given.trainer["max_epochs"] == 7
     limited = open_config(stop_at_recall=0.99, trainer__max_epochs=None, trainer__max_steps=9)
     assert recipe.completed(limited, sizes).trainer["max_epochs"] is None
-    assert recipe.completed(open_config(trainer__max_epochs=None), sizes).trainer["max_epochs"] == recipe.MOST_EPOCHS
+    assert recipe.completed(open_config(trainer__max_epochs=None), sizes).trainer["max_epochs"] == recipe.MIN_MAX_EPOCHS
 
 
 @pytest.mark.parametrize(("pairs", "length", "row"), [(1, 10, 32), (16, 14, 64), (5, 100, 128)])
@@ -135,15 +135,15 @@ def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, rec
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    parts = build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer)
-    assert parts.expected_epochs == expected
-    assert parts.schedule_epochs == min(most, schedule or most)
+    task = build_task(completed, prepared, build_trainer(completed, tmp_path, prepared).trainer)
+    assert task.estimated_epochs == expected
+    assert task.schedule_epochs == min(most, schedule or most)
 
 
 @pytest.mark.parametrize(("tokens", "epochs"), [(1_000, 9), (12_700, 9), (26_600, 10), (49_000, 11), (10**6, 11)])
 def test_larger_files_need_more_epochs(tokens, epochs):
     assert recipe.epochs_to_recall(5.0, 1.0, tokens, 40) == epochs
-    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs + recipe.EPOCHS_IF_SMALL
+    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs + recipe.SMALL_FILE_EPOCHS
 
 
 def test_long_answers_need_more_epochs_in_a_small_file():
@@ -155,7 +155,7 @@ def test_no_more_epochs_are_estimated_than_there_will_be(tmp_path, monkeypatch):
     config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    assert build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer).expected_epochs == 4
+    assert build_task(completed, prepared, build_trainer(completed, tmp_path, prepared).trainer).estimated_epochs == 4
 
 
 def test_the_recipe_looks_at_the_trained_pairs():
@@ -182,12 +182,12 @@ def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, en
     arguments = (model.architecture, entries, model.hidden_size, model.layers, model.heads, model.context, 0.0, 0)
     with torch.device("meta"):
         size = parameter_count(build_causal_lm(*arguments, model.extra))
-    assert size >= 0.99 * recipe.PARAMETERS * tokens
+    assert size >= 0.99 * recipe.PARAMETERS_PER_TOKEN * tokens
     smaller = recipe.parameters(model.hidden_size - recipe.HEAD_WIDTH, model.layers, entries)
     if model.layers > 1:
         smaller = recipe.parameters(model.hidden_size, model.layers - 1, entries)
-        assert model.hidden_size == recipe.WIDEST
-    assert smaller < recipe.PARAMETERS * tokens or (model.hidden_size, model.layers) == (recipe.NARROWEST, 1)
+        assert model.hidden_size == recipe.MAX_WIDTH
+    assert smaller < recipe.PARAMETERS_PER_TOKEN * tokens or (model.hidden_size, model.layers) == (recipe.MIN_WIDTH, 1)
 
 
 def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
@@ -210,7 +210,7 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     assert all(min(recalls[at : at + held]) < 0.99 for at in range(len(recalls) - held))
     best = max(recalls)
     assert recalls[metrics["best_epoch"] - 1] == best
-    assert "expected: " in done.stdout
+    assert "estimated: " in done.stdout
     assert metrics["expected_fit_seconds"] > 0
     assert metrics["peak_memory"] == pytest.approx(metrics["expected_memory"], rel=0.25)
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
