@@ -128,14 +128,7 @@ def outcome(
         "logged": record.last_logged(),
         "objective": None if best_score is None else float(best_score),
         "exported_weights": config.export_weights.value,
-        "stopped_early": any(
-            (
-                setup.early_stopping is not None and setup.early_stopping.stopped_epoch > 0,
-                setup.recall_stopping is not None
-                and (setup.recall_stopping.reached or setup.recall_stopping.plateaued),
-                setup.bad_batches.diverged,
-            )
-        ),
+        "stopped_early": _stopped_early(setup),
         "diverged": setup.bad_batches.diverged,
         "skipped_steps": setup.bad_batches.skipped,
         "epochs_run": len(rows),
@@ -164,3 +157,9 @@ def outcome(
         "expected_memory": timing.estimate and timing.estimate.memory,
         "peak_memory": peak_memory(device_of(config.trainer)),
     }
+
+
+def _stopped_early(setup: TrainerSetup) -> bool:
+    early, recall = setup.early_stopping, setup.recall_stopping
+    by_recall = recall is not None and (recall.reached or recall.plateaued)
+    return by_recall or setup.bad_batches.diverged or (early is not None and early.stopped_epoch > 0)

@@ -14,9 +14,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 
+from qa_lm.config.aliases import choice_hint
 from qa_lm.config.arguments import hydra_arguments, several_values, unreadable
 from qa_lm.config.trainer_arguments import check_trainer_arguments, trainer_parameters
-from qa_lm.config.words import choice_here
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
@@ -209,7 +209,7 @@ def test_words_of_other_projects_name_the_setting_here(override, here):
 
 
 def test_no_choice_is_named_that_is_there():
-    assert choice_here("trainer", "default") is None
+    assert choice_hint("trainer", "default") is None
 
 
 @pytest.mark.parametrize("name", ["a=b.jsonl", "a(1).csv", "a{b}.csv", "~a.csv", "it's.csv", 'a"b.csv', "a#b\\", "[x"])

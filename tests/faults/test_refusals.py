@@ -93,11 +93,11 @@ def test_settings_that_can_and_cannot_change(unfinished):
     assert changed.optimizer.lr == 3e-3
     assert resumed_config(run, composed, ["optimizer.lr=0.003"]).optimizer.lr == 3e-3
     for override, words in (
-        ("optimizer.lr=1", "optimizer.lr=1.0: can have no effect; .* was begun with 0.003"),
-        ("early_stopping.patience=9", "early_stopping.patience=9: can have no effect; .* was begun with 5"),
-        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=2: can have no effect"),
-        ("optimizer=muon", "optimizer=muon: a run that goes on takes single settings, key=value"),
-        ("~trainer.max_epochs", "a run that goes on takes single settings"),
+        ("optimizer.lr=1", "optimizer.lr=1.0: cannot change when resuming; .* was started with 0.003"),
+        ("early_stopping.patience=9", "early_stopping.patience=9: cannot change when resuming; .* was started with 5"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=2: cannot change when resuming"),
+        ("optimizer=muon", "optimizer=muon: when resuming, override single settings"),
+        ("~trainer.max_epochs", "when resuming, override single settings"),
         ("optimiser.lr=1", "optimiser.lr: no such setting; did you mean optimizer.lr"),
         ("seed=x", "seed=x: "),
     ):
@@ -113,7 +113,7 @@ def test_auto_keeps_what_was_chosen_when_the_run_started(unfinished):
     config.trainer.pop("precision")
     assert resumed_config(run, config, []).trainer["precision"] == "32-true"
     config.seed = 1
-    with pytest.raises(UserError, match=r"seed=1: can have no effect; .* was begun with 42"):
+    with pytest.raises(UserError, match=r"seed=1: cannot change when resuming; .* was started with 42"):
         resumed_config(run, config, [])
 
 
