@@ -70,7 +70,7 @@ def announce_limits(trainer: pl.Trainer, no_validation_reason: str | None) -> No
 def announce_end(setup: TrainerSetup, to_train: int, never_trained: int, no_validation_reason: str | None) -> None:
     """Print what a run that ended before its time did not reach, and where its profile is."""
     if never_trained == to_train:
-        print("warning: no training step was run; model/ holds the initial random weights")
+        print("warning: nothing was trained, because no training step was run; model/ holds the initial random weights")
     elif never_trained:
         print(
             f"note: {never_trained:,} of the {to_train:,} training pairs were never in a training step; they do not "
