@@ -151,7 +151,7 @@ def test_long_answers_need_more_epochs_in_a_small_file():
 
 
 def test_no_more_epochs_are_estimated_than_there_will_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "ON_TIME", 1)  # so that an epoch after the schedule would be
+    monkeypatch.setattr(recipe, "REFERENCE_EPOCH_TOKENS", 1)  # so that an epoch after the schedule would be
     config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
@@ -191,7 +191,7 @@ def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, en
 
 
 def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
-    """Also where each second question only goes on with the one before."""
+    """Also if each second question only continues the one before."""
     pairs = [
         {"question": f"what is the code of item {number // 2}{' in the old list' * (number % 2)}", "answer": f"{code}"}
         for number, code in ((number, number * 7919 % 9973) for number in range(120))
