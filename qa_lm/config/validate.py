@@ -88,7 +88,7 @@ def _check_monitor(config: TrainConfig) -> None:
 
 
 def nothing_held_out(data: DataConfig) -> bool:
-    """Whether all pairs are used for training, so that there is no validation."""
+    """Whether all pairs are used for training and none for validation."""
     held_out_otherwise = data.split in (SplitKind.phrasing, SplitKind.phrasing_and_fact)
     return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
 

@@ -14,7 +14,7 @@ from qa_lm.training.build import Task
 from qa_lm.training.estimate import Estimate
 from qa_lm.training.trainer import TrainerSetup
 
-WITHOUT_VALIDATION = "there is no best checkpoint, nothing stops training early, and model/ holds the last weights"
+WITHOUT_VALIDATION = "no best checkpoint is kept, nothing stops training early, and model/ holds the last weights"
 
 
 def announce(config: TrainConfig, prepared: PreparedData, task: Task, trainer: pl.Trainer, precision: str) -> None:

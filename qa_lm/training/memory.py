@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, instead of requesting it from the kernel in every step.
 
     glibc maps each large block again, and the kernel then zeroes it page by page, which took a tenth of a step on a CPU
-    (docs/log.md, "freed memory is kept"). There is no effect with other C libraries.
+    (docs/log.md, "freed memory is kept"). Other C libraries are not affected.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -1,6 +1,6 @@
 """Pruning of a trial of an Optuna study: each epoch is reported to the study, which can end the run early.
 
-`hydra/sweeper=optuna` sets the environment variables named here for each job. Without them there is no pruning.
+`hydra/sweeper=optuna` sets the environment variables named here for each job. Without them nothing is pruned.
 """
 
 import os
