@@ -22,7 +22,7 @@ from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
 from qa_lm.run import run_folder
 from qa_lm.training import train as training
-from qa_lm.training.checkpointing.resume import finished
+from qa_lm.training.checkpointing.resume import completed_run
 from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.early_checks import check_early
 
@@ -72,8 +72,8 @@ def train(
         before = read_config(given / run_folder.CONFIG)
         config = resumed_config(given, replace(config, resume=AUTO), [])
         check_values(config)
-        if over := finished(given, before, config):
-            print(over.words, flush=True)
+        if over := completed_run(given, before, config):
+            print(over.message, flush=True)
             return Run(given)
     path = given or Path(new_folder(time.strftime("outputs/%Y-%m-%d/%H-%M-%S")))
     try:

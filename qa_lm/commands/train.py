@@ -141,12 +141,12 @@ def _train(composed: DictConfig, folder: Path) -> float:
         before = read_config(folder / run_folder.CONFIG)
         config = resumed_config(folder, config, list(HydraConfig.get().overrides.task))
         check_values(config)
-        from qa_lm.training.checkpointing.resume import finished
+        from qa_lm.training.checkpointing.resume import completed_run
 
-        if over := finished(folder, before, config):
+        if over := completed_run(folder, before, config):
             if over.diverged:
-                return _ended(Failure.failed, over.words)
-            print(over.words, flush=True)
+                return _ended(Failure.failed, over.message)
+            print(over.message, flush=True)
             return math.nan
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import would log that it lists fonts
     check_early(config)
@@ -156,7 +156,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.reporting.run.next_steps import Terminal, next_steps
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table
-    from qa_lm.training.checkpointing.interruption import next_signal_ends
+    from qa_lm.training.checkpointing.interruption import exit_on_next_signal
     from qa_lm.training.memory import keep_freed_memory
     from qa_lm.training.train import train
     from qa_lm.training.trainer import quiet_lightning
@@ -167,7 +167,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     try:
         result = train(config, folder, handle_signals=True)
     except (KeyboardInterrupt, SystemExit):
-        next_signal_ends()  # while this script and Hydra exit
+        exit_on_next_signal()  # while this script and Hydra exit
         raise
     draw_loss_curve(folder)
     write_report(folder)

@@ -1,4 +1,4 @@
-"""The command line as Hydra reads it: its words in one place, its quotation marks, and what to say where it refuses."""
+"""The command line: its order and quotes for Hydra, and messages for arguments that Hydra cannot read."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from qa_lm.config.words import DATA_SUFFIXES
+from qa_lm.config.aliases import DATA_SUFFIXES
 from qa_lm.errors import UserError
 
 SETTING = re.compile(r"(?P<key>[~+]{0,2}[\w.@/:-]+)=(?P<value>.+)", re.DOTALL)
@@ -17,13 +17,13 @@ NETWORK_PATH = re.compile(r"""\\\\[^\\,'"\[\]{}()$]+\\[^,'"\[\]{}()$]+""")
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
-    """The command line in the form that Hydra takes.
+    """Convert the command line to the form that Hydra accepts.
 
-    Settings may stand on both sides of an option such as `-m`, and a value may hold letters beyond ASCII, as in
-    `data.path=질문.csv`: Hydra alone would refuse both.
+    Hydra alone would refuse settings on both sides of an option such as `-m`, and values with non-ASCII letters, such
+    as `data.path=질문.csv`.
 
     Raises:
-        UserError: an option that Hydra does not have.
+        UserError: Hydra does not have an option.
     """
     options, rest = get_args_parser().parse_known_args(arguments)
     if unknown := [word for word in rest if word.startswith("-")]:
@@ -39,13 +39,13 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
 
 
 def config_dir(arguments: list[str]) -> Path | None:
-    """The folder of `--config-dir`, as an absolute path; None if it is not given."""
+    """Return the folder of `--config-dir` as an absolute path; None if it is not given."""
     given = get_args_parser().parse_known_args(arguments)[0].config_dir
     return None if given is None else Path(given).absolute()
 
 
 def unreadable(override: str) -> str:
-    """What to say of a word that Hydra's grammar refuses, with the way to write it."""
+    """Return the message for an argument that Hydra cannot parse, with the correct form."""
     found = SETTING.fullmatch(override)
     if found is None:
         if Path(override).suffix in DATA_SUFFIXES:
@@ -59,7 +59,7 @@ def unreadable(override: str) -> str:
 
 
 def several_values(override: str) -> str:
-    """What to say of `key=1,2` without `-m`."""
+    """Return the message for `key=1,2` without `-m`."""
     key, _, value = override.partition("=")
     return (
         f"{override}: several values; add -m to train with each of them\n"
@@ -68,8 +68,8 @@ def several_values(override: str) -> str:
 
 
 def _with_quotes(word: str) -> str:
-    """The word; with quotation marks if letters beyond ASCII are all that Hydra's grammar refuses in it, or if it is a
-    Windows network path, of whose first two backslashes Hydra would take one away."""
+    """Quote a value that Hydra would refuse only for its non-ASCII letters, or a Windows network path, of which Hydra
+    would remove the first backslash."""
     found = SETTING.fullmatch(word)
     if found and NETWORK_PATH.fullmatch(found["value"]):
         return quoted_setting(found["key"], found["value"])
@@ -77,12 +77,12 @@ def _with_quotes(word: str) -> str:
         return word
     plain = "".join(letter if letter.isascii() else "x" for letter in found["value"])
     if re.search(r"""[,"']""", plain) or not _is_read(f"{found['key']}={plain}"):
-        return word  # a list, a sweep, or something else that is refused
+        return word  # a list, a sweep, or invalid for another reason
     return quoted_setting(found["key"], found["value"])
 
 
 def quoted_setting(key: str, value: str) -> str:
-    """A setting whose value Hydra takes as plain text, whatever it holds."""
+    """Return a setting whose value Hydra reads as plain text, whatever it contains."""
     escaped = re.sub(r"(\\+)(?=\"|$)", r"\1\1", value).replace('"', '\\"')
     return f'{key}="{escaped}"'
 

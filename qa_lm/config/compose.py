@@ -1,7 +1,7 @@
-"""From composed YAML to the objects of the schema, and the schema's keys.
+"""From composed YAML to the objects of the schema, and the keys of the schema.
 
-Hydra composes the files of `conf/` onto the schema (`register_schema`, before `hydra.main` runs); `typed_config` turns
-the result into plain objects.
+Hydra composes the files of `conf/` onto the schema (`register_schema`, before `hydra.main` runs). `typed_config`
+converts the result to plain objects.
 """
 
 import difflib
@@ -16,18 +16,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from qa_lm.config.aliases import setting_hint
 from qa_lm.config.hydra_settings import register_sweep_settings
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import trainer_parameters
-from qa_lm.config.words import setting_here
 from qa_lm.errors import UserError, first_line
 
 IMPLIED = {"data.path": "file", "data.hub": "hub"}
-"""Settings that mean nothing without a choice, which they imply."""
+"""Settings that imply a choice of the group `data`."""
 
 
 def register_schema() -> None:
-    """Put the schema where Hydra's defaults lists find it, and `${new_folder:...}` where its interpolations do."""
+    """Register the schema and the resolver `${new_folder:...}` with Hydra."""
     OmegaConf.register_new_resolver("new_folder", new_folder_once, replace=True)
     register_sweep_settings()
     store = ConfigStore.instance()
@@ -46,10 +46,10 @@ def register_schema() -> None:
 
 
 def conf_folder() -> Path:
-    """The folder that holds train.yaml and the groups.
+    """Return the folder that contains train.yaml and the groups.
 
     Raises:
-        FileNotFoundError: the package was installed without it.
+        FileNotFoundError: the package was installed without this folder.
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
@@ -59,8 +59,8 @@ def conf_folder() -> Path:
 
 
 def new_folder(path: str) -> str:
-    """Make a folder of this name, or with -2, -3, ... behind it, that was not there: two runs that start in the same
-    second get one each."""
+    """Create a new folder of this name, or with a suffix -2, -3, ... if it exists, so that two runs that start in the
+    same second get different folders."""
     for number in itertools.count(1):
         folder = Path(path if number == 1 else f"{path}-{number}")
         try:
@@ -73,15 +73,17 @@ def new_folder(path: str) -> str:
 
 @functools.cache
 def new_folder_once(path: str) -> str:
-    """`new_folder` for Hydra, which resolves its settings more than once and means the same folder each time. Launchers
-    for clusters pickle it by its name."""
+    """Cache `new_folder` for Hydra, which resolves its settings several times and needs the same folder each time.
+
+    Launchers for clusters pickle this function by its name.
+    """
     return new_folder(path)
 
 
 def implied_choices(arguments: list[str], conf: Path) -> list[str]:
-    """Choices that a command line implies: `data.path=FILE` means `data=file`, and `data.hub=NAME` means `data=hub`.
+    """Return implied choices: `data.path=FILE` implies `data=file`, and `data.hub=NAME` implies `data=hub`.
 
-    An experiment from elsewhere than `conf` may choose data of its own, which stays.
+    There are none with an experiment outside `conf`, which may choose its own data.
 
     Args:
         arguments: the command line, without the program's name.
@@ -95,11 +97,10 @@ def implied_choices(arguments: list[str], conf: Path) -> list[str]:
 
 
 def typed_config(composed: DictConfig) -> TrainConfig:
-    """The composed configuration as plain objects; `check_values` has still to look at the values.
+    """Convert the composed configuration to plain objects. `check_values` then checks the values.
 
     Raises:
-        UserError: a key that the schema does not have (`+key=value` adds one behind Hydra's back), or one that is
-            missing; the message begins with the key.
+        UserError: a key is unknown (Hydra accepts any key after a `+`) or missing; the message begins with the key.
     """
     composed = _with_extra(composed)
     _check_keys(composed, TrainConfig, "")
@@ -111,7 +112,7 @@ def typed_config(composed: DictConfig) -> TrainConfig:
 
 
 def _with_extra(composed: DictConfig) -> DictConfig:
-    """The settings in which the further keys of a node with a `_target_` are its `extra`: arguments of the class."""
+    """Move the unknown keys of a node with a `_target_` into its `extra`, the arguments of the class."""
     composed = composed.copy()
     for name, schema in (("model", ModelConfig), ("optimizer", OptimizerConfig)):
         node = composed.get(name)
@@ -127,7 +128,7 @@ def _with_extra(composed: DictConfig) -> DictConfig:
 
 
 def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
-    """Let relative paths start at the folder: with `hydra.job.chdir=true` a run works in another one."""
+    """Make relative paths absolute: with `hydra.job.chdir=true` the working directory of a run changes."""
 
     def absolute(path: Any) -> Any:
         return [absolute(each) for each in path] if isinstance(path, list) else str(folder / Path(path).expanduser())
@@ -145,7 +146,7 @@ def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
 
 
 def schema_keys() -> list[str]:
-    """Every key of the schema, dotted: `seed`, `optimizer`, `optimizer.lr`, ..."""
+    """Return every key of the schema in dot notation: `seed`, `optimizer`, `optimizer.lr`, ..."""
     return _dotted(TrainConfig, "")
 
 
@@ -160,7 +161,7 @@ def _dotted(schema: type, prefix: str) -> list[str]:
 
 
 def nearest_key(key: str) -> str | None:
-    """The schema's key that a mistyped one most likely means: a close name at its own level, or else at another."""
+    """Return the key of the schema closest to a mistyped one, first at the same level, then at others."""
     parent, _, leaf = key.rpartition(".")
     siblings: dict[str, str] = {}
     others: dict[str, str] = {}
@@ -178,9 +179,9 @@ def nearest_key(key: str) -> str | None:
 
 
 def unknown_key(key: str) -> UserError:
-    """The error for a key that the schema does not have."""
-    if here := setting_here(key):
-        return UserError(f"{key}: no such setting; {here}", key)
+    """Return the error for a key that the schema does not have."""
+    if hint := setting_hint(key):
+        return UserError(f"{key}: no such setting; {hint}", key)
     nearest = nearest_key(key)
     return UserError(f"{key}: no such setting" + (f"; did you mean {nearest}?" if nearest else ""), key)
 
@@ -199,40 +200,40 @@ def _check_keys(composed: DictConfig, schema: type, prefix: str) -> None:
 
 
 def resolved_yaml(config: TrainConfig) -> str:
-    """The configuration as YAML text, with no interpolation left."""
+    """Return the configuration as YAML, with all interpolations resolved."""
     return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
 
 
 def read_config(path: Path) -> TrainConfig:
-    """The configuration of a run, from its config.yaml.
+    """Read the configuration of a run from its config.yaml.
 
-    The run may be someone else's: an interpolation such as `${oc.env:NAME}` would read the reader's environment, and
-    YAML's aliases can stand for more than any memory holds. `resolved_yaml` writes neither, so both are refused.
+    The run may come from someone else. An interpolation such as `${oc.env:NAME}` would read the user's environment, and
+    YAML aliases can expand beyond all memory. `resolved_yaml` writes neither, so both are refused.
 
     Raises:
-        UserError: the file is missing, damaged, or of another schema.
+        UserError: the file is missing, damaged, or has another schema.
     """
     try:
         text = path.read_text(encoding="utf-8")
         for event in yaml.parse(text, yaml.SafeLoader):
             line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"line {line}: an alias, which no run writes")
+                raise ValueError(f"line {line}: YAML aliases are not allowed")
             if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
-                raise ValueError(f"line {line}: an interpolation, {event.value}, left unresolved")
+                raise ValueError(f"line {line}: interpolations are not allowed: {event.value}")
         loaded = OmegaConf.create(text)
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded))
     except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is not a valid configuration of a run: {first_line(error)}") from None
-    assert isinstance(found, TrainConfig)
-    return found
+    assert isinstance(config, TrainConfig)
+    return config
 
 
 def with_quoted_templates(arguments: list[str]) -> list[str]:
-    """A command line on which templates may be typed as a shell takes them: `data.prompt="{context}\\n{question}"`.
+    """Quote templates such as `data.prompt="{context}\\n{question}"` for Hydra, after the shell has removed its quotes.
 
-    Hydra's grammar would read the braces as a dictionary, so the value gets quotes of its own. What has some already,
-    and what could be several values of a sweep, stays as it is.
+    Hydra's grammar would read the braces as a dictionary. Values with quotes, and values that could be several values
+    of a sweep, are unchanged.
     """
     sweep = bool({"-m", "--multirun"} & set(arguments))
 
@@ -247,10 +248,10 @@ def with_quoted_templates(arguments: list[str]) -> list[str]:
 
 
 def data_config(overrides: list[str]) -> DataConfig:
-    """The data settings that overrides such as `data.path=faq.csv` name; the others are the schema's.
+    """Return data settings from overrides such as `data.path=faq.csv`, with the defaults of the schema.
 
     Raises:
-        UserError: an override is no `data.KEY=VALUE`, or its value is of the wrong type.
+        UserError: an override does not have the form `data.KEY=VALUE`, or its value has the wrong type.
     """
     known = {each.name for each in fields(DataConfig)}
     overrides = with_quoted_templates(overrides)
@@ -262,8 +263,8 @@ def data_config(overrides: list[str]) -> DataConfig:
             raise unknown_key(key)
     try:
         given = OmegaConf.from_dotlist(overrides)
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), given.get("data", {})))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), given.get("data", {})))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{' '.join(overrides)}: {first_line(error)}") from None
-    assert isinstance(found, DataConfig)
-    return found
+    assert isinstance(config, DataConfig)
+    return config

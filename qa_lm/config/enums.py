@@ -1,31 +1,31 @@
-"""The values that a setting with a fixed set of choices can have."""
+"""Enumerations: the values of settings with a fixed set of choices."""
 
 from enum import Enum
 
 
 class TrainOn(Enum):
-    """Which targets carry loss."""
+    """Targets that contribute to the loss."""
 
     all = "all"
     answer = "answer"
 
 
 class LossWeighting(Enum):
-    """How the losses of single tokens are averaged."""
+    """How the token losses are averaged."""
 
     token = "token"
     pair = "pair"
 
 
 class OptimizerKind(Enum):
-    """Which optimizer; see `qa_lm.modeling.optimizers`."""
+    """The optimizer; see `qa_lm.modeling.optimizers`."""
 
     adamw = "adamw"
     muon = "muon"
 
 
 class ScheduleKind(Enum):
-    """How the learning rate goes after the warm-up; see `qa_lm.modeling.schedules`."""
+    """The learning rate schedule after the warm-up; see `qa_lm.modeling.schedules`."""
 
     constant = "constant"
     linear = "linear"
@@ -34,7 +34,7 @@ class ScheduleKind(Enum):
 
 
 class Weights(Enum):
-    """Which state of a run."""
+    """The weights of a run that are exported."""
 
     best = "best"
     last = "last"
@@ -48,21 +48,21 @@ class Mode(Enum):
 
 
 class BadLines(Enum):
-    """What becomes of lines that cannot be read as a pair."""
+    """What to do with lines that cannot be read as a pair."""
 
     error = "error"
     skip = "skip"
 
 
 class FailedWriteChoice(Enum):
-    """What becomes of a run whose checkpoint cannot be written."""
+    """What to do if a checkpoint cannot be written."""
 
     stop = "stop"
     go_on = "go_on"
 
 
 class TooLong(Enum):
-    """What becomes of pairs with more tokens than a row or the model takes."""
+    """What to do with pairs that have more tokens than a row or the model's context."""
 
     error = "error"
     drop = "drop"

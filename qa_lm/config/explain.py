@@ -1,6 +1,6 @@
-"""What went wrong in composing a configuration, in one or two lines: the key, its file, and the nearest right one.
+"""Error messages for invalid configurations, in one or two lines: the key, its file, and the closest valid key.
 
-Hydra and OmegaConf say all of it, spread over messages of up to ten lines and exceptions of a dozen kinds.
+Hydra and OmegaConf spread this over messages of up to ten lines and a dozen types of exceptions.
 """
 
 import difflib
@@ -15,47 +15,46 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qa_lm.config.aliases import choice_hint
 from qa_lm.config.arguments import several_values, unreadable
 from qa_lm.config.compose import nearest_key, schema_keys, unknown_key
-from qa_lm.config.words import choice_here
 from qa_lm.errors import UserError
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of settings files: ours, and the one of `--config-dir`, which is looked at first."""
+    """The folders of settings files: `conf`, and that of `--config-dir`, which takes precedence."""
 
     conf: Path
     own: Path | None = None
-    """An absolute path."""
+    """The folder of `--config-dir`, an absolute path."""
 
     def all(self) -> list[Path]:
-        """The folders, in the order in which files are looked for."""
+        """Return the folders in the order of precedence."""
         return [self.own, self.conf] if self.own else [self.conf]
 
     def file(self, name: str) -> Path:
-        """The file of a name such as `model/tiny`; one of `conf` that is not there if none has it."""
-        found = [folder / f"{name}.yaml" for folder in self.all()]
-        return next((file for file in found if file.is_file()), found[-1])
+        """Return the file of a name such as `model/tiny`. If no folder has it, the path is below `conf`."""
+        candidates = [folder / f"{name}.yaml" for folder in self.all()]
+        return next((file for file in candidates if file.is_file()), candidates[-1])
 
     def below(self, file: Path) -> str | None:
-        """The path of a file within its folder; None for a file of Hydra's or of others."""
+        """Return the path of a file within its folder; None for a file outside of these folders."""
         folder = next((folder for folder in self.all() if file.is_relative_to(folder)), None)
         return None if folder is None else file.relative_to(folder).as_posix()
 
     def shown(self, file: Path) -> str:
-        """The path of a file for people."""
+        """Return the path of a file as it is printed."""
         if file.is_relative_to(self.conf):
             return f"conf/{file.relative_to(self.conf).as_posix()}"
         return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
     def groups(self) -> list[str]:
-        """The groups of choices."""
-        found = {each.name for folder in self.all() for each in folder.iterdir() if any(each.glob("*.yaml"))}
-        return sorted(found)
+        """Return the names of the groups."""
+        return sorted({path.name for folder in self.all() for path in folder.iterdir() if any(path.glob("*.yaml"))})
 
     def choices(self, group: str) -> list[str]:
-        """The choices of a group."""
+        """Return the choices of a group."""
         return sorted({file.stem for folder in self.all() for file in (folder / group).glob("*.yaml")})
 
 
@@ -63,10 +62,10 @@ DEFAULTS_ENTRY = re.compile(r"(override |optional )*/?\w[\w/]*(@[\w.:]+)?")
 
 
 def is_configuration_error(error: BaseException) -> bool:
-    """Whether the user's settings are at fault, not the program."""
+    """Whether an error comes from the user's settings, not from a bug."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | yaml.YAMLError):
         return True
-    # Hydra refuses some overrides (`optimizer=3`) by a bare ValueError.
+    # Hydra refuses some overrides (`optimizer=3`) with a plain ValueError.
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -75,11 +74,11 @@ def is_configuration_error(error: BaseException) -> bool:
 
 
 def check_defaults_lists(folders: Folders, choices: Mapping[str, object]) -> None:
-    """Refuse a mistyped entry in a defaults list that Hydra passes over, such as `overide /data: file`.
+    """Refuse a mistyped entry in a defaults list that Hydra ignores, such as `overide /data: file`.
 
     Args:
-        folders: where configuration files are.
-        choices: group to chosen file, as Hydra resolved them.
+        folders: the folders of settings files.
+        choices: group to chosen file, as resolved by Hydra.
     """
     for file in _composed_files(folders, choices):
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -87,17 +86,17 @@ def check_defaults_lists(folders: Folders, choices: Mapping[str, object]) -> Non
             for group in entry if isinstance(entry, dict) else ():
                 if not DEFAULTS_ENTRY.fullmatch(str(group)):
                     raise UserError(
-                        f"{folders.shown(file)}: in defaults, {group!r} is no group; write 'override /group: choice'"
+                        f"{folders.shown(file)}: in defaults, {group!r} is not a group; write 'override /group: choice'"
                     )
 
 
 def explain(error: BaseException, folders: Folders, overrides: list[str]) -> str:
-    """The error in one or two lines.
+    """Return the message of an error in one or two lines.
 
     Args:
-        error: what `is_configuration_error` accepted.
-        folders: where configuration files are.
-        overrides: the command line's arguments.
+        error: a configuration error; see `is_configuration_error`.
+        folders: the folders of settings files.
+        overrides: the arguments of the command line.
     """
     if isinstance(error, UserError):
         return _with_origin(str(error), error.key, folders, overrides)
@@ -122,16 +121,16 @@ def explain(error: BaseException, folders: Folders, overrides: list[str]) -> str
 
 
 def _composition(text: str, folders: Folders, overrides: list[str]) -> str:
-    """A message of Hydra's: `In 'model/small': ...`, `Could not find ...`."""
+    """Rewrite a message of Hydra: `In 'model/small': ...`, `Could not find ...`."""
     if match := re.match(r"Ambiguous value for argument '(.+)'\n", text):
         return several_values(match[1])
-    found = re.match(r"In '?([^':]+)'?: ", text)
-    where = f"{folders.shown(folders.file(found[1]))}: " if found and found[1] != "train" else ""
-    if found and not folders.file(found[1]).is_file():
-        where = ""  # a file of Hydra's own
-    body = text[found.end() :] if found else text
+    source = re.match(r"In '?([^':]+)'?: ", text)
+    where = f"{folders.shown(folders.file(source[1]))}: " if source and source[1] != "train" else ""
+    if source and not folders.file(source[1]).is_file():
+        where = ""  # a file of Hydra
+    body = text[source.end() :] if source else text
     if match := re.match(r"\w+ raised while composing config:\n", body):
-        file = f"{folders.shown(folders.file(found[1]))}: " if found else ""
+        file = f"{folders.shown(folders.file(source[1]))}: " if source else ""
         return file + _setting(body[match.end() :])[0]
     if match := re.match(r"Could not (?:find|load) '([^']+)'", body):
         where = where or _named_in(match[1], folders, overrides)
@@ -140,21 +139,21 @@ def _composition(text: str, folders: Folders, overrides: list[str]) -> str:
         return _named_in(f"{match[1]}/{match[2]}", folders, overrides) + body
     if match := re.match(r"Override '.+' is defined before '(\S+): (\S+)'", body):
         where = _named_in(f"{match[1]}/{match[2]}", folders, overrides)
-        return f"{where}{match[1]}: {match[2]} stands behind an override; is 'override {match[1]}: {match[2]}' meant?"
+        return f"{where}{match[1]}: {match[2]} follows an override; did you mean 'override {match[1]}: {match[2]}'?"
     if match := re.match(r"Could not override '([^'@]+)", body):
-        if found and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
-            where = f"{folders.shown(folders.file(found[1]))}: "
+        if source and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
+            where = f"{folders.shown(folders.file(source[1]))}: "
         return f"{where}{match[1]}: no such group" + _did_you_mean(match[1], folders.groups())
     return where + body.splitlines()[0]
 
 
 def _setting(text: str) -> tuple[str, str | None]:
-    """A message of OmegaConf's, and the key it is about."""
+    """Rewrite a message of OmegaConf. Returns it with its key."""
     first = text.splitlines()[0]
-    found = re.search(r"full_key: (\S+)", text)
-    if found is None:
+    match = re.search(r"full_key: (\S+)", text)
+    if match is None:
         return first, None
-    key = found[1]
+    key = match[1]
     if not first.startswith("Key "):
         return f"{key}: {first}", key
     if key.startswith("hydra."):
@@ -171,20 +170,20 @@ def _missing_choice(name: str, folders: Folders) -> str:
     if not any((folder / group).is_dir() for folder in folders.all()):
         return f"{group}: no such group" + _did_you_mean(group, folders.groups())
     choices = folders.choices(group)
-    if here := choice_here(group, choice):
-        return f"{group}={choice}: no such choice; here it is {here}\nThere is {', '.join(choices)}."
+    if instead := choice_hint(group, choice):
+        return f"{group}={choice}: no such choice; use {instead}\nChoices: {', '.join(choices)}."
     entries = [*choices, "_self_", *([f"{group}_schema"] if group in schema_keys() else ["train_schema"])]
     close = difflib.get_close_matches(choice, entries, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return (
-        f"{group or 'defaults'}={choice}: no such choice{hint or '.'} There is {', '.join(choices)}."
+        f"{group or 'defaults'}={choice}: no such choice{hint or '.'} Choices: {', '.join(choices)}."
         if group
         else f"{choice}: no such file in conf{hint}"
     )
 
 
 def _with_origin(message: str, key: str | None, folders: Folders, overrides: list[str]) -> str:
-    """The message, with the file that sets the key in front unless the command line does."""
+    """Put the file that sets the key in front of the message, unless the command line sets it."""
     if key is None or any(override.strip("+~").startswith((f"{key}=", f"{key}.")) for override in overrides):
         return message
     if f"~{key}" in overrides:
@@ -196,7 +195,7 @@ def _with_origin(message: str, key: str | None, folders: Folders, overrides: lis
 
 
 def _likely_files(folders: Folders, overrides: list[str]) -> list[Path]:
-    """The files that the command line and train.yaml's defaults list choose, the later ones first."""
+    """Return the files that the command line and the defaults list of train.yaml choose, later ones first."""
     entries = yaml.safe_load(folders.file("train").read_text(encoding="utf-8")).get("defaults", [])
     choices = {str(group): name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
     choices |= {group: choice for group, _, choice in (override.partition("=") for override in overrides)}
@@ -210,7 +209,7 @@ def _likely_files(folders: Folders, overrides: list[str]) -> list[Path]:
 
 
 def _files(group: str, choices: object, folders: Folders) -> list[Path]:
-    """The files of a group's choice, or of several: a list, or a text such as `[a,b]`."""
+    """Return the files of one choice of a group, or of several: a list, or a text such as `[a,b]`."""
     names = choices if isinstance(choices, list) else str(choices).strip("[]").split(",")
     return [folders.file(f"{group}/{str(name).strip()}") for name in names]
 
@@ -254,11 +253,11 @@ def _did_you_mean(word: str, known: list[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     nearest = nearest_key(word)
-    return f"; did you mean {nearest}?" if nearest else f". There is {', '.join(known)}." if len(known) < 12 else ""
+    return f"; did you mean {nearest}?" if nearest else f". Choices: {', '.join(known)}." if len(known) < 12 else ""
 
 
 def _named_in(choice: str, folders: Folders, overrides: list[str]) -> str:
-    """The file whose defaults list names the choice, unless the command line does."""
+    """Return the file whose defaults list names the choice, unless the command line names it."""
     group, _, name = choice.rpartition("/")
     if f"{group}={name}" in overrides:
         return ""

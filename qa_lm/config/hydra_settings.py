@@ -1,9 +1,9 @@
-"""Hydra's own settings: those of sweeps, and the refusal of those that run code.
+"""Hydra's own settings: those of sweeps, and a check that refuses settings which would run code.
 
 A settings file may come from someone else. Below `hydra` it could name any function: callbacks, launchers and sweepers
-by `_target_`, handlers and formatters of logging by `class` and `()`; Hydra refuses a list of known dangerous ones and
-calls the rest, before the first line of ours runs. So the settings are composed once for a look, and nothing but what
-Hydra and its plugins bring is let through.
+by `_target_`, handlers and formatters of logging by `class` and `()`. Hydra refuses only a list of known dangerous
+functions, and calls the others before qa_lm runs. So the settings are composed once for this check, which accepts only
+what belongs to Hydra and its plugins.
 """
 
 import os
@@ -32,10 +32,10 @@ TARGETS = re.compile(
 )
 LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|colorlog\.ColoredFormatter")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-# What an interpolation may stand for where anything would be taken: text of Hydra's own.
+# Below the open keys, interpolations may only refer to Hydra's own settings and to the time.
 INTERPOLATIONS = re.compile(r"\$\{(?!(hydra[.:]|now:))")
 OPEN = ("launcher", "sweeper", "callbacks", "hydra_logging", "job_logging")
-"""Keys of `hydra` below which its schema takes anything."""
+"""Keys of `hydra` whose contents its schema does not restrict."""
 LAUNCHER = {
     "hydra.launcher.setup": (),
     "hydra.launcher.additional_parameters": ("begin", "mail-type", "mail-user", "nice", "requeue", "reservation"),
@@ -43,16 +43,16 @@ LAUNCHER = {
     "hydra.launcher.ray.init": ("address", "include_dashboard", "log_to_driver", "num_cpus", "num_gpus"),
     "hydra.launcher.ray.remote": ("max_retries", "memory", "num_cpus", "num_gpus"),
 }
-"""What may stand below these settings of the launchers for SLURM and Ray. The rest is commands or leads to some: lines
-for the shell, options of sbatch that name files, environments of Ray's workers."""
+"""Allowed keys below these settings of the SLURM and Ray launchers. The others can run commands: lines for the shell,
+options of sbatch that name files, environments of Ray's workers."""
 COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 ADDRESSES = (None, "auto", "local")
-"""Of Ray. Any other machine would be sent pickles, and answer by some; the user names it by RAY_ADDRESS."""
+"""Allowed addresses of Ray. Other machines would exchange pickles with this one; users name them by RAY_ADDRESS."""
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"),
     *("QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"),
 )
-"""Environment variables that settings may set: others, such as PATH, decide which programs run."""
+"""Environment variables that settings may set. Others, such as PATH, decide which programs run."""
 
 
 @dataclass
@@ -94,32 +94,32 @@ class OptunaSweeperConf:
 
 
 def register_sweep_settings() -> None:
-    """Put the settings of our launcher and sweeper where Hydra's defaults lists find them."""
+    """Register the settings of qa_lm's launcher and sweeper with Hydra."""
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="qa_lm")
     store.store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="qa_lm")
 
 
 def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
-    """Refuse a command line whose settings would make Hydra run code of others.
+    """Refuse a command line whose settings would make Hydra run third-party code.
 
-    Returns the settings, with Hydra's own below `hydra`, where the command line asks for one run; None for a sweep and
-    for what only prints.
+    Returns the composed settings, with Hydra's own below `hydra`, for a single run; None for a sweep, and for options
+    that only print.
 
     Args:
         conf: the folder of settings.
         arguments: the command line, without the program's name.
 
     Raises:
-        UserError: so it is.
-        Exception: Hydra's own, about settings that it cannot compose.
+        UserError: a setting names code.
+        Exception: an error of Hydra about settings that it cannot compose.
     """
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun reads a pickle, which can run any code; give the settings instead")
     if options.config_path is not None:
-        raise UserError("--config-path: the settings are in conf/; a further folder is added by --config-dir")
-    if options.shell_completion:  # composes settings for their names, and uses none of them
+        raise UserError("--config-path: the settings are in conf/; add another folder with --config-dir")
+    if options.shell_completion:  # composes settings only to complete their names
         if len(options.overrides) != 1 or not COMPLETION.fullmatch(options.overrides[0]):
             raise UserError("-sc: write -sc install=bash, or another of install, uninstall, query; bash, fish, zsh")
         return None
@@ -128,23 +128,23 @@ def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
         if not Path(options.config_dir).is_dir():
             raise UserError(f"--config-dir={options.config_dir}: no such folder")
         folder = f"file://{os.path.abspath(options.config_dir)}"
-        search_path.prepend("command-line", folder, SearchPathQuery("schema", None))  # the schema must be the last
+        search_path.prepend("command-line", folder, SearchPathQuery("schema", None))  # the schema must come last
     loader = ConfigLoaderImpl(search_path)
     name = options.config_name or "train"
 
     def composed(overrides: list[str]) -> DictConfig:
-        found = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-        for key, text in _code(OmegaConf.to_container(found.hydra, resolve=False)):
-            raise UserError(f"{key}={text}: is code or leads to some, and is not taken from settings", key)
-        return found
+        config = loader.load_configuration(name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        for key, text in _code(OmegaConf.to_container(config.hydra, resolve=False)):
+            raise UserError(f"{key}={text}: refused, because settings may not name code to run", key)
+        return config
 
     settings = composed(options.overrides)
-    params = (settings.hydra.sweeper or {}).get("params") or {}  # what a file sweeps: conf/sweep
+    params = (settings.hydra.sweeper or {}).get("params") or {}  # the sweep of a file in conf/sweep
     given = OverridesParser.create(loader).parse_overrides(options.overrides)
     keys = {each.get_key_element() for each in given}
     if "trust" in params:
         raise UserError(
-            "hydra.sweeper.params.trust: is taken from the command line only: add trust=PACKAGE there", "trust"
+            "hydra.sweeper.params.trust: allowed on the command line only: add trust=PACKAGE there", "trust"
         )
     swept = [f"{key}={value}" for key, value in params.items() if key not in keys]
     for overrides in _jobs(loader, [*swept, *options.overrides]):
@@ -155,7 +155,7 @@ def refuse_code(conf: Path, arguments: list[str]) -> DictConfig | None:
 
 
 def _jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> Iterator[list[str]]:
-    """The overrides with each choice that a sweep makes of a group: each brings a file."""
+    """Yield the overrides for each choice in a sweep over a group, because each choice adds a file."""
     for place, override in enumerate(OverridesParser.create(loader).parse_overrides(overrides)):
         if override.is_discrete_sweep() and loader.get_group_options(override.key_or_group):
             key = override.input_line.partition("=")[0] if override.input_line else override.key_or_group
@@ -164,7 +164,7 @@ def _jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> Iterator[list[str]]
 
 
 def _code(settings: Any) -> Iterator[tuple[str, str]]:
-    """Keys, and what they name, that run code or could stand for some."""
+    """Yield the keys, with their values, that run code or could run it."""
     for name in OPEN:
         yield from _code_below(settings.get(name), f"hydra.{name}")
     for name in ("launcher", "job", "sweep"):  # a line break would end the comment that sbatch reads an option from

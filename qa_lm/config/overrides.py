@@ -1,4 +1,4 @@
-"""From overrides, as the command line takes them, to a checked configuration: `compose` for notebooks and scripts."""
+"""`compose`: from overrides, as on the command line, to a checked configuration."""
 
 import threading
 from pathlib import Path
@@ -24,7 +24,7 @@ from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values
 from qa_lm.errors import UserError
 
-_ONE_AT_A_TIME = threading.Lock()  # Hydra keeps plugins and schemas in objects that all threads share
+_LOCK = threading.Lock()  # Hydra keeps plugins and schemas in objects that all threads share
 
 
 def compose(*overrides: str, config_dir: str | Path | None = None) -> TrainConfig:
@@ -36,51 +36,51 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> TrainConfi
 
     Args:
         overrides: `group=choice` and `key=value`, as on the command line but without a shell's quotes.
-        config_dir: a folder of your own settings files, such as `experiment/mine.yaml`, which are found before those
+        config_dir: a folder of your own settings files, such as `experiment/mine.yaml`. They take precedence over those
             of the package.
 
     Returns:
-        All settings, typed and checked. Those that are None are chosen from the pairs when training starts.
+        All settings, typed and checked. Settings that are None are chosen from the pairs when training starts.
 
     Raises:
-        UserError: an override is wrong; the message is the one that the command line would give.
+        UserError: an override is invalid; the message is the same as on the command line.
     """
     for override in overrides:
         _check_override(override)
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"config_dir={config_dir}: no such folder")
     folders = Folders(conf_folder(), None if config_dir is None else Path(config_dir).absolute())
-    words = with_quoted_templates(list(overrides))
+    arguments = with_quoted_templates(list(overrides))
     try:
-        with _ONE_AT_A_TIME:
-            return _composed(words, folders)
+        with _LOCK:
+            return _compose(arguments, folders)
     except Exception as error:
         if not is_configuration_error(error):
             raise
-        raise UserError(explain(error, folders, words)) from None
+        raise UserError(explain(error, folders, arguments)) from None
 
 
 def without_hydra(settings: DictConfig) -> tuple[DictConfig, HydraConf]:
-    """Composed settings, and Hydra's own, which are taken out of them."""
+    """Split composed settings into those of qa_lm and those of Hydra."""
     with flag_override(settings, ["struct", "readonly"], False):
         return settings, settings.pop("hydra")
 
 
 def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainConfig:
-    """Composed settings as plain objects, with values that go together.
+    """Convert composed settings to plain objects, and check their values.
 
     Args:
-        settings: without Hydra's own.
-        hydra: Hydra's own.
-        folders: where they are from, for messages.
+        settings: settings of qa_lm.
+        hydra: settings of Hydra.
+        folders: the folders of settings files, for messages.
 
     Raises:
-        UserError: a defaults list, a key or a value is wrong.
+        UserError: a defaults list, a key or a value is invalid.
     """
     check_defaults_lists(folders, hydra.runtime.choices)
     config = typed_config(settings)
     if config.trust is not None and not any(each.startswith("trust=") for each in hydra.overrides.task):
-        raise UserError("trust: is taken from the command line only: add trust=PACKAGE there", "trust")
+        raise UserError("trust: allowed on the command line only: add trust=PACKAGE there", "trust")
     if hydra.job.chdir:
         make_paths_absolute(config, Path(hydra.runtime.cwd))
     check_values(config)
@@ -88,15 +88,15 @@ def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainCo
 
 
 def checked_copy(config: TrainConfig) -> TrainConfig:
-    """A copy of a configuration that was made or changed in Python, after the checks of `compose`.
+    """Check a configuration that was created or changed in Python, as `compose` does, and return a copy.
 
     Raises:
-        UserError: a value is missing, of the wrong type, or not allowed; the message begins with the key.
+        UserError: a value is missing, has the wrong type, or is not allowed; the message begins with the key.
     """
     try:
         structured = OmegaConf.structured(config)
         if missing := sorted(OmegaConf.missing_keys(structured)):
-            hint = "qa_lm.compose() gives a configuration in which all others have one"
+            hint = "qa_lm.compose() returns a configuration with all other values"
             raise UserError(f"{missing[0]} has no value; {hint}", missing[0])
         copy = typed_config(structured)
     except OmegaConfBaseException as error:
@@ -108,28 +108,28 @@ def checked_copy(config: TrainConfig) -> TrainConfig:
 
 def _check_override(override: str) -> None:
     if not isinstance(override, str):
-        raise UserError(f"{override!r}: give overrides as texts, such as 'seed=7'")
+        raise UserError(f"{override!r}: overrides must be strings, such as 'seed=7'")
     if override.startswith("-"):
         raise UserError(f"{override}: compose takes settings, such as 'seed=7', and the argument config_dir=FOLDER")
     key = override.partition("=")[0].lstrip("+~")
     if key.startswith(("hydra.", "hydra/")):
-        raise UserError(f"{override}: Hydra's own settings have no effect here; train takes folder=FOLDER")
+        raise UserError(f"{override}: Hydra's own settings are not used here; train takes folder=FOLDER")
     if key == "resume" and override.partition("=")[2] not in ("auto", "null"):
         raise UserError(f"{override}: to resume a run, compose with resume=auto and give train its folder")
 
 
-def _composed(words: list[str], folders: Folders) -> TrainConfig:
+def _compose(arguments: list[str], folders: Folders) -> TrainConfig:
     register_schema()
-    words = hydra_arguments(words)
-    words += implied_choices(words, folders.conf)
-    settings = refuse_code(folders.conf, [*(["--config-dir", str(folders.own)] if folders.own else []), *words])
+    arguments = hydra_arguments(arguments)
+    arguments += implied_choices(arguments, folders.conf)
+    settings = refuse_code(folders.conf, [*(["--config-dir", str(folders.own)] if folders.own else []), *arguments])
     if settings is None:
-        swept = [each for each in OverridesParser.create().parse_overrides(words) if each.is_sweep_override()]
+        swept = [each for each in OverridesParser.create().parse_overrides(arguments) if each.is_sweep_override()]
         if swept:
             raise UserError(
-                f"{swept[0].input_line}: several values; compose makes one configuration, so call it for each value"
+                f"{swept[0].input_line}: several values; compose returns one configuration, so call it for each value"
             )
-        raise UserError(f"{' '.join(words)}: is a sweep; run it by the command train, with -m")
+        raise UserError(f"{' '.join(arguments)}: this is a sweep; run it with the command train and -m")
     config = checked(*without_hydra(settings), folders)
     check_trainer_arguments(config.trainer)
     return config

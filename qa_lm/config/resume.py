@@ -1,7 +1,7 @@
-"""Settings of a run that goes on: its own, with the few changes that can take effect.
+"""The settings of a resumed run: those of the run, with the few changes that are allowed.
 
-What the checkpoint holds (learning rate, patience, ...) or what was trained on cannot change any more; saying so is
-better than a setting without effect.
+Settings that the checkpoint contains (learning rate, patience, ...) and the data cannot change. Such a change is an
+error, so that no setting is silently ignored.
 """
 
 from collections.abc import Iterator
@@ -31,18 +31,17 @@ MAY_CHANGE = {
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
     *("export_weights", "max_skipped_steps", "name", "tags"),
 }
-"""Settings that take effect whenever they change. The files of pairs may have moved; whether they are the same pairs is
-checked by their content."""
+"""Settings that may change when resuming. The files of pairs may have moved; their content is compared."""
 REPLACED = ("resume", "trust", "loggers")
-"""Settings that are taken whole from who resumes a run, not merged with those of the run."""
+"""Settings that come from whoever resumes the run, not from the run."""
 Wanted = Iterator[tuple[str, Any]]
 
 
 def resume_argument(arguments: list[str]) -> Path | None:
-    """The folder of a `resume=FOLDER` on the command line; None for none and for `resume=auto`.
+    """Return the folder of `resume=FOLDER` on the command line; None without one and for `resume=auto`.
 
     Raises:
-        UserError: there is no run in it, or several are to be gone on with at once.
+        UserError: the folder holds no run, or several folders are given.
     """
     given = [argument for argument in arguments if argument.startswith("resume=")]
     if not given:
@@ -54,7 +53,7 @@ def resume_argument(arguments: list[str]) -> Path | None:
     if value is None or value == AUTO:
         return None
     if not isinstance(value, str) or {"-m", "--multirun"} & set(arguments):
-        raise UserError(f"{given[-1]}: takes one run folder; a sweep is gone on with by its own command", "resume")
+        raise UserError(f"{given[-1]}: takes one run folder; to resume a sweep, repeat its command", "resume")
     folder = Path(value).expanduser()
     if not (folder / CONFIG).is_file():
         raise UserError(f"resume: {value} holds no run ({CONFIG} is missing); give the folder that a run printed")
@@ -62,29 +61,28 @@ def resume_argument(arguments: list[str]) -> Path | None:
 
 
 def run_folder_override(folder: Path) -> str:
-    """The override that makes Hydra run in the folder, whatever its name."""
+    """Return the override that makes Hydra run in the folder, whatever its name contains."""
     return quoted_setting("hydra.run.dir", str(folder))
 
 
 def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) -> TrainConfig:
-    """The settings of the run in the folder, with the changes that are wanted.
+    """Return the settings of the run in the folder, with the given changes.
 
     Args:
         folder: the run folder.
-        composed: with `resume=auto`, all settings that are wanted; those left open (null) were chosen when the run
-            began.
-        overrides: with `resume=FOLDER`, what the command line says.
+        composed: with `resume=auto`, all new settings. Open (null) settings keep what was chosen when the run started.
+        overrides: with `resume=FOLDER`, the overrides of the command line.
 
     Raises:
-        UserError: a change that cannot take effect; the message begins with the key.
+        UserError: a setting cannot change when resuming; the message begins with the key.
     """
-    found = read_config(folder / CONFIG)
-    found.data.cache = None  # a folder that someone else's run names is not written to
-    found.trust = composed.trust  # said by who resumes it, not by the run
+    before_changes = read_config(folder / CONFIG)
+    before_changes.data.cache = None  # do not write to a folder that someone else's run names
+    before_changes.trust = composed.trust  # only the user who resumes the run can trust packages
     if composed.resume == AUTO or any(_top(each) == "loggers" for each in _parsed(overrides)):
-        found.loggers = composed.loggers
-    _check_named_classes(folder, found, composed)
-    stored: DictConfig = OmegaConf.structured(found)
+        before_changes.loggers = composed.loggers
+    _check_named_classes(folder, before_changes, composed)
+    stored: DictConfig = OmegaConf.structured(before_changes)
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
         before = OmegaConf.select(stored, key)
         try:
@@ -94,28 +92,30 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
         after = OmegaConf.select(stored, key)
         if before != after and key not in MAY_CHANGE:
             raise UserError(
-                f"{key}={_text(after)}: can have no effect; {folder} was begun with {_text(before)}: start a new run",
+                f"{key}={_text(after)}: cannot change when resuming; {folder} was started with {_text(before)}; "
+                "start a new run instead",
                 key,
             )
     config = OmegaConf.to_object(stored)
     assert isinstance(config, TrainConfig)
-    _warn_of_schedule(found, config)
+    _warn_about_schedule(before_changes, config)
     config.resume = composed.resume
     return config
 
 
-def _check_named_classes(folder: Path, found: TrainConfig, composed: TrainConfig) -> None:
-    """Refuse classes that a run names, and the user neither names as well nor trusts: the run may be someone else's.
-    A logger with the arguments of a choice in conf/loggers is taken: it names no class and no server of a stranger's.
+def _check_named_classes(folder: Path, stored: TrainConfig, composed: TrainConfig) -> None:
+    """Refuse classes that the run names, unless the user names them too or trusts their package.
+
+    The run may come from someone else. A logger with the arguments of a choice in conf/loggers is allowed.
 
     Raises:
-        UserError: says what to add.
+        UserError: the message says what to add.
     """
     own = list(named_targets(composed))
     for file in (conf_folder() / "loggers").glob("*.yaml"):
         own += [(f"loggers.{name}", node) for name, node in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
     trusted = {module.split(".")[0] for module in trusted_modules(composed.trust)}
-    for key, node in named_targets(found):
+    for key, node in named_targets(stored):
         package = str(node.get(TARGET)).split(".")[0]
         if (key, node) not in own and package not in trusted:
             other = ", or choose the loggers: loggers=[tensorboard]" if key.startswith("loggers.") else ""
@@ -125,12 +125,12 @@ def _check_named_classes(folder: Path, found: TrainConfig, composed: TrainConfig
             )
 
 
-def _warn_of_schedule(before: TrainConfig, now: TrainConfig) -> None:
-    """More epochs do not stretch a schedule that ended with the former last one: its state is in the checkpoint."""
-    most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
+def _warn_about_schedule(before: TrainConfig, now: TrainConfig) -> None:
+    """Warn that more epochs do not stretch the schedule, which is part of the checkpoint."""
+    new, old = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
     kind, own_end = now.optimizer.schedule, now.optimizer.schedule_epochs
-    if most != was and kind is not ScheduleKind.constant and own_end is None:
-        print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {was}", flush=True)
+    if new != old and kind is not ScheduleKind.constant and own_end is None:
+        print(f"warning: the {kind.value} schedule of the learning rate still ends after epoch {old}", flush=True)
 
 
 def _parsed(overrides: list[str]) -> list[Override]:
@@ -142,7 +142,7 @@ def _top(override: Override) -> str:
 
 
 def _given(overrides: list[str]) -> Wanted:
-    """Single settings from the command line."""
+    """Yield the settings of the command line."""
     for override in _parsed(overrides):
         key = override.key_or_group
         if _top(override) in REPLACED:
@@ -153,12 +153,12 @@ def _given(overrides: list[str]) -> Wanted:
         if not leaf and key not in ("data", "tokenizer", "model", "optimizer", "trainer", "experiment"):
             raise unknown_key(key)
         if not leaf or override.is_delete():
-            raise UserError(f"{override.input_line}: a run that goes on takes single settings, key=value", key)
+            raise UserError(f"{override.input_line}: when resuming, override single settings (key=value)", key)
         yield key, override.value()
 
 
 def _all_of(composed: TrainConfig) -> Wanted:
-    """Every setting that is not left open."""
+    """Yield every setting that is not open (null)."""
     plain = OmegaConf.to_container(OmegaConf.structured(composed), enum_to_str=True)
     assert isinstance(plain, dict)
     for key, value in _leaves(plain, ""):

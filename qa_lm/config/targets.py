@@ -1,8 +1,8 @@
-"""Classes that settings name by `_target_`: found, checked against their own signature, and called.
+"""Classes that settings name by `_target_`: import, check of the arguments, instantiation.
 
 - A class comes from one of `PACKAGES`, or from a package that the user trusts by `trust=PACKAGE` on the command line.
-- It must be a subclass of what its place takes (an optimizer, a callback, ...), so no function can be named.
-- What comes with data or with a run names no class: `qa_lm.config.resume` compares a run's settings with the user's.
+- It must be a subclass of the expected base (an optimizer, a callback, ...), so settings cannot name a function.
+- Data and runs cannot name classes: `qa_lm.config.resume` compares the settings of a run with those of the user.
 """
 
 import difflib
@@ -23,10 +23,10 @@ PACKAGES = ("lightning", "qa_lm", "torch", "transformers")
 
 
 def trusted_modules(trust: Any) -> list[str]:
-    """The modules of `trust=NAME` or `trust=[NAME,NAME]`.
+    """Return the modules of `trust=NAME` or `trust=[NAME,NAME]`.
 
     Raises:
-        UserError: it is something else.
+        UserError: the value is not a name or a list of names.
     """
     names = [] if trust is None else trust if isinstance(trust, list) else [trust]
     for name in names:
@@ -53,7 +53,7 @@ def import_trusted(trust: Any) -> None:
 
 
 def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The nodes with a `_target_`, each with its key; their arguments are all in the node."""
+    """Yield the key and the node of each `_target_`. A node contains all arguments of the class."""
     for key, settings in (("model", config.model), ("optimizer", config.optimizer)):
         if settings._target_ is not None:
             yield key, {TARGET: settings._target_, **settings.extra}
@@ -84,7 +84,7 @@ def check_targets(config: TrainConfig) -> None:
 
 
 def class_of(path: str, base: type, key: str, trust: Any) -> type:
-    """The class that a `_target_` names.
+    """Import the class that a `_target_` names.
 
     Args:
         path: module and name, such as `torch.optim.SGD`.
@@ -93,7 +93,7 @@ def class_of(path: str, base: type, key: str, trust: Any) -> type:
         trust: the setting `trust`.
 
     Raises:
-        UserError: there is no such class, it is not a subclass of `base`, or its package is not trusted.
+        UserError: the class does not exist, is not a subclass of `base`, or its package is not trusted.
     """
     key = f"{key}.{TARGET}"
     _check_package(path, key, trusted_modules(trust))
@@ -112,17 +112,17 @@ def class_of(path: str, base: type, key: str, trust: Any) -> type:
 
 
 def instantiate(node: Mapping[str, Any], base: type, key: str, trust: Any, **defaults: Any) -> Any:
-    """The object that a node describes.
+    """Create the object that a node describes.
 
     Args:
         node: `_target_` and arguments of the class.
         base: what the class must be a subclass of.
         key: the key of the node, for messages.
         trust: the setting `trust`.
-        defaults: arguments that the class gets if it has them and the node does not set them.
+        defaults: arguments to add if the class takes them and the node does not set them.
 
     Raises:
-        UserError: there is no such class, or it does not take these arguments; the message begins with the key.
+        UserError: the class does not exist or does not take these arguments; the message begins with the key.
     """
     found = class_of(node[TARGET], base, key, trust)
     given = {str(name): value for name, value in node.items() if name != TARGET}
@@ -131,22 +131,22 @@ def instantiate(node: Mapping[str, Any], base: type, key: str, trust: Any, **def
     check_arguments(found, arguments, key)
     try:
         return found(**arguments)
-    except Exception as error:  # of other people's constructors, anything
+    except Exception as error:  # a constructor can raise anything
         raise UserError(f"{key}: {node[TARGET]} cannot be built: {_reason(error)}", key) from error
 
 
 def check_arguments(found: type, given: Iterable[str], key: str, positional: int = 0) -> None:
-    """Refuse arguments that a class does not have, and missing ones. Where a class takes any name (`**kwargs`), only
-    those are refused that look like a slip of the pen.
+    """Refuse unknown and missing arguments of a class. If it takes any name (`**kwargs`), only names that look like a
+    typing mistake are refused.
 
     Args:
         found: the class.
         given: names of arguments.
         key: the key of the node, for messages.
-        positional: how many further arguments it gets by position.
+        positional: number of further arguments that are passed by position.
 
     Raises:
-        UserError: with the nearest name that it has.
+        UserError: an argument is unknown, with the closest known name, or missing.
     """
     parameters = list(inspect.signature(found).parameters.values())
     names = [each.name for each in parameters[positional:] if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
@@ -161,7 +161,7 @@ def check_arguments(found: type, given: Iterable[str], key: str, positional: int
 
 
 def argument_names(found: type) -> set[str]:
-    """The names of a class's arguments."""
+    """Return the names of the arguments of a class."""
     return set(inspect.signature(found).parameters)
 
 
@@ -170,9 +170,7 @@ def _check_package(path: str, key: str, trusted: list[str]) -> None:
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise UserError(f"{key}={path}: must be a module and a class, such as torch.optim.SGD", key)
     if parts[0] not in (*PACKAGES, *(name.split(".")[0] for name in trusted)):
-        raise UserError(
-            f"{key}={path}: code of {parts[0]} is not run without your word; if you trust it, add trust={parts[0]}", key
-        )
+        raise UserError(f"{key}={path}: code of {parts[0]} is not run unless you trust it: add trust={parts[0]}", key)
 
 
 def _holds_target(value: Any) -> bool:

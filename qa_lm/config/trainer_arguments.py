@@ -1,4 +1,4 @@
-"""`trainer.*`: any argument of `lightning.Trainer`, checked before any work, and before Lightning is imported."""
+"""Check of `trainer.*`, the arguments of `lightning.Trainer`, before Lightning is imported."""
 
 import ast
 import difflib
@@ -26,7 +26,7 @@ REFUSED = {
     "limit_predict_batches": "evaluation.max_pairs limits the pairs that are asked at the end",
     "model_registry": "the model is written to the run folder",
 }
-"""Arguments that cannot have their effect here, each with what to use instead."""
+"""Arguments that are not supported, each with what to use instead."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
 PROFILERS = ("simple", "advanced", "pytorch")
@@ -66,15 +66,15 @@ VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "must be a whole number of batches, at least 1, or a share of an epoch above 0.0 and up to 1.0",
     ),
 }
-"""What a value must be beside its type."""
+"""Requirements on a value in addition to its type: a check, and its message."""
 
 
 def check_trainer_arguments(arguments: dict[str, Any]) -> None:
-    """Refuse what `lightning.Trainer` would not take, and what can have no effect.
+    """Refuse arguments that `lightning.Trainer` does not take, and those that are not supported.
 
     Raises:
-        UserError: an unknown argument, with the nearest known one; a value of another type than the Trainer's own
-            annotation, or out of range; or an argument that the run folder's contract rests on.
+        UserError: an argument is unknown, a value has another type than the Trainer's own annotation or is out of
+            range, or the argument would change what the run folder contains.
     """
     known = trainer_parameters()
     for name, value in arguments.items():
@@ -93,14 +93,14 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
             raise UserError(f"{key}={value}: its processes do not give back what they recorded; use ddp", key)
         if not fits(value, known[name]):
             wanted = " or ".join(PRECISIONS) if name == "precision" else _spelled(known[name])
-            raise UserError(f"{key}={_shown(value)}: lightning.Trainer wants {wanted}", key)
+            raise UserError(f"{key}={_shown(value)}: must be {wanted}", key)
         if value is not None and name in VALUES and not VALUES[name][0](value):
             raise UserError(f"{key}={value}: {VALUES[name][1]}", key)
-    for what in ("epochs", "steps"):
-        least, most = arguments.get(f"min_{what}"), arguments.get(f"max_{what}")
-        if least is not None and most is not None and 0 <= most < least:
+    for unit in ("epochs", "steps"):
+        minimum, maximum = arguments.get(f"min_{unit}"), arguments.get(f"max_{unit}")
+        if minimum is not None and maximum is not None and 0 <= maximum < minimum:
             raise UserError(
-                f"trainer.min_{what}={least}: must be at most trainer.max_{what} = {most}", f"trainer.min_{what}"
+                f"trainer.min_{unit}={minimum}: must be at most trainer.max_{unit} = {maximum}", f"trainer.min_{unit}"
             )
 
 
@@ -128,19 +128,19 @@ def fits(value: Any, hint: Any) -> bool:
 
 def _spelled(hint: Any) -> str:
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    words = []
+    names = []
     for choice in choices:
         if get_origin(choice) is Literal:
-            words += [repr(value) for value in get_args(choice)]
+            names += [repr(value) for value in get_args(choice)]
         elif choice is type(None):
-            words.append("null")
+            names.append("null")
         elif choice in (int, float, str, bool):
-            words.append({int: "a whole number", float: "a number", str: "text", bool: "true or false"}[choice])
+            names.append({int: "an integer", float: "a number", str: "text", bool: "true or false"}[choice])
         elif get_origin(choice) is list:
-            words.append("a list")
+            names.append("a list")
         elif get_origin(choice) is dict:
-            words.append("a mapping")
-    return " or ".join(dict.fromkeys(words)) or "an object that cannot be written in a configuration"
+            names.append("a mapping")
+    return " or ".join(dict.fromkeys(names)) or "an object that cannot be written in a configuration"
 
 
 def _shown(value: Any) -> str:
@@ -153,7 +153,7 @@ NAMES = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", 
 
 
 class NotPlain:
-    """Stands for every type whose values cannot be written in a configuration."""
+    """Placeholder for types whose values cannot be written in a configuration."""
 
     def __class_getitem__(cls, item: object) -> type["NotPlain"]:
         return cls
@@ -161,7 +161,7 @@ class NotPlain:
 
 @functools.cache
 def trainer_parameters() -> dict[str, Any]:
-    """Name and type of each argument of the installed `lightning.Trainer`; `NotPlain` stands for classes."""
+    """Return the name and type of each argument of the installed `lightning.Trainer`; `NotPlain` for classes."""
     (trainer,) = [node for node in _parsed(TRAINER).body if isinstance(node, ast.ClassDef) and node.name == "Trainer"]
     (init,) = [node for node in trainer.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     arguments = [*init.args.args[1:], *init.args.kwonlyargs]
@@ -174,8 +174,7 @@ def _type(annotation: ast.expr, module: str) -> Any:
 
 
 def _named(name: str, module: str) -> Any:
-    """What a name in an annotation stands for: a plain type, an alias that some module of Lightning's defines, or a
-    class."""
+    """Resolve a name in an annotation: a plain type, an alias that a module of Lightning defines, or a class."""
     if name in NAMES:
         return NAMES[name]
     for node in _parsed(module).body:

@@ -1,4 +1,4 @@
-"""Values that no type can refuse: numbers out of range, choices that contradict each other."""
+"""Checks beyond types: numbers out of range, and settings that contradict each other."""
 
 import difflib
 from dataclasses import replace
@@ -16,10 +16,10 @@ TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
 
 
 def check_values(config: TrainConfig) -> None:
-    """Refuse a configuration that cannot be run.
+    """Refuse an invalid configuration.
 
     Raises:
-        UserError: the message begins with the key.
+        UserError: a value is invalid; the message begins with the key.
     """
     data, model = config.data, config.model
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
@@ -69,7 +69,7 @@ def check_values(config: TrainConfig) -> None:
 
 
 def _check_monitor(config: TrainConfig) -> None:
-    """A metric of ours has one direction; others are logged by a callback, a loss or a model of the user's."""
+    """Check the direction of a built-in metric. Other metrics are logged by the user's callbacks, losses or models."""
     better = MONITORS.get(config.monitor)
     close = difflib.get_close_matches(config.monitor, MONITORS, 1, 0.8)
     hint = f"did you mean {close[0]}?" if close else ""
@@ -83,16 +83,16 @@ def _check_monitor(config: TrainConfig) -> None:
 
 
 def nothing_held_out(data: DataConfig) -> bool:
-    """Whether all pairs are trained, so that there is no validation."""
+    """Whether all pairs are used for training and none for validation."""
     held_out_otherwise = data.split in HOLDS_OUT_PHRASINGS
     return data.train_fraction == 1 and data.validation_path is None and not held_out_otherwise
 
 
 def without_validation(config: TrainConfig) -> TrainConfig:
-    """The settings of a run that holds nothing out: it follows the recall of trained pairs, and stops no earlier.
+    """Change the settings for a run without validation: monitor the recall of trained pairs, without early stopping.
 
     Raises:
-        UserError: there is nothing to choose the best checkpoint by.
+        UserError: `evaluation.recall_pairs` is 0, so that no metric can select the best checkpoint.
     """
     _require(
         config.evaluation.recall_pairs > 0,
@@ -105,10 +105,10 @@ def without_validation(config: TrainConfig) -> TrainConfig:
 
 
 def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
-    """Refuse settings of the pairs and the tokenizer that cannot be used.
+    """Refuse invalid settings of the pairs and the tokenizer.
 
     Raises:
-        UserError: the message begins with the key.
+        UserError: a value is invalid; the message begins with the key.
     """
     _check_data(data)
     _require(
@@ -141,10 +141,10 @@ def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
 def _check_recall(config: TrainConfig) -> None:
     stop = config.stop_at_recall
     _require(stop is None or 0 < stop <= 1, "stop_at_recall", stop, "must be above 0 and at most 1")
-    needed = config.evaluation.recall_pairs > 0
-    _require(stop is None or needed, "stop_at_recall", stop, "needs evaluation.recall_pairs of at least 1")
-    followed = config.monitor == "train/recall"
-    _require(not followed or needed, "monitor", config.monitor, "needs evaluation.recall_pairs of at least 1")
+    enabled = config.evaluation.recall_pairs > 0
+    _require(stop is None or enabled, "stop_at_recall", stop, "needs evaluation.recall_pairs of at least 1")
+    monitored = config.monitor == "train/recall"
+    _require(not monitored or enabled, "monitor", config.monitor, "needs evaluation.recall_pairs of at least 1")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -161,8 +161,8 @@ def _check_data(data: DataConfig) -> None:
         text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
         _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
     _require(0 < data.train_fraction <= 1, "data.train_fraction", data.train_fraction, "must be above 0 and at most 1")
-    most = data.train_pairs
-    _require(most is None or most >= 1, "data.train_pairs", most, "must be at least 1")
+    pairs = data.train_pairs
+    _require(pairs is None or pairs >= 1, "data.train_pairs", pairs, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")
     _require(data.held_out_phrasings >= 1, "data.held_out_phrasings", data.held_out_phrasings, "must be at least 1")
     check_templates(data.prompt, data.completion)

@@ -1,4 +1,4 @@
-"""What a run is made of: batches, model, optimizer, schedule."""
+"""Build the batches, the model, the optimizer and the schedule of a run."""
 
 import functools
 import math
@@ -25,35 +25,35 @@ from qa_lm.training.precision import device_of
 from qa_lm.training.recipe import epochs_to_recall
 
 SHORT_ROW = 64
-"""In rows so short plain products and a softmax are faster on a CPU than its fused attention (docs/log.md, "attention
-in short rows"); the results are the same."""
+"""Tokens of a row up to which eager attention is faster on a CPU than fused attention (docs/log.md, "attention in short
+rows"). The results are the same."""
 OPTIMIZER_DEFAULTS = ("betas", "eps", "weight_decay", "decay_vectors", "momentum")
-"""Settings that null leaves at the optimizer's own defaults."""
+"""Settings for which null means the optimizer's own default."""
 NOTHING_CUSTOM = CustomParts()
-ENDLESS = 1000
-"""Epochs of a Trainer that is told no number."""
+DEFAULT_EPOCHS = 1000
+"""Epochs if trainer.max_epochs is not set."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What is trained, and on what."""
+class Task:
+    """The module to train and its data."""
 
     data: PairsDataModule
     module: CausalLMModule
     schedule_epochs: float
-    """Epochs of the learning rate's schedule."""
+    """Epochs of the learning rate schedule."""
     steps_per_epoch: int
-    """Optimizer steps of an epoch."""
-    expected_epochs: float
-    """Epochs of training, at most or until recall is reached."""
-    no_validation: str | None
-    """The setting under which no validation will run; None if one will."""
+    """Optimizer steps per epoch."""
+    estimated_epochs: float
+    """Estimated epochs of training: until recall is reached, or the maximum."""
+    no_validation_reason: str | None
+    """The setting because of which no validation will run; None if one will."""
 
 
-def build_parts(
+def build_task(
     config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer, custom: CustomParts = NOTHING_CUSTOM
-) -> Parts:
-    """Build all of it from settings that leave nothing open (`qa_lm.training.recipe.completed`)."""
+) -> Task:
+    """Build data module and module from settings without open (null) values; see `qa_lm.training.recipe.completed`."""
     data = config.data
     assert data.batch_size is not None
     datamodule = (custom.datamodule or PairsDataModule)(
@@ -73,8 +73,8 @@ def build_parts(
     batches = limited(trainer.limit_train_batches, all_batches[0])
     datamodule.limit_recall_sample(batches, processes)
     steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-    most = _most_epochs(trainer, steps_per_epoch)
-    epochs = min(most, config.optimizer.schedule_epochs or most)
+    max_epochs = _max_epochs(trainer, steps_per_epoch)
+    epochs = min(max_epochs, config.optimizer.schedule_epochs or max_epochs)
     module = CausalLMModule(
         _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model),
         custom.optimizer or optimizer_settings(config.optimizer, config),
@@ -85,19 +85,19 @@ def build_parts(
         ),
         loss=custom.loss,
     )
-    expected = epochs
+    estimated = epochs
     if config.stop_at_recall is not None:
         sizes = prepared.sizes()
         tokens = int(sizes.lengths.sum())
-        known = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)
-        known += RecallStopping.needed(steps_per_epoch) - RecallStopping.VALIDATIONS
-        expected = min(most, known, epochs + RecallStopping.patience(steps_per_epoch))
-    no_validation = why_no_validation(trainer, batches, most)
-    return Parts(datamodule, module, epochs, steps_per_epoch, expected, no_validation)
+        to_recall = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)
+        to_recall += RecallStopping.required_validations(steps_per_epoch) - RecallStopping.VALIDATIONS
+        estimated = min(max_epochs, to_recall, epochs + RecallStopping.allowed_validations(steps_per_epoch))
+    no_validation_reason = why_no_validation(trainer, batches, max_epochs)
+    return Task(datamodule, module, epochs, steps_per_epoch, estimated, no_validation_reason)
 
 
-def _most_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
-    epochs: float = ENDLESS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
+def _max_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
+    epochs: float = DEFAULT_EPOCHS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
     if trainer.max_steps >= 0:
         epochs = min(epochs, trainer.max_steps / steps_per_epoch)
     return epochs
@@ -108,7 +108,7 @@ def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
 
 
 def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> OptimizerSettings:
-    """The optimizer that the settings name, as plain values."""
+    """Convert the settings of a built-in optimizer to plain values."""
     assert optimizer.lr is not None
     given = {name: getattr(optimizer, name) for name in OPTIMIZER_DEFAULTS}
     if optimizer.betas:
@@ -117,7 +117,7 @@ def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> Optim
         lr=optimizer.lr,
         kind=optimizer.kind.value,
         **{name: value for name, value in given.items() if value is not None},
-        # By the run's precision, which is measured once and written down: a resumed run must multiply as it began.
+        # By the precision of the run, which is measured once and saved: a resumed run must compute in the same one.
         dtype="bfloat16" if str(config.trainer.get("precision")).startswith("bf16") else "float32",
     )
 
@@ -146,7 +146,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
         with torch.device("meta"):  # shapes without memory
             parameters = parameter_count(build())
         check_memory(config, parameters, device_of(config.trainer))
-    # Right before the weights are drawn: they depend on the seed and on nothing that was done before.
+    # Right before the weights are initialised, so that they depend only on the seed.
     pl.seed_everything(config.seed, workers=True, verbose=False)
     network = build()
     if custom is not None:

@@ -1,4 +1,4 @@
-"""What can be refused before torch and Lightning are imported, which takes seconds: a mistake is answered at once."""
+"""Checks before torch and Lightning are imported, which takes seconds, so that mistakes are reported immediately."""
 
 import importlib.util
 from pathlib import Path
@@ -15,7 +15,7 @@ PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 
 
 def check_early(config: TrainConfig) -> None:
-    """Import what the user trusts; refuse wrong arguments of the Trainer, missing files, unknown splits, and packages
+    """Import the trusted packages. Refuse invalid arguments of the Trainer, missing files, unknown splits, and packages
     that are not installed.
 
     Raises:

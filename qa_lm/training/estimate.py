@@ -1,7 +1,7 @@
-"""A few steps before training: whether to compile, how long training will take, how much memory it needs.
+"""Estimates before training: how long it will take, how much memory it needs, whether compiling pays.
 
-The steps are real ones, on the first batches, with an optimizer of their own; afterwards weights and random numbers are
-as before.
+They come from a few real steps on the first batches with a separate optimizer. Weights and random states are restored
+afterwards.
 """
 
 import copy
@@ -20,103 +20,103 @@ from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.checkpointing.kept_state import room_for
+from qa_lm.training.checkpointing.best_state import room_for
 from qa_lm.training.memory import peak_memory
 
 STEPS = 5
-"""Steps measured at least, after one that is not."""
+"""Minimum number of measured steps, after one warm-up step."""
 MEASURED_SHARE = 0.05
-"""Share of the steps that is measured before them, within the next two: a machine that others share is not equally fast
-from one second to the next."""
-FEWEST_SECONDS, MOST_SECONDS = 1.0, 5.0
-"""Seconds of steps measured at least, and at most where steps are short."""
+"""Share of all steps to measure, within the limits of the next two constants. The speed of a shared machine varies from
+one second to the next."""
+MIN_SECONDS, MAX_SECONDS = 1.0, 5.0
+"""Minimum and maximum total seconds of the measured steps."""
 TRAINER_SECONDS = 0.002
-"""What Lightning and the callbacks add to a step; measured: docs/log.md, "roof, peers and time to recall"."""
+"""Seconds that Lightning and the callbacks add to a step. Measured: docs/log.md, "roof, peers and time to recall"."""
 EPOCH_SECONDS = 0.025
-"""What the end of an epoch adds to its steps and its validation; measured: docs/log.md, "small files"."""
+"""Seconds that the end of an epoch adds to its steps and its validation. Measured: docs/log.md, "small files"."""
 SAVED_BYTES = 12
-"""Of each parameter in a checkpoint: its weight and two values of the optimizer."""
-SAVED_BYTES_A_SECOND = 1e9
-"""How fast a checkpoint is written, summed and synced."""
-COPIED_BYTES_A_SECOND = 5e9
-"""How fast the best state is copied, which ends each epoch that improves."""
-AFTERWARDS = 100_000_000
-"""Bytes of main memory that the end of a run adds, the ledger and the answers; measured in the same table."""
+"""Bytes per parameter in a checkpoint: its weight and two values of the optimizer."""
+SAVED_BYTES_PER_SECOND = 1e9
+"""Bytes of a checkpoint that are written, hashed and synced per second."""
+COPIED_BYTES_PER_SECOND = 5e9
+"""Bytes of the best state that are copied per second, at the end of each epoch that improves."""
+END_BYTES = 100_000_000
+"""Bytes of main memory that the end of a run adds, for the ledger and the answers. Measured in the same table."""
 COMPILE_SECONDS = 40.0
-"""A compilation from nothing; measured: docs/log.md, "Compiled or not"."""
+"""Seconds of a compilation without a cache. Measured: docs/log.md, "Compiled or not"."""
 COMPILE_GAIN = 0.2
-"""Share of a step that compiling saves; measured in the same table."""
+"""Share of a step's time that compiling saves. Measured in the same table."""
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """What training will take."""
+class Estimate:
+    """Estimated time and memory of training."""
 
     epochs: float
     epoch_seconds: float
     memory: int
-    """Bytes."""
+    """Peak memory of the run, bytes."""
     compilation: str
-    """Whether the network is compiled, for people."""
+    """Whether the network is compiled and why, as text for the user."""
 
     @property
     def seconds(self) -> float:
-        """From here to the end of training."""
+        """Seconds of training."""
         return self.epochs * self.epoch_seconds
 
 
-def expect(
+def estimate_training(
     module: CausalLMModule,
     data: PairsDataModule,
     precision: str,
     device: torch.device,
     epochs: float,
-    wish: bool | None,
+    compile_network: bool | None,
     every_seconds: float | None = None,
-) -> Expectation:
-    """Measure, and compile the network if that is wished or pays.
+) -> Estimate:
+    """Estimate time and memory, and compile the network if that is wanted or pays.
 
     Args:
-        module: what will be trained; compiled or not afterwards.
-        data: its batches.
-        precision: as `lightning.Trainer` names it.
-        device: where it will be trained.
-        epochs: how many there will be.
-        wish: whether to compile; None to compile if it earns its time back.
-        every_seconds: seconds of training between two checkpoints; None for one at the end alone.
+        module: the module to train. Its network may be compiled afterwards.
+        data: the batches.
+        precision: name of the precision in `lightning.Trainer`.
+        device: the device of training.
+        epochs: number of epochs.
+        compile_network: whether to compile; None compiles if the run is long enough to pay for it.
+        every_seconds: seconds of training between two checkpoints; None for one checkpoint at the end.
     """
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
     steps = len(data.train_dataloader())
-    in_all = steps * epochs
-    with _as_it_was(module, device):
-        seconds = _step_seconds(module, batches, precision, in_all)
-        if wish is None:
-            wish = COMPILE_GAIN * seconds * in_all > COMPILE_SECONDS
-        compilation = "no; the run is too short to earn it back"
-        if wish:
-            seconds, compilation = _compiled(module, batches, precision, in_all, seconds)
+    total_steps = steps * epochs
+    with _restored_state(module, device):
+        seconds = _step_seconds(module, batches, precision, total_steps)
+        compilation = "off" if compile_network is False else "off (run too short to pay for compiling)"
+        if compile_network is None:
+            compile_network = COMPILE_GAIN * seconds * total_steps > COMPILE_SECONDS
+        if compile_network:
+            seconds, compilation = _compile(module, batches, precision, total_steps, seconds)
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
         memory = _memory(device, parameter_count(module.model))
     size, training = SAVED_BYTES * parameter_count(module.model), steps * seconds + validation + EPOCH_SECONDS
     saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
-    saving = size / COPIED_BYTES_A_SECOND + saves * size / SAVED_BYTES_A_SECOND
-    return Expectation(epochs, training + saving, memory, compilation)
+    saving = size / COPIED_BYTES_PER_SECOND + saves * size / SAVED_BYTES_PER_SECOND
+    return Estimate(epochs, training + saving, memory, compilation)
 
 
 def _memory(device: torch.device, parameters: int) -> int:
-    """Bytes of the whole run; 0 where the system does not say."""
+    """Estimate the peak memory of the run, bytes; 0 if the system does not report memory."""
     peak = peak_memory(device)
-    # The best state is kept on the device if it finds room. Measuring held a copy of the weights too, which is free by
-    # then; at the end of a run the best state is free as well.
-    kept = 0 if room_for(SAVED_BYTES * parameters, device) != device else (SAVED_BYTES - 4) * parameters
-    return peak and peak + max(kept, AFTERWARDS if device.type == "cpu" else 0)
+    # The best state is kept on the device if there is room. The measurement held a copy of the weights too, which is
+    # free by then. At the end of a run the best state is free as well.
+    best_state = 0 if room_for(SAVED_BYTES * parameters, device) != device else (SAVED_BYTES - 4) * parameters
+    return peak and peak + max(best_state, END_BYTES if device.type == "cpu" else 0)
 
 
 def first_batches(data: PairsDataModule, device: torch.device, count: int) -> list[Batch]:
-    """The first batches of an epoch, on the device."""
+    """Return the first batches of an epoch, on the device."""
     batches = []
     for batch, _ in zip(data.train_dataloader(), range(count), strict=False):
         batches.append(move_data_to_device(batch, device))
@@ -124,7 +124,7 @@ def first_batches(data: PairsDataModule, device: torch.device, count: int) -> li
 
 
 @contextmanager
-def _as_it_was(module: CausalLMModule, device: torch.device) -> Iterator[None]:
+def _restored_state(module: CausalLMModule, device: torch.device) -> Iterator[None]:
     weights = copy.deepcopy(module.state_dict())
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -134,12 +134,12 @@ def _as_it_was(module: CausalLMModule, device: torch.device) -> Iterator[None]:
             module.zero_grad(set_to_none=True)
 
 
-def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, in_all: float) -> float:
-    """Mean time of a step as training makes it, of so many in all."""
+def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, total_steps: float) -> float:
+    """Measure the mean seconds of a training step."""
     optimizer = module.make_optimizer(module.model)
     times: list[float] = []
     module.train()
-    while not _suffices(times[1:], in_all):
+    while not _enough(times[1:], total_steps):
         batch = batches[len(times) % len(batches)]
         start = time.perf_counter()
         with autocast(batch, precision):
@@ -155,12 +155,12 @@ def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, 
     return statistics.mean(times[1:]) + TRAINER_SECONDS
 
 
-def _suffices(times: list[float], in_all: float) -> bool:
-    """Whether so many steps speak for all."""
+def _enough(times: list[float], total_steps: float) -> bool:
+    """Whether enough steps were measured."""
     seconds = sum(times)
-    if len(times) < STEPS or seconds < FEWEST_SECONDS:
+    if len(times) < STEPS or seconds < MIN_SECONDS:
         return False
-    return seconds >= MOST_SECONDS or len(times) >= MEASURED_SHARE * in_all
+    return seconds >= MAX_SECONDS or len(times) >= MEASURED_SHARE * total_steps
 
 
 @torch.no_grad()
@@ -174,27 +174,27 @@ def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) ->
     return statistics.median(times)
 
 
-def _compiled(
-    module: CausalLMModule, batches: list[Batch], precision: str, in_all: float, eager: float
+def _compile(
+    module: CausalLMModule, batches: list[Batch], precision: str, total_steps: float, eager: float
 ) -> tuple[float, str]:
-    """Seconds of a step with the network compiled, or as before where that fails or does not help."""
+    """Compile the network, and undo it if it fails or does not help. Returns seconds per step and a text."""
     before = module.hidden_states
     start = time.perf_counter()
     module.compile_network()
     try:
-        seconds = _step_seconds(module, batches, precision, in_all)
-    except Exception as error:  # whatever a missing or broken compiler raises
+        seconds = _step_seconds(module, batches, precision, total_steps)
+    except Exception as error:  # a missing or broken compiler can raise anything
         module.hidden_states = before
-        return eager, f"no; torch.compile fails here: {first_line(error)}"
+        return eager, f"off (it fails here: {first_line(error)})"
     took = time.perf_counter() - start
     if seconds > eager:
         module.hidden_states = before
-        return eager, f"no; compiled steps take {seconds / eager:.2f} of the time"
-    return seconds, f"yes, in {took:.0f} s; steps take {seconds / eager:.2f} of the time"
+        return eager, f"off (compiled steps take {seconds / eager:.2f} times as long)"
+    return seconds, f"on (compiled in {took:.0f} s; steps take {seconds / eager:.2f} times as long)"
 
 
 def autocast(batch: Batch, precision: str) -> AbstractContextManager[object]:
-    """The context in which Lightning runs a step in this precision."""
+    """Return the context in which Lightning runs a step in this precision."""
     if precision != "bf16-mixed":
         return nullcontext()
     return torch.autocast(batch.inputs.device.type, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What the Trainer's limits leave of a run: how many batches are trained and validated, and if any validation runs."""
+"""Effect of the Trainer's limits: how many batches are trained and validated, and whether a validation runs."""
 
 import lightning.pytorch as pl
 
@@ -8,20 +8,20 @@ Limit = int | float
 
 
 def limited(limit: Limit, batches: int) -> int:
-    """Batches under a limit such as `trainer.limit_train_batches`: a whole number, or a share of them."""
+    """Return the number of batches under a limit such as `trainer.limit_train_batches`: an integer, or a share."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def check_limits(trainer: pl.Trainer, train_batches: int, validation_batches: int) -> None:
-    """Refuse limits that leave nothing though they are above 0, and validations that would never come.
+    """Refuse limits above 0 that leave no batch, and validations that would never run.
 
     Args:
-        trainer: of the run.
+        trainer: the Trainer of the run.
         train_batches: batches of an epoch without a limit.
         validation_batches: batches of a validation without a limit.
 
     Raises:
-        UserError: Lightning itself would refuse it only when the run has begun.
+        UserError: Lightning would refuse the limit, but only after the start of the run.
     """
     for name, batches in (("limit_train_batches", train_batches), ("limit_val_batches", validation_batches)):
         limit = getattr(trainer, name)
@@ -39,21 +39,21 @@ def check_limits(trainer: pl.Trainer, train_batches: int, validation_batches: in
 
 
 def why_no_validation(trainer: pl.Trainer, train_batches: int, epochs: float) -> str | None:
-    """The setting under which no validation will run; None if one will, as far as it can be told.
+    """Return the setting because of which no validation will run; None if one will run, as far as is known.
 
     Args:
-        trainer: of the run.
+        trainer: the Trainer of the run.
         train_batches: batches of an epoch, under its limit.
-        epochs: the most epochs.
+        epochs: maximum number of epochs.
     """
     if trainer.limit_val_batches == 0:
         return "trainer.limit_val_batches=0"
     total, every, interval = train_batches * epochs, trainer.check_val_every_n_epoch, trainer.val_check_interval
-    if not isinstance(interval, int | float):  # a time
+    if not isinstance(interval, int | float):  # a duration
         return None
     batches = interval if isinstance(interval, int) else int(train_batches * interval)
     first = batches if every is None else (every - 1) * train_batches + max(batches, 1)
-    if total >= first or total == 0:  # a run that trains nothing says so at its end
+    if total >= first or total == 0:  # a run without training steps prints a warning at its end
         return None
     if 0 <= trainer.max_steps < train_batches:
         return f"trainer.max_steps={trainer.max_steps}"

@@ -1,4 +1,4 @@
-"""How much memory there is, how much a run needs at least, what this process has held at most; and keeping it."""
+"""Memory: how much is free, how much a run needs, the peak of this process, and the settings of the allocator."""
 
 import ctypes
 import platform
@@ -19,14 +19,14 @@ except ImportError:  # Windows
 
 CGROUP = Path("/sys/fs/cgroup")
 FLOATS = {OptimizerKind.adamw: 4, OptimizerKind.muon: 3}
-"""float32 values that training holds for each parameter, at least: the weight, its gradient, the optimizer's state."""
+"""Minimum float32 values per parameter in training: the weight, its gradient, the state of the optimizer."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`."""
 MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU for a GPU, else of main memory; 0 where the system does not say."""
+    """Return the peak memory of this process, bytes: of the GPU for a GPU, else main memory; 0 if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:
@@ -36,7 +36,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still have: of the GPU, or the least that machine, container and limits leave."""
+    """Return the bytes that this process can still allocate: on the GPU, or within machine, container and limits."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available]
@@ -53,27 +53,27 @@ def free_memory(device: torch.device) -> int:
 
 
 def keep_freed_memory() -> None:
-    """From now on this process keeps the memory that it frees, instead of asking the kernel for it in every step.
+    """Let this process keep the memory that it frees, instead of requesting it from the kernel in every step.
 
-    glibc maps a large block afresh each time, and the kernel then zeroes it page by page, which took a tenth of a step
-    on a CPU (docs/log.md, "freed memory is kept"). Other C libraries are left as they are.
+    glibc maps each large block again, and the kernel then zeroes it page by page, which took a tenth of a step on a CPU
+    (docs/log.md, "freed memory is kept"). Other C libraries are not affected.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_MAX, 0)  # no block is mapped for itself
-        library.mallopt(M_TRIM_THRESHOLD, -1)  # the heap's end is not given back
+        library.mallopt(M_MMAP_MAX, 0)  # do not map large blocks separately
+        library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
 
 
 def check_memory(config: TrainConfig, parameters: int, device: torch.device) -> None:
-    """Refuse a model whose training cannot fit: what is counted here is needed whatever the batches are.
+    """Refuse a model that needs more memory than is free, whatever the batch size is.
 
     Args:
-        config: settings, all chosen.
-        parameters: the model's.
-        device: where it will be trained.
+        config: settings, without open (null) values.
+        parameters: number of parameters of the model.
+        device: the device of training.
 
     Raises:
-        UserError: the need, what is free, and the settings to lower.
+        UserError: names the needed and the free memory, and the settings to lower.
     """
     kept = FLOATS[config.optimizer.kind] if config.optimizer._target_ is None else 2
     need, free = 4 * kept * parameters, free_memory(device)
@@ -87,7 +87,7 @@ def check_memory(config: TrainConfig, parameters: int, device: torch.device) -> 
 
 
 def as_out_of_memory(error: BaseException, config: TrainConfig) -> OutOfMemory | None:
-    """The one line for an error that says that memory is used up; None if it says something else."""
+    """Convert an error that means that memory is used up; None for any other error."""
     text = str(error).lower()
     known = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError | OSError) and any(message in text for message in MESSAGES)
@@ -104,5 +104,5 @@ def as_out_of_memory(error: BaseException, config: TrainConfig) -> OutOfMemory |
 
 
 def _now(value: int | None) -> str:
-    """The value of a setting; nothing where it was left open."""
+    """The value of a setting in parentheses; empty if it is open (null)."""
     return "" if value is None else f" ({value})"

@@ -1,4 +1,4 @@
-"""Which precision trains fastest on this machine, measured where the settings leave it open."""
+"""The choice of the precision: measured on this machine if the settings leave it open."""
 
 import statistics
 import time
@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-FASTER = 1.3
-"""bfloat16 must multiply so many times as fast as float32 to be worth its conversions."""
+MIN_SPEEDUP = 1.3
+"""Minimum speedup of bfloat16 over float32 products that outweighs its conversions."""
 ROWS, WIDTH = 512, 1024
-"""Shape of the products that are timed: rows x width times width x width, a few milliseconds in all."""
+"""Shape of the products that are timed: (rows, width) times (width, width), a few milliseconds in total."""
+FORMATS = {"32-true": "32-bit floats", "64-true": "64-bit floats", "bf16-mixed": "bfloat16 mixed precision"}
 
 
 def device_of(trainer_arguments: dict[str, Any]) -> torch.device:
-    """The device that Lightning will take."""
+    """Return the device that Lightning will use."""
     accelerator = trainer_arguments.get("accelerator", "auto")
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda", 0)
@@ -23,35 +24,40 @@ def device_of(trainer_arguments: dict[str, Any]) -> torch.device:
 
 
 class Precision(NamedTuple):
-    """How a run multiplies."""
+    """The precision of a run."""
 
     name: str
-    """As `lightning.Trainer` names it."""
+    """Its name in `lightning.Trainer`."""
     reason: str
-    """For people."""
+    """The precision and why it was chosen, as text for the user."""
 
 
 def choose_precision(trainer_arguments: dict[str, Any]) -> Precision:
-    """What the settings say, else what the machine multiplies faster, measured."""
+    """Return the precision of the settings, or else the one in which this machine multiplies faster."""
+    name, reason = _choice(trainer_arguments)
+    return Precision(name, f"{FORMATS.get(name, 'precision')} ({name}: {reason})")
+
+
+def _choice(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
     given = trainer_arguments.get("precision")
     if given is not None:
-        return Precision(str(given), f"{given}, as set")
+        return str(given), "as set"
     if trainer_arguments.get("devices", 1) not in (1, "1", "auto") or trainer_arguments.get("num_nodes", 1) > 1:
-        # Each process would measure for itself, and they must agree.
+        # Each process would measure separately, and the results must agree.
         if device_of(trainer_arguments).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision("bf16-mixed", "bf16-mixed, which these GPUs have")
-        return Precision("32-true", "32-true; with several processes trainer.precision=bf16-mixed is not tried")
+            return "bf16-mixed", "supported by these GPUs"
+        return "32-true", "bf16-mixed is not tried with several processes"
     device = device_of(trainer_arguments)
     if device.type == "mps":
-        return Precision("32-true", "32-true")
-    times = faster_by(device)
-    if times >= FASTER:
-        return Precision("bf16-mixed", f"bf16-mixed, which multiplies {times:.2g} times as fast as float32 here")
-    return Precision("32-true", f"32-true; bfloat16 multiplies only {times:.2g} times as fast here")
+        return "32-true", "the default on Apple GPUs"
+    speedup = bfloat16_speedup(device)
+    if speedup >= MIN_SPEEDUP:
+        return "bf16-mixed", f"{speedup:.2g} times as fast as 32-bit floats here"
+    return "32-true", f"bfloat16 is only {speedup:.2g} times as fast here"
 
 
-def faster_by(device: torch.device) -> float:
-    """How many times as fast as float32 the device multiplies matrices of bfloat16."""
+def bfloat16_speedup(device: torch.device) -> float:
+    """Measure how many times as fast as float32 the device multiplies bfloat16 matrices."""
     return _seconds(device, torch.float32) / _seconds(device, torch.bfloat16)
 
 

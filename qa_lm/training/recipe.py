@@ -1,7 +1,6 @@
-"""The recipe: what settings are when they are left open (null), by the pairs. Each rule has its table in docs/log.md.
+"""The recipe: rules that choose open (null) settings from the pairs. Each rule has its table in docs/log.md.
 
-A setting that has a value keeps it; the rules fill the rest, each from the data and from settings, never from one
-another's guesses.
+A setting with a value keeps it. Each rule uses the data and given settings, never what another rule has chosen.
 """
 
 import math
@@ -17,58 +16,59 @@ HEAD_WIDTH = 64
 FEED_FORWARD = 8 / 3
 """Width of the feed-forward layer, as a multiple of the model's: wider learns in fewer epochs, but not in less time."""
 LEARNING_RATE = 4.5e-3
-"""Of Muon, in steps of one to four thousand tokens: 3e-3 learns less in as many epochs, 6e-3 no more."""
+"""Maximum learning rate of Muon, for steps of 1,000 to 4,000 tokens: with 3e-3 the same number of epochs learns less,
+with 6e-3 no more."""
 EPOCHS = 10
-"""Epochs of the schedule where answers are short. With 8, files of 1,000 pairs need more in all than with 9 or 10."""
+"""Epochs of the schedule for short answers. With 8, files of 1,000 pairs need more in total than with 9 or 10."""
 SHORT_ANSWER = 7
-"""Tokens of an answer up to which it is short."""
-EPOCHS_OF_DOUBLED = 2.5
-"""Epochs more for each doubling of the answers' length: an answer is exact only if each of its tokens is right."""
-ON_TIME = 25_000
-"""Tokens of an epoch of a file that is known at the end of its schedule; one of half as many is an epoch sooner, one of
-twice as many an epoch later."""
-FEWEST_STEPS = 150
-"""Optimizer steps of the schedule at least. In a small file an epoch is a few steps: 10 epochs would be over before the
-warm-up is. A longer schedule costs nothing, because training stops at recall; measured: docs/log.md, "small files"."""
-STEPS_OF_DOUBLED = 40
-"""Steps more for each doubling of the answers' length."""
+"""Maximum number of tokens of a short answer."""
+EPOCHS_PER_DOUBLING = 2.5
+"""Additional epochs per doubling of the answers' length: an answer is exact only if each of its tokens is right."""
+REFERENCE_EPOCH_TOKENS = 25_000
+"""With this number of tokens per epoch, recall is reached at the end of the schedule; with half as many tokens one
+epoch earlier, with twice as many one epoch later."""
+MIN_SCHEDULE_STEPS = 150
+"""Minimum optimizer steps of the schedule. For a small file an epoch is a few steps, so 10 epochs would end during the
+warm-up. A longer schedule costs nothing, because training stops at recall. Measured: docs/log.md, "small files"."""
+STEPS_PER_DOUBLING = 40
+"""Additional steps per doubling of the answers' length."""
 SMALL_FILE_STEPS = 20
-"""Steps of an epoch below which a file counts as small."""
-EPOCHS_IF_SMALL, EPOCHS_OF_LONG_IF_SMALL = 4.0, 5.0
-"""Epochs more until recall in a small file, where all pairs must be known; and, for long answers, times the square
-root of the doublings of their length."""
-MOST_EPOCHS = 60
-"""Epochs after which training ends at the latest, or twice the schedule if that is more."""
-WORDINGS = 0.25
-"""A fact that is trained in several wordings is learnt in fewer epochs: divided by their number to this power. Measured
-on one file, six wordings of each fact: 6 epochs."""
-STEPS = 5
-"""Steps of an epoch that a small file has at least, if its rows are as many."""
-STEPS_OF_MANY = 50
-"""Steps of an epoch that a file has at least before they grow."""
-NARROWEST = 192
-"""Width of the smallest model. Narrower ones have cheaper steps, but learn a small file in more of them."""
-PARAMETERS = 16
-"""Parameters that a model has for each token of an epoch, at least. One file is not learnt by heart with 12 and is with
-19, another is with 13. Measured up to 840,000 tokens."""
-WIDEST = 1024
-"""Width above which blocks are added instead."""
+"""A file with fewer optimizer steps per epoch counts as small."""
+SMALL_FILE_EPOCHS, SMALL_FILE_LONG_ANSWER_EPOCHS = 4.0, 5.0
+"""Additional epochs until recall for a small file, in which all pairs must be known; and, for long answers, additional
+epochs per square root of the doublings of their length."""
+MIN_MAX_EPOCHS = 60
+"""Maximum number of epochs of training, unless twice the schedule is more."""
+PARAPHRASE_EXPONENT = 0.25
+"""A fact that is trained in n paraphrases needs fewer epochs, by a factor of n to this power. Measured on one file with
+six paraphrases per fact: 6 epochs."""
+MIN_STEPS = 5
+"""Minimum optimizer steps per epoch for a small file, if it has as many rows."""
+STEPS_BEFORE_GROWTH = 50
+"""Optimizer steps per epoch above which the batch grows."""
+MIN_WIDTH = 192
+"""Width of the smallest model. Narrower models have cheaper steps, but need more of them to learn a small file."""
+PARAMETERS_PER_TOKEN = 16
+"""Minimum parameters of a model per token of an epoch. One file is not memorised with 12 but with 19, another one with
+13. Measured up to 840,000 tokens."""
+MAX_WIDTH = 1024
+"""Maximum width; larger models get more blocks instead."""
 
 
 def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
-    """The settings with nothing left open.
+    """Return the settings with a value for every open (null) one.
 
     Args:
         config: settings.
-        sizes: of the pairs.
+        sizes: sizes of the pairs.
     """
-    tokens, entries, row = int(sizes.lengths.sum()), sizes.vocab_size, sizes.row
+    tokens, vocab_size, row = int(sizes.lengths.sum()), sizes.vocab_size, sizes.row
     model, data, optimizer = config.model, config.data, config.optimizer
-    hidden_size = model.hidden_size or width(tokens, entries)
+    hidden_size = model.hidden_size or width(tokens, vocab_size)
     model = replace(
         model,
         hidden_size=hidden_size,
-        layers=model.layers or depth(tokens, entries, hidden_size),
+        layers=model.layers or depth(tokens, vocab_size, hidden_size),
         heads=model.heads or max(1, hidden_size // HEAD_WIDTH),
         context=model.context or context(sizes.longest),
         extra=_with_feed_forward(model, hidden_size),
@@ -82,106 +82,111 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
     if optimizer._target_ is None:
         optimizer = _with_defaults(optimizer)
-    trainer = _with_most_epochs(config.trainer, schedule)
+    trainer = _with_max_epochs(config.trainer, schedule)
     return replace(config, model=model, data=data, optimizer=optimizer, trainer=trainer)
 
 
 def _with_defaults(optimizer: OptimizerConfig) -> OptimizerConfig:
-    """An optimizer of ours, with its own defaults where nothing is set."""
+    """Fill the open settings of a built-in optimizer with its defaults."""
     defaults: dict[str, Any] = {each.name: each.default for each in fields(OptimizerSettings)}
     open_settings = [name for name, default in defaults.items() if getattr(optimizer, name, default) is None]
     return replace(optimizer, **{name: defaults[name] for name in open_settings})
 
 
 def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
-    """A chosen width brings its feed-forward width, where the architecture does not derive that itself."""
+    """Add the feed-forward width to a chosen width, if the architecture does not derive it."""
     if model.hidden_size is not None or model.architecture != "llama":
         return model.extra
     return {"intermediate_size": round(hidden_size * FEED_FORWARD / 16) * 16} | model.extra
 
 
-def _with_most_epochs(trainer: dict[str, Any], schedule: int | None) -> dict[str, Any]:
-    """The Trainer's arguments with a last epoch, where that is left open and nothing else ends training."""
+def _with_max_epochs(trainer: dict[str, Any], schedule: int | None) -> dict[str, Any]:
+    """Add `max_epochs` to the Trainer's arguments, if it is open and nothing else ends training."""
     limited = any(trainer.get(name) is not None for name in ("max_epochs", "max_steps", "max_time"))
     if limited or "max_epochs" not in trainer:
         return trainer
-    return trainer | {"max_epochs": max(MOST_EPOCHS, 2 * (schedule or 0))}
+    return trainer | {"max_epochs": max(MIN_MAX_EPOCHS, 2 * (schedule or 0))}
 
 
 def context(longest: int) -> int:
-    """Most tokens the model sees at once: room for questions twice as long as any trained pair."""
+    """Return the context length in tokens: room for questions twice as long as the longest trained pair."""
     return max(256, 1 << (2 * longest - 1).bit_length())
 
 
-def width(tokens: int, entries: int) -> int:
-    """Width of the residual stream: the smallest multiple of a head's whose model can hold so many tokens by heart.
+def width(tokens: int, vocab_size: int) -> int:
+    """Return the width of the residual stream: the smallest multiple of a head's width that can memorise the tokens.
 
     Args:
-        tokens: of an epoch.
-        entries: of the vocabulary.
+        tokens: tokens of an epoch.
+        vocab_size: tokens of the vocabulary.
     """
-    widths = range(NARROWEST, WIDEST, HEAD_WIDTH)
-    return next((width for width in widths if parameters(width, 1, entries) >= PARAMETERS * tokens), WIDEST)
+    needed = PARAMETERS_PER_TOKEN * tokens
+    widths = range(MIN_WIDTH, MAX_WIDTH, HEAD_WIDTH)
+    return next((width for width in widths if parameters(width, 1, vocab_size) >= needed), MAX_WIDTH)
 
 
-def depth(tokens: int, entries: int, width: int) -> int:
-    """Number of blocks: one, which learns in as many epochs as four and answers unseen phrasings as well; more only
-    where one of this width cannot hold the tokens."""
-    block = parameters(width, 1, entries) - parameters(width, 0, entries)
-    return max(1, math.ceil((PARAMETERS * tokens - parameters(width, 0, entries)) / block))
+def depth(tokens: int, vocab_size: int, width: int) -> int:
+    """Return the number of blocks: more than one only if one block of this width cannot memorise the tokens.
+
+    One block learns in as many epochs as four, and answers unseen paraphrases as well.
+    """
+    block = parameters(width, 1, vocab_size) - parameters(width, 0, vocab_size)
+    return max(1, math.ceil((PARAMETERS_PER_TOKEN * tokens - parameters(width, 0, vocab_size)) / block))
 
 
-def parameters(width: int, layers: int, entries: int) -> int:
-    """About how many a Llama has: tables of embeddings and of the head, and 12 squares of its width for each block."""
-    return 2 * entries * width + 12 * width**2 * layers
+def parameters(width: int, layers: int, vocab_size: int) -> int:
+    """Estimate the parameters of a Llama: the embedding, the head, and 12 times the squared width per block."""
+    return 2 * vocab_size * width + 12 * width**2 * layers
 
 
 def batch_size(tokens: int, row: int) -> int:
-    """Rows of a step: about 1,024 positions, fewer for less than 5,000 tokens, up to 4,096 where steps are many.
+    """Return the rows of a step: about 1,024 positions, fewer for under 5,000 tokens, up to 4,096 for large files.
 
-    Smaller steps need fewer epochs and more time, larger ones more epochs than they save, but not where there are many.
+    Smaller steps need fewer epochs but more time. Larger ones need more epochs than they save time, except in large
+    files.
     """
-    positions = min(tokens // STEPS, max(1024, min(4096, tokens // STEPS_OF_MANY)))
+    positions = min(tokens // MIN_STEPS, max(1024, min(4096, tokens // STEPS_BEFORE_GROWTH)))
     return max(1, positions // row)
 
 
 def epochs(answer: float, wordings: float = 1.0) -> int:
-    """Epochs in which the pairs are learnt, if an epoch has many steps.
+    """Return the number of epochs to learn the pairs, if an epoch has many steps.
 
     Args:
-        answer: tokens of an answer, on average.
-        wordings: trained pairs of each fact, on average.
+        answer: mean tokens of an answer.
+        wordings: mean number of trained pairs per fact.
     """
-    return max(3, round((EPOCHS + EPOCHS_OF_DOUBLED * doublings(answer)) / max(1.0, wordings) ** WORDINGS))
+    speedup = max(1.0, wordings) ** PARAPHRASE_EXPONENT
+    return max(3, round((EPOCHS + EPOCHS_PER_DOUBLING * doublings(answer)) / speedup))
 
 
 def doublings(answer: float) -> float:
-    """How often a short answer's length must be doubled to reach this one; 0 for short ones."""
+    """Return how often the length of a short answer must be doubled to reach this length; 0 for short answers."""
     return max(0.0, math.log2(answer / SHORT_ANSWER))
 
 
 def schedule_epochs(answer: float, wordings: float, steps: int) -> int:
-    """Epochs of the learning rate's schedule.
+    """Return the number of epochs of the learning rate schedule.
 
     Args:
-        answer: tokens of an answer, on average.
-        wordings: trained pairs of each fact, on average.
-        steps: optimizer steps of an epoch.
+        answer: mean tokens of an answer.
+        wordings: mean number of trained pairs per fact.
+        steps: optimizer steps per epoch.
     """
-    fewest = FEWEST_STEPS + STEPS_OF_DOUBLED * doublings(answer)
-    return max(epochs(answer, wordings), math.ceil(fewest / steps))
+    min_steps = MIN_SCHEDULE_STEPS + STEPS_PER_DOUBLING * doublings(answer)
+    return max(epochs(answer, wordings), math.ceil(min_steps / steps))
 
 
 def epochs_to_recall(answer: float, wordings: float, tokens: int, steps: int) -> int:
-    """Epochs until recall is reached and has held for two.
+    """Estimate the number of epochs until recall has reached the threshold in two validations.
 
     Args:
-        answer: tokens of an answer, on average.
-        wordings: trained pairs of each fact, on average.
-        tokens: of an epoch.
-        steps: optimizer steps of an epoch.
+        answer: mean tokens of an answer.
+        wordings: mean number of trained pairs per fact.
+        tokens: tokens per epoch.
+        steps: optimizer steps per epoch.
     """
-    later = max(-1.0, min(1.0, math.log2(tokens / ON_TIME)))
+    additional = max(-1.0, min(1.0, math.log2(tokens / REFERENCE_EPOCH_TOKENS)))
     if steps < SMALL_FILE_STEPS:
-        later += EPOCHS_IF_SMALL + EPOCHS_OF_LONG_IF_SMALL * math.sqrt(doublings(answer))
-    return max(1, round(epochs(answer, wordings) + later))
+        additional += SMALL_FILE_EPOCHS + SMALL_FILE_LONG_ANSWER_EPOCHS * math.sqrt(doublings(answer))
+    return max(1, round(epochs(answer, wordings) + additional))

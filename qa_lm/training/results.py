@@ -1,4 +1,4 @@
-"""The end of a run: model/, answers, the results table, metrics.json."""
+"""The results of a run: model/, answers, the results table, metrics.json."""
 
 import math
 import time
@@ -18,20 +18,20 @@ from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
-from qa_lm.training.build import Parts
-from qa_lm.training.estimate import Expectation
+from qa_lm.training.build import Task
+from qa_lm.training.estimate import Estimate
 from qa_lm.training.logging.loggers import log_end
 from qa_lm.training.memory import peak_memory
 from qa_lm.training.precision import device_of
-from qa_lm.training.trainer import Loop, restore_best
+from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4
-"""Questions of each side that `model/` carries as golden ones."""
+"""Number of training and of validation questions that `model/` stores as self-test questions."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to."""
+    """The result of a run."""
 
     folder: Path
     """The run folder."""
@@ -40,39 +40,40 @@ class TrainingResult:
     answers: list[EvaluatedPair]
     """The content of answers.jsonl."""
     objective: float
-    """Best value of `monitor`, which a sweep optimises; nan if there was no validation."""
+    """Best value of `monitor`, which a sweep optimises; nan without a validation."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a run went, until training was over."""
+class Timing:
+    """Times of a run until the end of training."""
 
     started: float
-    """Of this process, by `time.perf_counter`."""
+    """Start of this process, as `time.perf_counter` gives it."""
     measure_seconds: float
-    """Of measuring and compiling before training."""
+    """Seconds of measuring and compiling before training."""
     fit_seconds: float
-    """Of training with its validations; since the run was resumed, if it was."""
+    """Seconds of training with its validations, in this process."""
     resumed_at_step: int | None
-    expectation: Expectation | None
-    """None if nothing was measured."""
+    """Optimizer step after which the run was resumed; None for a new run."""
+    estimate: Estimate | None
+    """Estimate before training; None if nothing was measured."""
 
 
 def finish(
-    config: TrainConfig, folder: Path, prepared: PreparedData, parts: Parts, loop: Loop, course: Course
+    config: TrainConfig, folder: Path, prepared: PreparedData, task: Task, setup: TrainerSetup, timing: Timing
 ) -> TrainingResult:
-    """What follows training: the ledger, model/, answers, the results table, metrics.json last."""
+    """Write the ledger, model/, answers, the results table, and finally metrics.json."""
     to_train = len(prepared.split.train)
-    prepared = _only_trained(prepared, loop)
+    prepared = _only_trained(prepared, setup)
     never_trained = to_train - len(prepared.split.train)
-    announce_end(loop, to_train, never_trained, parts.no_validation)
-    loop.record.write_if_empty(loop.trainer)
-    if loop.ledger and len(prepared.split.train):
-        write_ledger(folder, prepared.table, *loop.ledger.results())
+    announce_end(setup, to_train, never_trained, task.no_validation_reason)
+    setup.record.write_if_empty(setup.trainer)
+    if setup.ledger and len(prepared.split.train):
+        write_ledger(folder, prepared.table, *setup.ledger.results())
     if config.export_weights is Weights.best:
-        restore_best(parts.module, loop)
-    loop.files.best.free()
-    model = parts.module.model.eval()
+        restore_best(task.module, setup)
+    setup.files.best.free()
+    model = task.module.model.eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation)
@@ -81,40 +82,40 @@ def finish(
     answers = assessed.answers
     write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
     write_json(folder / run_folder.BOARD, assessed.board)
-    metrics = outcome(config, prepared, parts, loop, answers, course, never_trained)
-    log_end(loop.trainer, metrics, answers, assessed.board)
+    metrics = outcome(config, prepared, task, setup, answers, timing, never_trained)
+    log_end(setup.trainer, metrics, answers, assessed.board)
     write_json(folder / run_folder.METRICS, metrics)
-    best = loop.best.best_model_score
+    best = setup.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
 
-def _only_trained(prepared: PreparedData, loop: Loop) -> PreparedData:
-    """Without the pairs that were to be trained but never were in a step."""
+def _only_trained(prepared: PreparedData, setup: TrainerSetup) -> PreparedData:
+    """Remove training pairs that were never in a training step."""
     train = prepared.split.train
-    return replace(prepared, split=prepared.split._replace(train=train[loop.seen.mask.numpy()[train]]))
+    return replace(prepared, split=prepared.split._replace(train=train[setup.seen.mask.numpy()[train]]))
 
 
 def outcome(
     config: TrainConfig,
     prepared: PreparedData,
-    parts: Parts,
-    loop: Loop,
+    task: Task,
+    setup: TrainerSetup,
     answers: list[EvaluatedPair],
-    course: Course,
+    timing: Timing,
     never_trained: int,
 ) -> dict[str, Any]:
-    """The content of metrics.json.
+    """Return the content of metrics.json.
 
     Args:
         config: all settings.
-        prepared: the pairs; of those to train, the ones that were in a training step.
-        parts: what was trained.
-        loop: the Trainer and its callbacks.
-        course: how it went.
-        answers: of the questions asked at the end.
-        never_trained: how many pairs to train were in no training step.
+        prepared: the pairs, without training pairs that were never in a training step.
+        task: the module and its data.
+        setup: the Trainer and its callbacks.
+        timing: times of the run, and the estimate.
+        answers: the answers at the end.
+        never_trained: number of training pairs that were never in a training step.
     """
-    record, rows, best_score = loop.record, loop.record.rows, loop.best.best_model_score
+    record, rows, best_score = setup.record, setup.record.rows, setup.best.best_model_score
     best = best_score is not None and record.best_validation(float(best_score))
     best_epoch, _, _, best_loss = best or (None, None, None, math.nan)
     return {
@@ -127,17 +128,11 @@ def outcome(
         "logged": record.last_logged(),
         "objective": None if best_score is None else float(best_score),
         "exported_weights": config.export_weights.value,
-        "stopped_early": any(
-            (
-                loop.early_stopping is not None and loop.early_stopping.stopped_epoch > 0,
-                loop.recall_stopping is not None and (loop.recall_stopping.reached or loop.recall_stopping.given_up),
-                loop.bad_batches.diverged,
-            )
-        ),
-        "diverged": loop.bad_batches.diverged,
-        "skipped_steps": loop.bad_batches.skipped,
+        "stopped_early": _stopped_early(setup),
+        "diverged": setup.bad_batches.diverged,
+        "skipped_steps": setup.bad_batches.skipped,
         "epochs_run": len(rows),
-        "steps": loop.trainer.global_step,
+        "steps": setup.trainer.global_step,
         "recall": exact_match([answer for answer in answers if answer.split == "train"]),
         "val_exact_match": exact_match([answer for answer in answers if answer.split == "validation"]),
         "test_exact_match": exact_match([answer for answer in answers if answer.split == "test"]),
@@ -149,16 +144,22 @@ def outcome(
         "pairs_trained": len(prepared.split.train),
         "pairs_never_trained": never_trained,
         "pairs_validation": len(prepared.split.validation),
-        "parameters": parameter_count(parts.module.model),
+        "parameters": parameter_count(task.module.model),
         "seed": config.seed,
-        "seconds": time.perf_counter() - course.started,
-        "resumed_at_step": course.resumed_at_step,
-        "measure_seconds": course.measure_seconds,
-        "fit_seconds": course.fit_seconds,
+        "seconds": time.perf_counter() - timing.started,
+        "resumed_at_step": timing.resumed_at_step,
+        "measure_seconds": timing.measure_seconds,
+        "fit_seconds": timing.fit_seconds,
         "train_seconds": record.train_seconds,
         "train_tokens": record.train_tokens,
         "tokens_per_second": record.train_tokens / record.train_seconds if record.train_seconds else None,
-        "expected_fit_seconds": course.expectation and course.expectation.seconds,
-        "expected_memory": course.expectation and course.expectation.memory,
+        "expected_fit_seconds": timing.estimate and timing.estimate.seconds,
+        "expected_memory": timing.estimate and timing.estimate.memory,
         "peak_memory": peak_memory(device_of(config.trainer)),
     }
+
+
+def _stopped_early(setup: TrainerSetup) -> bool:
+    early, recall = setup.early_stopping, setup.recall_stopping
+    by_recall = recall is not None and (recall.reached or recall.plateaued)
+    return by_recall or setup.bad_batches.diverged or (early is not None and early.stopped_epoch > 0)

@@ -1,4 +1,4 @@
-"""The Trainer of a run with its callbacks, and what is done to Lightning around it."""
+"""The Lightning Trainer of a run with its callbacks."""
 
 import functools
 import logging
@@ -33,7 +33,7 @@ from qa_lm.training.callbacks.pruning import trial_pruning
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.callbacks.seen_pairs import SeenPairs
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_checkpoint
-from qa_lm.training.checkpointing.interruption import Interruption
+from qa_lm.training.checkpointing.interruption import SignalHandler
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.custom import CustomParts
 
@@ -41,8 +41,8 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": 
 
 
 @dataclass(frozen=True)
-class Loop:
-    """The Trainer and the callbacks that are read after training."""
+class TrainerSetup:
+    """The Trainer, and the callbacks whose results are used after training."""
 
     trainer: pl.Trainer
     record: EpochRecord
@@ -55,22 +55,22 @@ class Loop:
     bad_batches: BadBatches
 
 
-def build_loop(
+def build_trainer(
     config: TrainConfig,
     folder: Path,
     prepared: PreparedData,
     custom: CustomParts | None = None,
     handle_signals: bool = False,
-) -> Loop:
-    """The Trainer for a configuration, writing into the run folder; nothing is written yet.
+) -> TrainerSetup:
+    """Build the Trainer of a configuration. It will write into the run folder; nothing is written yet.
 
     Args:
-        config: all settings, with nothing left open.
+        config: all settings, without open (null) values.
         folder: the run folder.
         prepared: the pairs.
-        custom: the user's own parts, and all loggers. Its callbacks are called before those of the run, which keep
-            what they log.
-        handle_signals: see `Interruption`.
+        custom: your own parts, and all loggers. Its callbacks are called before those of the run, which record what
+            they log.
+        handle_signals: see `SignalHandler`.
 
     Raises:
         UserError: Lightning refuses a value of `trainer.*`.
@@ -79,7 +79,7 @@ def build_loop(
     score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
-    path, signals = folder / run_folder.CHECKPOINTS / LAST, Interruption(handle_signals)
+    path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
     files = DirectCheckpointIO(go_on)
     last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
@@ -89,7 +89,7 @@ def build_loop(
     board = BoardScalars(validation_parts(prepared) if custom.loggers else {})
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
     own: list[Callback] = [
-        *custom.callbacks,  # before the record, which keeps what they log
+        *custom.callbacks,  # before the record, which records what they log
         record,
         seen,
         bad_batches,
@@ -101,24 +101,24 @@ def build_loop(
         ConsoleReport(record, early_stopping, best),
     ]
     arguments = {"enable_autolog_hparams": False} | config.trainer  # log_begin logs them
-    # Redirected output gets a line per epoch instead of a bar.
+    # Redirected output gets only the line per epoch.
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         own.append(RunningLossBar())
     _replace_names(arguments, folder)
     arguments["logger"] = list(custom.loggers) or False
     arguments.setdefault("enable_model_summary", False)
-    # Left at None, the setting of an earlier Trainer in this process would stay in force.
+    # None would keep the setting of an earlier Trainer in this process.
     arguments.setdefault("deterministic", False)
     try:
         trainer = pl.Trainer(
             callbacks=[*own, best, last],
             plugins=[files],
-            use_distributed_sampler=False,  # the rows are dealt out to the processes in qa_lm.data.batches.batching
+            use_distributed_sampler=False,  # qa_lm.data.batches.batching assigns the rows to the processes
             **arguments,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return Loop(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches)
+    return TrainerSetup(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches)
 
 
 def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopping | None:
@@ -128,10 +128,10 @@ def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopp
 
 
 def _replace_names(arguments: dict[str, Any], folder: Path) -> None:
-    """Put a profiler in place of its name, and two limits in place of `overfit_batches`."""
+    """Replace the name of a profiler by the profiler, and `overfit_batches` by two limits."""
     if profiler := arguments.get("profiler"):
         arguments["profiler"] = PROFILERS[profiler](dirpath=folder / run_folder.PROFILE, filename=profiler)
-    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would put a sampler of its own in place of ours
+    if overfit := arguments.pop("overfit_batches", 0):  # Lightning would replace the sampler
         arguments["limit_train_batches"] = overfit
         arguments["limit_val_batches"] = overfit if isinstance(overfit, int) else 1.0
 
@@ -148,11 +148,11 @@ def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
     )
 
 
-def restore_best(module: CausalLMModule, loop: Loop) -> None:
-    """Put the best weights into the module, from memory or from the file; the last ones stay without a validation, or
-    if the best are lost."""
-    path, best = loop.best.best_model_path, loop.files.best
-    if not path or best.step == loop.trainer.global_step:
+def restore_best(module: CausalLMModule, setup: TrainerSetup) -> None:
+    """Load the best weights into the module, from memory or from the file. Without a validation, or if the best weights
+    are lost, the last weights stay."""
+    path, best = setup.best.best_model_path, setup.files.best
+    if not path or best.step == setup.trainer.global_step:
         return
     if best.state is not None:
         module.load_state_dict(best.state["state_dict"])
@@ -162,12 +162,12 @@ def restore_best(module: CausalLMModule, loop: Loop) -> None:
         print(f"warning: {path} is DAMAGED; model/ holds the last weights instead", flush=True)
     else:
         checkpoint = read_checkpoint(Path(path))
-        if checkpoint["global_step"] != loop.trainer.global_step:
+        if checkpoint["global_step"] != setup.trainer.global_step:
             module.load_state_dict(checkpoint["state_dict"])
 
 
 def quiet_lightning() -> None:
-    """Silence what Lightning says about hardware and its other products; warnings of substance stay."""
+    """Silence Lightning's messages about hardware and other products. Relevant warnings stay."""
     transformers.utils.logging.disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

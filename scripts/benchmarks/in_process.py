@@ -1,4 +1,4 @@
-"""Our parts, built in this process and stepped by hand or by Lightning."""
+"""Our own side, built in this process and stepped by hand or by Lightning."""
 
 import statistics
 import tempfile
@@ -16,12 +16,12 @@ from qa_lm.config.enums import LossWeighting, OptimizerKind
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.modeling.clipping import clip
-from qa_lm.training.build import Parts, build_parts
-from qa_lm.training.estimate import autocast, expect, first_batches
+from qa_lm.training.build import Task, build_task
+from qa_lm.training.estimate import autocast, estimate_training, first_batches
 from qa_lm.training.memory import keep_freed_memory
 from qa_lm.training.precision import choose_precision, device_of
 from qa_lm.training.recipe import completed
-from qa_lm.training.trainer import build_loop, quiet_lightning
+from qa_lm.training.trainer import build_trainer, quiet_lightning
 
 
 class TimedSteps(Callback):
@@ -48,7 +48,7 @@ class Built:
     """A run that is ready to be stepped."""
 
     config: TrainConfig
-    parts: Parts
+    task: Task
     prepared: PreparedData
     precision: str
     device: torch.device
@@ -58,17 +58,17 @@ class Built:
     @property
     def module(self) -> Any:
         """The LightningModule."""
-        return self.parts.module
+        return self.task.module
 
     def fit(self, steps: int) -> list[float]:
         """Steps by Lightning, with the callbacks of a real run: seconds of each but the first two."""
         timed = TimedSteps()
         self.config.trainer |= {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
         with tempfile.TemporaryDirectory() as folder:
-            loop = build_loop(self.config, Path(folder), self.prepared)
-            callbacks: list[Callback] = loop.trainer.callbacks  # type: ignore[attr-defined]
+            setup = build_trainer(self.config, Path(folder), self.prepared)
+            callbacks: list[Callback] = setup.trainer.callbacks  # type: ignore[attr-defined]
             callbacks.append(timed)
-            loop.trainer.fit(self.module, datamodule=self.parts.data)
+            setup.trainer.fit(self.module, datamodule=self.task.data)
         return timed.seconds()
 
 
@@ -102,15 +102,15 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     config.trainer["precision"] = precision
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
-        parts = build_parts(config, prepared, build_loop(config, Path(folder), prepared).trainer)
-    expectation = expect(parts.module, parts.data, precision, device, 1, True)
-    return Built(config, parts, prepared, precision, device, expectation.compilation, sizes.lengths)
+        task = build_task(config, prepared, build_trainer(config, Path(folder), prepared).trainer)
+    estimate = estimate_training(task.module, task.data, precision, device, 1, True)
+    return Built(config, task, prepared, precision, device, estimate.compilation, sizes.lengths)
 
 
 def plain_steps(built: Built, steps: int) -> tuple[list[float], float]:
     """The same work without Lightning: seconds of each step but the first two, and mean real tokens of a step."""
     module, seconds = built.module, []
-    batches = first_batches(built.parts.data, built.device, 8)
+    batches = first_batches(built.task.data, built.device, 8)
     optimizer = module.make_optimizer(module.model)
     module.train()
     for number in range(steps):

@@ -56,16 +56,16 @@ def watch_parts(clock: Clock) -> None:
     from qa_lm.reporting.run import report as run_report
     from qa_lm.reporting.run import table
     from qa_lm.training import results, train
+    from qa_lm.training.checkpointing.best_state import BestState
     from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
-    from qa_lm.training.checkpointing.kept_state import KeptState
 
     for owner, name, part in (
         (train, "prepare", "data and model"),
-        (train, "build_loop", "data and model"),
-        (train, "build_parts", "data and model"),
-        (train, "_write_beginning", "data and model"),
+        (train, "build_trainer", "data and model"),
+        (train, "build_task", "data and model"),
+        (train, "_write_first_files", "data and model"),
         (_EvaluationLoop, "run", "validations"),
-        (KeptState, "copy", "copies of the best state"),
+        (BestState, "copy", "copies of the best state"),
         (DirectCheckpointIO, "_save", "checkpoint writes"),
         (results, "restore_best", "export of model/"),
         (results, "export_model", "export of model/"),

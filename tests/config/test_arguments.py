@@ -14,9 +14,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch import Trainer
 
+from qa_lm.config.aliases import choice_hint
 from qa_lm.config.arguments import hydra_arguments, several_values, unreadable
 from qa_lm.config.trainer_arguments import check_trainer_arguments, trainer_parameters
-from qa_lm.config.words import choice_here
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
@@ -93,7 +93,7 @@ def test_a_time_limit_is_named(tmp_path, capsys):
     config = small_config(trainer__max_time={"seconds": 1}, trainer__max_epochs=-1, early_stopping__patience=None)
     config.evaluation.max_pairs = 0
     train(config, tmp_path)
-    assert "Stopped: trainer.max_time is over" in capsys.readouterr().out
+    assert "Stopped: reached trainer.max_time after " in capsys.readouterr().out
 
 
 def test_a_profile_is_written_where_the_run_says(tmp_path, capsys):
@@ -213,7 +213,7 @@ def test_words_of_other_projects_name_the_setting_here(override, here):
 
 
 def test_no_choice_is_named_that_is_there():
-    assert choice_here("trainer", "default") is None
+    assert choice_hint("trainer", "default") is None
 
 
 @pytest.mark.parametrize("name", ["a=b.jsonl", "a(1).csv", "a{b}.csv", "~a.csv", "it's.csv", 'a"b.csv', "a#b\\", "[x"])

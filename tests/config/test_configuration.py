@@ -150,13 +150,13 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model=smal", "model=smal: no such choice; did you mean small? There is fitted, medium, small, tiny."),
+        ("model=smal", "model=smal: no such choice; did you mean small? Choices: fitted, medium, small, tiny."),
         ("modle=small", "modle: no such setting; did you mean model?"),
         ("lr=3", "lr: no such setting; did you mean optimizer.lr?"),
         ("trainer.max_epoch=3", "trainer.max_epoch: .* no argument max_epoch; did you mean trainer.max_epochs?"),
-        ("trainer.max_epochs=ten", "trainer.max_epochs=ten: lightning.Trainer wants a whole number or null"),
+        ("trainer.max_epochs=ten", "trainer.max_epochs=ten: must be an integer or null"),
         ("trainer.callbacks=[]", "trainer.callbacks: cannot be set"),
-        ("optimizer=3", "optimizer=3: no such choice. There is adamw, muon."),
+        ("optimizer=3", "optimizer=3: no such choice. Choices: adamw, muon."),
         ("optimizer.lr=abc", "optimizer.lr: Value 'abc' .* could not be converted to Float"),
         ("optimizer.lr=-1", "optimizer.lr=-1.0: must be above 0"),
         ("optimizer.lr=nan", "optimizer.lr=nan: must be above 0"),

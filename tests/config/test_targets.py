@@ -64,11 +64,11 @@ def test_trust_comes_from_the_command_line_only(own_package, tmp_path, capsys):
     (tmp_path / "experiment").mkdir()
     header = "# @package _global_\n"
     (tmp_path / "experiment" / "theirs.yaml").write_text(f"{header}trust: my_callbacks\n")
-    with pytest.raises(UserError, match="trust: is taken from the command line only"):
+    with pytest.raises(UserError, match="trust: allowed on the command line only"):
         qa_lm.compose("experiment=theirs", config_dir=tmp_path)
     params = "hydra:\n  sweeper:\n    params:\n      trust: my_callbacks\n"
     (tmp_path / "experiment" / "theirs.yaml").write_text(header + params)
-    with pytest.raises(UserError, match="taken from the command line only"):
+    with pytest.raises(UserError, match="allowed on the command line only"):
         qa_lm.compose("experiment=theirs", config_dir=tmp_path)
     assert "imported" not in capsys.readouterr().out
 
@@ -76,7 +76,10 @@ def test_trust_comes_from_the_command_line_only(own_package, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["callbacks.a._target_=os.system"], "callbacks.a._target_=os.system: code of os is not run"),
+        (
+            ["callbacks.a._target_=os.system"],
+            "callbacks.a._target_=os.system: code of os is not run unless you trust it",
+        ),
         (["callbacks.a._target_=torch.os.system"], "cannot import torch.os"),
         (["callbacks.a._target_=torch.nn.Linear"], "is not a subclass of lightning.pytorch.callbacks"),
         (["callbacks.a._target_=torch.save"], "is not a subclass of"),

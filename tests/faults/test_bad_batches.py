@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: shown, skipped, written down; too many in a row end training."""
+"""Losses and gradients that are not finite: reported, skipped, recorded; too many in a row end training."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from qa_lm.modeling.clipping import clip
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.callbacks.bad_batches import MEMORY, BadBatches
+from qa_lm.training.callbacks.bad_batches import WINDOW, BadBatches
 from qa_lm.training.train import train
 from tests.conftest import small_config, weights_in
 
@@ -32,12 +32,13 @@ def records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "bad_batches.jsonl").read_text().splitlines()]
 
 
-def test_one_bad_step_is_skipped_and_told(tmp_path, monkeypatch, capsys):
+def test_a_bad_step_is_skipped_with_a_warning(tmp_path, monkeypatch, capsys):
     poison(monkeypatch, {3})
     result = train(small_config(), tmp_path / "run")
     said = capsys.readouterr().out
     assert (
-        "warning: step 3: the gradient is not finite; the update is skipped, the pairs are in bad_batches.jsonl" in said
+        "warning: step 3: the gradient is not finite; this update is skipped, and its pairs are in bad_batches.jsonl"
+        in said
     )
     assert result.metrics["skipped_steps"] == 1
     assert result.metrics["diverged"] is False
@@ -87,7 +88,7 @@ def test_too_many_in_a_row_end_training_with_the_best_kept(tmp_path, monkeypatch
     poison(monkeypatch, set(range(11, 100)), float("inf"))
     result = train(small_config(trainer__max_epochs=9, max_skipped_steps=4), tmp_path / "run")
     said = capsys.readouterr().out
-    assert said.count("not finite; the update is skipped") == 3
+    assert said.count("; this update is skipped") == 3
     assert "Stopped: 4 updates in a row were skipped." in said
     assert result.metrics["diverged"] is True
     assert result.metrics["stopped_early"] is True
@@ -96,7 +97,7 @@ def test_too_many_in_a_row_end_training_with_the_best_kept(tmp_path, monkeypatch
     assert (result.folder / "model" / "model.safetensors").exists()
 
 
-def test_clipping_returns_the_norm_and_takes_bad_gradients_away():
+def test_clipping_returns_the_norm_and_removes_bad_gradients():
     parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))]
     parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0, 0]), torch.tensor([0.0, 4])
     assert clip(parameters, 1.0, None) == 5
@@ -110,7 +111,7 @@ def test_clipping_returns_the_norm_and_takes_bad_gradients_away():
     assert parameters[1].grad is None
 
 
-def test_a_leap_of_the_loss_is_written_down(tmp_path):
+def test_a_spike_of_the_loss_is_recorded(tmp_path):
     table: Any = SimpleNamespace(
         sources=["pairs"],
         numbers=lambda column: {"source": [0] * 9, "line": [7] * 9}[column],
@@ -127,13 +128,13 @@ def test_a_leap_of_the_loss_is_written_down(tmp_path):
         world_size=1,
         is_global_zero=True,
     )
-    losses = [2.0 + 0.1 * (-1) ** step for step in range(MEMORY + 5)] + [9.0, 2.0, 2.5]
+    losses = [2.0 + 0.1 * (-1) ** step for step in range(WINDOW + 5)] + [9.0, 2.0, 2.5]
     for step, loss in enumerate(losses, start=1):
         trainer.global_step = step
         module.step_loss, module.gradient_norm = torch.tensor(loss), torch.tensor(1.0)
         guard.on_train_batch_end(trainer, module, None, SimpleNamespace(indices=torch.tensor([4])), step)
     assert [(record["kind"], record["step"], record["loss"]) for record in records_of(tmp_path / "bad.jsonl")] == [
-        ("spike", MEMORY + 6, 9.0)
+        ("spike", WINDOW + 6, 9.0)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Damaged checkpoints are found, and the one before is used; what cannot be gone on with is refused."""
+"""Damaged checkpoints are found, and the former one is used; without an intact checkpoint resuming is refused."""
 
 import os
 import random
@@ -16,9 +16,9 @@ import qa_lm.training.train as training
 from qa_lm.errors import UserError
 from qa_lm.run.manifest import is_intact, read_manifest
 from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, remove_leftovers
-from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_sound
+from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, newest_valid_checkpoint
 from qa_lm.training.checkpointing.comparison import first_difference
-from qa_lm.training.checkpointing.resume import run_so_far
+from qa_lm.training.checkpointing.resume import read_run_state
 from qa_lm.training.train import train
 from qa_lm.training.trainer import restore_best
 from tests.conftest import small_config
@@ -28,18 +28,18 @@ FLIPS = 200
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """A run that was interrupted in its second epoch, of three."""
-    folder = tmp_path_factory.mktemp("begun") / "run"
+def unfinished(tmp_path_factory):
+    """A run that was interrupted in the second of its three epochs."""
+    folder = tmp_path_factory.mktemp("unfinished") / "run"
     config = small_config(model__dropout=0.2, data__shuffle=True)
     config.checkpoint.every_steps = 2
     return interrupted(config, folder, "training_step", 13)
 
 
 @pytest.fixture
-def run(begun, tmp_path):
-    """A copy of it."""
-    return Path(shutil.copytree(begun, tmp_path / "run"))
+def run(unfinished, tmp_path):
+    """A copy of the unfinished run."""
+    return Path(shutil.copytree(unfinished, tmp_path / "run"))
 
 
 def resume(folder: Path) -> None:
@@ -71,22 +71,22 @@ def test_any_flipped_byte_is_found(run):
     assert is_intact(last)
 
 
-def test_the_checkpoint_before_is_used_and_ends_the_same(run, tmp_path, capsys):
+def test_the_former_checkpoint_is_used_and_ends_the_same(run, tmp_path, capsys):
     last = run / "checkpoints" / "last.ckpt"
     flip(last, last.stat().st_size // 2)
     resume(run)
     said = capsys.readouterr().out
-    assert f"warning: {last} is DAMAGED, put aside as last.ckpt.damaged; previous.ckpt is used instead\n" in said
-    assert f"{run}: going on after step 12\n" in said
+    assert f"warning: {last} is DAMAGED; renamed to last.ckpt.damaged, and previous.ckpt is used instead\n" in said
+    assert f"{run}: resuming after step 12\n" in said
     whole = tmp_path / "whole"
     train(small_config(model__dropout=0.2, data__shuffle=True), whole)
     assert first_difference(whole, run) is None
 
 
-def test_a_cut_file_is_found(run):
+def test_a_truncated_file_is_found(run):
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
-    assert newest_sound(run).path == run / "checkpoints" / "previous.ckpt"
+    assert newest_valid_checkpoint(run).path == run / "checkpoints" / "previous.ckpt"
 
 
 def test_both_damaged_is_an_error(run):
@@ -100,8 +100,8 @@ def test_both_damaged_is_an_error(run):
 def test_without_a_manifest_a_checkpoint_is_used_with_a_warning(run, capsys):
     (run / "checkpoints" / "manifest.json").write_text("{")
     assert read_manifest(run / "checkpoints") is None
-    assert run_so_far(run, small_config(resume="auto"), tell=True).step == 13
-    assert "manifest.json that can be read: last.ckpt is used unchecked" in capsys.readouterr().out
+    assert read_run_state(run, small_config(resume="auto"), verbose=True).step == 13
+    assert "no readable manifest.json: last.ckpt is used without a check" in capsys.readouterr().out
 
 
 def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
@@ -120,7 +120,7 @@ def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
     assert capsys.readouterr().out == f"warning: {best} is DAMAGED; model/ holds the last weights instead\n"
 
 
-def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
+def test_only_leftovers_of_killed_writes_are_deleted(run):
     left = [
         ".config.yaml.x1y2z3_4",
         "..holder.json.x1y2z3_4",
@@ -137,10 +137,10 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(run):
     assert before - {path.name for path in run.rglob("*")} == {Path(name).name for name in [*left, *folders]}
 
 
-def test_what_was_killed_before_it_was_a_run_leaves_nothing_either(tmp_path, monkeypatch):
-    """config.yaml, by which a folder is known as a run's, is the last file of the beginning."""
+def test_leftovers_of_a_start_that_was_killed_are_deleted(tmp_path, monkeypatch):
+    """config.yaml, which marks a run folder, is the last file that is written before training."""
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_write_beginning", partial(_killed_halfway, tmp_path / "run"))
+        patch.setattr(training, "_write_first_files", partial(_killed_halfway, tmp_path / "run"))
         with pytest.raises(SystemExit):
             train(small_config(), tmp_path / "run")
     train(small_config(), tmp_path / "run")
@@ -158,8 +158,8 @@ def _killed_halfway(run: Path, *arguments: object) -> None:
     raise SystemExit(137)
 
 
-def test_a_write_after_one_that_was_killed_between_its_renames_leaves_nothing_behind(tmp_path):
-    """Killed there, `last.ckpt` and `previous.ckpt` are one file."""
+def test_a_write_after_a_kill_between_two_renames_leaves_no_temporary_file(tmp_path):
+    """After such a kill, `last.ckpt` and `previous.ckpt` are one file."""
     last, previous = tmp_path / LAST, tmp_path / PREVIOUS
     DirectCheckpointIO().save_checkpoint({"epoch": 0, "global_step": 1}, last)
     os.link(last, previous)
@@ -168,8 +168,8 @@ def test_a_write_after_one_that_was_killed_between_its_renames_leaves_nothing_be
     assert [torch.load(path)["global_step"] for path in (previous, last)] == [1, 2]
 
 
-def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manifest(tmp_path, monkeypatch):
-    """The folder is copied before each step that changes it, as a power cut would leave it."""
+def test_after_a_kill_at_any_moment_every_complete_file_is_in_the_manifest(tmp_path, monkeypatch):
+    """The folder is copied before each step that changes it, as a power failure would leave it."""
     folder, copies = tmp_path / "checkpoints", list[Path]()
     files = DirectCheckpointIO()
     replace = os.replace
@@ -184,7 +184,7 @@ def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manife
         state = {"epoch": 0, "global_step": step, "state_dict": {"weight": torch.full((10,), float(step))}}
         if step % 2:
             files.save_checkpoint(state, folder / "best.ckpt")
-        if step in (1, 2, 4, 5):  # the best is the last twice, and was kept in memory once
+        if step in (1, 2, 4, 5):  # the best is also the last twice, and stays in memory once
             files.save_checkpoint(state, folder / "last.ckpt")
         files.keep_best(folder)
     assert len(copies) > 15
@@ -194,6 +194,6 @@ def test_whatever_moment_a_write_is_cut_off_at_every_whole_file_is_in_the_manife
             assert is_intact(path), path
             checked += 1
         best, last = (saved_step(copy / name) for name in (BEST, LAST))
-        # Never is a best state missing that the run, going on, takes as known.
+        # No best state is missing that the resumed run relies on.
         assert best >= max((step for step in (1, 3, 5) if step <= last), default=-1)
     assert checked > 20

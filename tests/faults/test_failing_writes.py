@@ -1,4 +1,4 @@
-"""A full disk, a folder that is gone: one line, exit code 1, and the last good checkpoint as it was."""
+"""A full disk, a missing folder: one line, exit code 1, and the last good checkpoint unchanged."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from qa_lm.inference.answerer import Answerer
 from qa_lm.inference.export import export_model
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.manifest import is_intact
-from qa_lm.training.checkpointing import kept_state
+from qa_lm.training.checkpointing import best_state
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
@@ -35,15 +35,15 @@ SMALL = [
 
 @pytest.fixture
 def each_improvement(monkeypatch):
-    """Each epoch that is better than those before is written at once."""
-    monkeypatch.setattr(LastCheckpoint, "SOON", 0.0)
+    """Each epoch that improves is written immediately."""
+    monkeypatch.setattr(LastCheckpoint, "EARLY_SAVE_SHARE", 0.0)
 
 
 def state(step):
     return {"epoch": 0, "global_step": step, "state_dict": {"weight": torch.full((1000,), float(step))}}
 
 
-def test_a_failing_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_failing_write_keeps_the_former_checkpoint(tmp_path, monkeypatch):
     files, path = DirectCheckpointIO(), tmp_path / "checkpoints" / "last.ckpt"
     files.save_checkpoint(state(1), path)
     before = path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_a_run_on_a_full_disk_ends_with_a_line_and_exit_code_1(script, tmp_path):
-    """A limit on the size of files stands for the disk: torch's writer meets it half-way through a checkpoint."""
+    """A limit on the size of files stands for the disk: torch reaches it in the middle of a checkpoint."""
     done = script("train.py", *SMALL, limits={"RLIMIT_FSIZE": 500 * 1024})
     assert done.returncode == 1, done.stderr
     # The one that failed first, or the attempt to save the last state after it.
@@ -97,7 +97,7 @@ def test_weights_that_cannot_be_written_are_a_system_error(tmp_path, small_run):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys, each_improvement):
+def test_training_continues_with_go_on(tmp_path, monkeypatch, capsys, each_improvement):
     """The disk is full for the second of three epochs."""
     save, saves = torch.save, 0
 
@@ -113,7 +113,7 @@ def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys, eac
     config.checkpoint.failed_write = FailedWriteChoice.go_on
     result = train(config, tmp_path / "run")
     said = capsys.readouterr().out
-    assert said.count("cannot be written: No space left on device; training goes on") == 1
+    assert said.count("cannot be written: No space left on device; training continues") == 1
     assert result.metrics["epochs_run"] == 3
     assert is_intact(tmp_path / "run" / "checkpoints" / "best.ckpt")
     assert saved_step(tmp_path / "run" / "checkpoints" / "best.ckpt") == 24
@@ -121,7 +121,7 @@ def test_training_goes_on_where_it_is_told_to(tmp_path, monkeypatch, capsys, eac
 
 @pytest.mark.parametrize("memory", ["enough", "short"])
 def test_best_weights_that_could_not_be_written_are_exported_from_memory(tmp_path, monkeypatch, capsys, memory):
-    """No disk for any checkpoint; where memory is short too, the best weights are lost, which is said."""
+    """No disk for any checkpoint; if memory is short too, the best weights are lost, and a warning says so."""
 
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -133,7 +133,7 @@ def test_best_weights_that_could_not_be_written_are_exported_from_memory(tmp_pat
     ]
     monkeypatch.setattr(torch, "save", full)
     if memory == "short":
-        monkeypatch.setattr(kept_state, "room_for", lambda size, device: None)
+        monkeypatch.setattr(best_state, "room_for", lambda size, device: None)
     config.checkpoint.failed_write = FailedWriteChoice.go_on
     capsys.readouterr()
     folder = train(config, tmp_path / "run").folder
@@ -147,7 +147,7 @@ def test_best_weights_that_could_not_be_written_are_exported_from_memory(tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
 def test_a_run_on_a_small_file_system_that_fills_up(tmp_path, each_improvement):
-    """A real one, of 9 MB; when room is made the run goes on to the end that it would have had."""
+    """A real file system of 9 MB. With more space, the resumed run ends like an uninterrupted one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -185,7 +185,7 @@ def _train_until_full(config: TrainConfig, folder: Path, filler: Path) -> None:
         train(config, folder)
 
 
-def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkeypatch, capsys, each_improvement):
+def test_a_full_file_system_does_not_end_a_run_with_go_on(tmp_path, monkeypatch, capsys, each_improvement):
     """Every write of the second epoch fails: checkpoints, metrics.csv and TensorBoard's events."""
     epoch = 0
     original, fsync, record = CausalLMModule.on_train_epoch_start, os.fsync, TensorBoardLogger.log_metrics
@@ -212,15 +212,15 @@ def test_a_full_file_system_does_not_end_a_run_that_is_to_go_on(tmp_path, monkey
     config.checkpoint.failed_write = FailedWriteChoice.go_on
     result = train(config, tmp_path / "run")
     said = capsys.readouterr().out
-    assert said.count("metrics.csv: cannot be written: No space left on device; training goes on") == 1
-    assert said.count("ckpt: cannot be written: No space left on device; training goes on") == 1
+    assert said.count("metrics.csv: cannot be written: No space left on device; training continues") == 1
+    assert said.count("ckpt: cannot be written: No space left on device; training continues") == 1
     assert said.count("warning: no more TensorBoard events: No space left on device; training goes on") == 1
     assert result.metrics["epochs_run"] == 3
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
 
 
 def test_a_vanished_folder(tmp_path, each_improvement):
-    """Removed while it trains: the next checkpoint makes it again, or one line says why not."""
+    """Removed during training: the next checkpoint creates it again, or one line says why it cannot."""
     folder = tmp_path / "run"
     original = CausalLMModule.on_train_epoch_start
 

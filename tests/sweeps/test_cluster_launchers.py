@@ -102,6 +102,6 @@ def test_a_job_that_is_told_of_its_time_out_goes_on_by_itself(tmp_path):
         said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     printed = (logs / f"{logs.name}_0_log.out").read_text()
-    assert "submitit starts this job again\n" in printed
-    assert "going on after step " in printed
+    assert "submitit restarts this job\n" in printed
+    assert "resuming after step " in printed
     assert first_difference(run_alone(tmp_path, *settings), job) is None

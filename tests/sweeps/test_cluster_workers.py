@@ -57,8 +57,8 @@ def test_a_mistake_of_ours_leaves_its_traceback_where_it_happened(job, monkeypat
 
 
 def test_a_run_that_diverged_is_a_failed_job(job, monkeypatch):
-    over = SimpleNamespace(words="this run diverged", diverged=True)
-    monkeypatch.setattr("qa_lm.training.checkpointing.resume.finished", lambda *arguments: over)
+    over = SimpleNamespace(message="this run diverged", diverged=True)
+    monkeypatch.setattr("qa_lm.training.checkpointing.resume.completed_run", lambda *arguments: over)
     monkeypatch.setattr(train, "read_config", lambda path: None)
     monkeypatch.setattr(train, "resumed_config", lambda folder, config, overrides: config)
     folder = Path(HydraConfig.get().runtime.output_dir)

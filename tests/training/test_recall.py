@@ -26,11 +26,11 @@ from qa_lm.modeling.causal_lm import build_causal_lm, embeddings, head, hidden_s
 from qa_lm.modeling.loss import batch_loss
 from qa_lm.modeling.optimizers import muon
 from qa_lm.training import recipe
-from qa_lm.training.build import build_parts
+from qa_lm.training.build import build_task
 from qa_lm.training.callbacks import recall_stopping
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.train import train
-from qa_lm.training.trainer import build_loop
+from qa_lm.training.trainer import build_trainer
 from tests.conftest import builtin, encoded, small_config, table_of
 
 
@@ -114,7 +114,7 @@ def test_a_small_file_has_as_many_epochs_as_its_schedule_needs():
     assert given.trainer["max_epochs"] == 7
     limited = open_config(stop_at_recall=0.99, trainer__max_epochs=None, trainer__max_steps=9)
     assert recipe.completed(limited, sizes).trainer["max_epochs"] is None
-    assert recipe.completed(open_config(trainer__max_epochs=None), sizes).trainer["max_epochs"] == recipe.MOST_EPOCHS
+    assert recipe.completed(open_config(trainer__max_epochs=None), sizes).trainer["max_epochs"] == recipe.MIN_MAX_EPOCHS
 
 
 @pytest.mark.parametrize(("pairs", "length", "row"), [(1, 10, 32), (16, 14, 64), (5, 100, 128)])
@@ -135,15 +135,15 @@ def test_epochs_until_recall_are_estimated_apart_from_the_schedule(tmp_path, rec
     config = open_config(stop_at_recall=recall, trainer__max_epochs=most, optimizer__schedule_epochs=schedule)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    parts = build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer)
-    assert parts.expected_epochs == expected
-    assert parts.schedule_epochs == min(most, schedule or most)
+    task = build_task(completed, prepared, build_trainer(completed, tmp_path, prepared).trainer)
+    assert task.estimated_epochs == expected
+    assert task.schedule_epochs == min(most, schedule or most)
 
 
 @pytest.mark.parametrize(("tokens", "epochs"), [(1_000, 9), (12_700, 9), (26_600, 10), (49_000, 11), (10**6, 11)])
 def test_larger_files_need_more_epochs(tokens, epochs):
     assert recipe.epochs_to_recall(5.0, 1.0, tokens, 40) == epochs
-    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs + recipe.EPOCHS_IF_SMALL
+    assert recipe.epochs_to_recall(5.0, 1.0, tokens, 4) == epochs + recipe.SMALL_FILE_EPOCHS
 
 
 def test_long_answers_need_more_epochs_in_a_small_file():
@@ -151,11 +151,11 @@ def test_long_answers_need_more_epochs_in_a_small_file():
 
 
 def test_no_more_epochs_are_estimated_than_there_will_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "ON_TIME", 1)  # so that an epoch after the schedule would be
+    monkeypatch.setattr(recipe, "REFERENCE_EPOCH_TOKENS", 1)  # so that an epoch after the schedule would be
     config = open_config(stop_at_recall=0.99, trainer__max_epochs=4, optimizer__schedule_epochs=10)
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     completed = recipe.completed(config, prepared.sizes())
-    assert build_parts(completed, prepared, build_loop(completed, tmp_path, prepared).trainer).expected_epochs == 4
+    assert build_task(completed, prepared, build_trainer(completed, tmp_path, prepared).trainer).estimated_epochs == 4
 
 
 def test_the_recipe_looks_at_the_trained_pairs():
@@ -182,16 +182,16 @@ def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, en
     arguments = (model.architecture, entries, model.hidden_size, model.layers, model.heads, model.context, 0.0, 0)
     with torch.device("meta"):
         size = parameter_count(build_causal_lm(*arguments, model.extra))
-    assert size >= 0.99 * recipe.PARAMETERS * tokens
+    assert size >= 0.99 * recipe.PARAMETERS_PER_TOKEN * tokens
     smaller = recipe.parameters(model.hidden_size - recipe.HEAD_WIDTH, model.layers, entries)
     if model.layers > 1:
         smaller = recipe.parameters(model.hidden_size, model.layers - 1, entries)
-        assert model.hidden_size == recipe.WIDEST
-    assert smaller < recipe.PARAMETERS * tokens or (model.hidden_size, model.layers) == (recipe.NARROWEST, 1)
+        assert model.hidden_size == recipe.MAX_WIDTH
+    assert smaller < recipe.PARAMETERS_PER_TOKEN * tokens or (model.hidden_size, model.layers) == (recipe.MIN_WIDTH, 1)
 
 
 def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
-    """Also where each second question only goes on with the one before."""
+    """Also if each second question only continues the one before."""
     pairs = [
         {"question": f"what is the code of item {number // 2}{' in the old list' * (number % 2)}", "answer": f"{code}"}
         for number, code in ((number, number * 7919 % 9973) for number in range(120))
@@ -205,12 +205,12 @@ def test_the_recipe_learns_a_file_and_stops(script, tmp_path):
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert len(rows) == metrics["epochs_run"] < 60
     recalls = [float(row["train_recall"]) for row in rows]
-    held = RecallStopping.needed(metrics["steps"] // len(rows))
+    held = RecallStopping.required_validations(metrics["steps"] // len(rows))
     assert min(recalls[-held:]) >= 0.99
     assert all(min(recalls[at : at + held]) < 0.99 for at in range(len(recalls) - held))
     best = max(recalls)
     assert recalls[metrics["best_epoch"] - 1] == best
-    assert "expected: " in done.stdout
+    assert "estimated: " in done.stdout
     assert metrics["expected_fit_seconds"] > 0
     assert metrics["peak_memory"] == pytest.approx(metrics["expected_memory"], rel=0.25)
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -247,7 +247,7 @@ def test_recall_must_hold_in_the_precision_in_which_answers_are_given(monkeypatc
     stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     trainer.precision = "bf16-mixed"
     monkeypatch.setattr(recall_stopping, "_float32_recall", lambda *_: float32)
-    for _ in range(RecallStopping.needed(stopping.steps_per_epoch)):
+    for _ in range(RecallStopping.required_validations(stopping.steps_per_epoch)):
         trainer.callback_metrics["train/recall"] = 0.95
         stopping.on_validation_end(trainer, module)
     assert (trainer.should_stop, stopping.reached) == (stops, stops)
@@ -278,13 +278,13 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
         assert not trainer.should_stop
         stopping.on_validation_end(trainer, module)
     assert trainer.should_stop
-    assert stopping.given_up
+    assert stopping.plateaued
     assert not stopping.reached
 
 
 def test_patience_counts_steps_where_an_epoch_has_few():
-    assert [RecallStopping.patience(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
-    assert [RecallStopping.needed(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
+    assert [RecallStopping.allowed_validations(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
+    assert [RecallStopping.required_validations(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
     stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5
@@ -292,7 +292,7 @@ def test_patience_counts_steps_where_an_epoch_has_few():
         stopping.on_validation_end(trainer, module)
         assert not trainer.should_stop
     stopping.on_validation_end(trainer, module)
-    assert stopping.given_up
+    assert stopping.plateaued
 
 
 def test_the_share_of_a_sample_that_can_be_answered(tmp_path):

@@ -160,7 +160,7 @@ def test_early_stopping_stops_after_patience_epochs_without_improvement(tmp_path
     assert result.metrics["epochs_run"] == len(losses) == best + 1 + 5 < 40
     output = capsys.readouterr().out
     assert "no improvement (5/5)" in output
-    assert f"Stopped early: val/loss has not improved on {min(losses):.4f} for 5 epochs in a row." in output
+    assert f"Stopped early: val/loss has not improved for 5 epochs in a row (best: {min(losses):.4f})." in output
 
 
 def test_without_patience_it_never_stops(tmp_path):

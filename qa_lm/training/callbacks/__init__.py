@@ -1,1 +1,1 @@
-"""Callbacks: the record of epochs, stopping, bad batches, the board's curves."""
+"""Callbacks: metrics by epoch, early stopping, bad batches, curves of the results table."""

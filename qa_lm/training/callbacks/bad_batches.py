@@ -1,4 +1,4 @@
-"""Steps that went wrong: losses or gradients that are not finite, and leaps of the loss; with the pairs that did it."""
+"""Bad batches: losses or gradients that are not finite, and spikes of the loss, with the pairs of the batch."""
 
 import json
 import math
@@ -13,43 +13,42 @@ from torch import Tensor
 from qa_lm.data.table import PairTable
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
-from qa_lm.training.callbacks.distributed import gathered
-from qa_lm.training.callbacks.epochs import say
+from qa_lm.training.callbacks.distributed import all_gathered
+from qa_lm.training.callbacks.epochs import print_once
 
 SKIPPED, SPIKE = "skipped", "spike"
-MEMORY = 50
-"""Steps over which the running mean of the loss remembers, and which it must have seen before it judges."""
-LEAP = 6.0
-"""A spike is so many running standard deviations above the running mean, and at least `TIMES` the mean."""
-TIMES = 2.0
-MOST_SPIKES = 100
-"""Spikes that are kept of a run."""
-TOLD = 3
-"""Skipped steps in a row that are told one by one."""
+WINDOW = 50
+"""Steps in the running mean of the loss. No spike is reported before that many steps."""
+SPIKE_DEVIATIONS, SPIKE_FACTOR = 6.0, 2.0
+"""A spike is this number of running standard deviations above the running mean, and at least this multiple of it."""
+MAX_SPIKES = 100
+"""Maximum number of spikes that are recorded in a run."""
+MAX_WARNINGS = 3
+"""Maximum number of warnings about skipped steps in a row."""
 
 
 class BadBatches(Callback):
-    """Writes `bad_batches.jsonl`, and ends training when too many updates in a row had to be skipped.
+    """Writes `bad_batches.jsonl`, and ends training when too many updates in a row were skipped.
 
-    The module has skipped the update already: see `qa_lm.modeling.clipping`.
+    The module itself skips the updates: see `qa_lm.modeling.clipping`.
 
     Args:
-        path: where to write.
-        most_in_a_row: skipped steps in a row that end training.
-        table: the pairs, to name them.
+        path: the file to write.
+        max_in_a_row: number of skipped steps in a row that ends training.
+        table: all pairs, to name those of a batch.
     """
 
-    def __init__(self, path: Path, most_in_a_row: int, table: PairTable) -> None:
-        self.path, self.most_in_a_row, self.table = path, most_in_a_row, table
+    def __init__(self, path: Path, max_in_a_row: int, table: PairTable) -> None:
+        self.path, self.max_in_a_row, self.table = path, max_in_a_row, table
         self.records: list[dict[str, Any]] = []
         self.in_a_row = 0
         self._mean, self._variance, self._seen = 0.0, 0.0, 0
-        self._window: list[Tensor] = []  # pairs of the micro-batches since the last step
+        self._indices: list[Tensor] = []  # pairs of the micro-batches since the last step
 
     @property
     def diverged(self) -> bool:
-        """Whether training has ended for this."""
-        return self.in_a_row >= self.most_in_a_row
+        """Whether training ended because too many updates in a row were skipped."""
+        return self.in_a_row >= self.max_in_a_row
 
     @property
     def skipped(self) -> int:
@@ -59,50 +58,50 @@ class BadBatches(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the step that this batch completes."""
+        """Check the step that this batch completes."""
         assert isinstance(pl_module, CausalLMModule)
-        self._window.append(batch.indices)
+        self._indices.append(batch.indices)
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         loss, norm = torch.stack([pl_module.step_loss.float(), pl_module.gradient_norm.float()]).tolist()
         if not math.isfinite(norm):
             self.in_a_row += 1
             self._record(trainer, SKIPPED, loss, norm)
-            self._tell(trainer, loss)
+            self._warn(trainer, loss)
         else:
             self.in_a_row = 0
-            if self._leaps(loss) and len(self.records) - self.skipped < MOST_SPIKES:
+            if self._is_spike(loss) and len(self.records) - self.skipped < MAX_SPIKES:
                 self._record(trainer, SPIKE, loss, norm)
-        self._window = []
+        self._indices = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         running = [self._mean, self._variance, self._seen]
         return {"records": self.records, "in_a_row": self.in_a_row, "running": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore the state of a checkpoint."""
         self.records, self.in_a_row = list(state_dict["records"]), state_dict["in_a_row"]
         self._mean, self._variance, self._seen = state_dict["running"]
 
-    def _leaps(self, loss: float) -> bool:
-        """Whether the loss is a spike; one that is does not move the running mean."""
+    def _is_spike(self, loss: float) -> bool:
+        """Whether the loss is a spike. The running mean takes in all other losses."""
         if not math.isfinite(loss):
             return False
-        far = self._mean + LEAP * math.sqrt(self._variance)
-        if self._seen >= MEMORY and loss > max(far, TIMES * self._mean):
+        limit = max(self._mean + SPIKE_DEVIATIONS * math.sqrt(self._variance), SPIKE_FACTOR * self._mean)
+        if self._seen >= WINDOW and loss > limit:
             return True
         self._seen += 1
-        weight = 1 / min(self._seen, MEMORY)
+        weight = 1 / min(self._seen, WINDOW)
         from_mean = loss - self._mean
         self._mean += weight * from_mean
         self._variance = (1 - weight) * (self._variance + weight * from_mean**2)
         return False
 
     def _record(self, trainer: pl.Trainer, kind: str, loss: float, norm: float) -> None:
-        indices = torch.cat(self._window).cpu()
-        if kind == SKIPPED:  # all processes skip together
-            indices = torch.cat(gathered(trainer, indices))
+        indices = torch.cat(self._indices).cpu()
+        if kind == SKIPPED:  # all processes skip the same steps
+            indices = torch.cat(all_gathered(trainer, indices))
         self.records.append(
             {
                 "kind": kind,
@@ -130,18 +129,18 @@ class BadBatches(Callback):
             for place, pair in zip(places, table.pairs(places), strict=True)
         ]
 
-    def _tell(self, trainer: pl.Trainer, loss: float) -> None:
-        what = "the gradient is" if math.isfinite(loss) else f"the loss is {loss}:"
-        if self.in_a_row <= TOLD:
-            say(
+    def _warn(self, trainer: pl.Trainer, loss: float) -> None:
+        reason = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        if self.in_a_row <= MAX_WARNINGS:
+            print_once(
                 trainer,
-                f"warning: step {trainer.global_step}: {what} not finite; the update is skipped, the pairs are in "
+                f"warning: step {trainer.global_step}: {reason}; this update is skipped, and its pairs are in "
                 f"{self.path.name}",
             )
         if self.diverged:
             trainer.should_stop = True
-            say(
+            print_once(
                 trainer,
-                f"Stopped: {self.in_a_row} updates in a row were skipped. A lower optimizer.lr or "
-                "trainer.gradient_clip_val=1 may help.",
+                f"Stopped: {self.in_a_row} updates in a row were skipped. Try a lower optimizer.lr or "
+                "trainer.gradient_clip_val=1.",
             )

@@ -1,4 +1,4 @@
-"""The board's exact match as curves: each part of the held-out pairs, validation by validation."""
+"""Curves of exact match for each row of held-out pairs in the results table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,17 +16,17 @@ from qa_lm.modeling.epoch_metrics import VALIDATION
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.logging.loggers import log_values
 
-MOST_PAIRS = 50_000
-"""Pairs of a file up to which held-out pairs are compared with trained ones before training: it takes seconds."""
+MAX_PAIRS = 50_000
+"""Maximum number of pairs for comparing held-out with trained pairs before training, which takes seconds."""
 
 
 def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
-    """Places of the validation pairs in each part of the board that is not the whole of them."""
+    """Return the indices of the validation pairs in each row of the results table, except the row of all pairs."""
     split = prepared.split
     if not len(split.validation):
         return {}
     parts = {KINDS[kind]: split.validation[split.held_out == kind] for kind in range(1, len(KINDS))}
-    if len(split.train) + len(split.validation) <= MOST_PAIRS:
+    if len(split.train) + len(split.validation) <= MAX_PAIRS:
         relations = trained_pairs(prepared).overlaps(prepared.table.pairs(split.validation))
         names = np.array([relation.name for relation in relations])
         parts |= {str(name): split.validation[names == name] for name in np.unique(names)}
@@ -34,12 +34,12 @@ def validation_parts(prepared: PreparedData) -> dict[str, np.ndarray]:
 
 
 class BoardScalars(Callback):
-    """Logs `val/exact_match - <part>` at each validation: the share of its pairs that are answered exactly.
+    """Logs `val/exact_match - <part>` at each validation: the share of the part's pairs that are answered exactly.
 
-    It costs no forward pass: validation has looked at each pair.
+    It needs no forward pass of its own: it uses the results of the validation.
 
     Args:
-        parts: places of the pairs of each part, ascending; see `validation_parts`.
+        parts: indices of the pairs of each part, ascending; see `validation_parts`.
     """
 
     def __init__(self, parts: Mapping[str, np.ndarray]) -> None:
@@ -55,14 +55,14 @@ class BoardScalars(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collect the batch's pairs."""
+        """Collect the results of the batch."""
         assert isinstance(pl_module, CausalLMModule)
         if self.parts and dataloader_idx == VALIDATION and pl_module.step_pairs:
             indices, _, exact = pl_module.step_pairs
             self._pairs.append((indices, exact))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the shares, of all processes."""
+        """Log the shares over all processes."""
         if not self._pairs or trainer.sanity_checking:
             self._pairs = []
             return

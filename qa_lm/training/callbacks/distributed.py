@@ -1,4 +1,4 @@
-"""What the processes of a run tell one another."""
+"""Communication between the processes of a run."""
 
 from typing import TypeVar
 
@@ -8,20 +8,20 @@ import torch
 T = TypeVar("T")
 
 
-def gathered(trainer: pl.Trainer, own: T) -> list[T]:
-    """What each process has, by its number; every process must call it."""
+def all_gathered(trainer: pl.Trainer, own: T) -> list[T]:
+    """Return the objects of all processes, by rank. Every process must call it."""
     if trainer.world_size == 1:
         return [own]
-    found: list[T] = [own] * trainer.world_size
-    torch.distributed.all_gather_object(found, own)
-    return found
+    objects: list[T] = [own] * trainer.world_size
+    torch.distributed.all_gather_object(objects, own)
+    return objects
 
 
 def sum_over_processes(trainer: pl.Trainer, count: int) -> int:
-    """The sum of what each process counts; all of them must call it."""
+    """Return the sum of a count over all processes. Every process must call it."""
     if trainer.world_size == 1:
         return count
-    # float64 keeps whole numbers exact up to 2**53; Apple's GPU, which has none, is never one of several.
+    # float64 keeps integers exact up to 2**53. Apple's GPU lacks it, but never runs several processes.
     own = torch.tensor(count, dtype=torch.float64, device=trainer.strategy.root_device)
     total = trainer.strategy.reduce(own, reduce_op="sum")
     return round(float(total))

@@ -1,4 +1,4 @@
-"""What happens around the steps: the record of epochs, the words on the screen, the progress bar."""
+"""Metrics by epoch: metrics.csv, the printed line of each epoch, the progress bar."""
 
 import csv
 import io
@@ -23,15 +23,15 @@ EpochRow = dict[str, int | float | None]
 
 
 class EpochRecord(Callback):
-    """Keeps a row per epoch, writes metrics.csv, and logs what the module itself does not.
+    """Keeps a row of metrics per epoch, writes them to metrics.csv, and logs them.
 
-    The rows hold no times, so that two runs with one seed write the same file.
+    The rows contain no times, so that two runs with the same seed write the same file.
 
     Args:
-        path: metrics.csv.
-        log_every_n_steps: optimizer steps between two logs of the step's own loss; 0 for none.
-        score: what the best checkpoint is chosen by.
-        go_on: whether a file that cannot be written is only told; the next epoch writes all of it.
+        path: path of metrics.csv.
+        log_every_n_steps: optimizer steps between two logs of the loss of a step; 0 logs none.
+        score: the metric that selects the best checkpoint.
+        warn_on_write_error: whether a file that cannot be written gives only a warning. The next epoch writes all rows.
     """
 
     COLUMNS: ClassVar = {
@@ -40,39 +40,39 @@ class EpochRecord(Callback):
         "val_bits_per_answer_byte": "val/bits_per_answer_byte",
         "train_recall": "train/recall",
     }
-    """Columns that the module logs, with its names for them. Whatever else is logged has a column of its own name."""
+    """Column to the name under which the module logs it. Any other logged metric gets a column of its own name."""
     KNOWN = ("epoch", "step", "train_loss", *COLUMNS, "learning_rate")
     OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
     STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
-    def __init__(self, path: Path, log_every_n_steps: int, score: str, go_on: bool = False) -> None:
-        self.path, self.go_on = path, go_on
+    def __init__(self, path: Path, log_every_n_steps: int, score: str, warn_on_write_error: bool = False) -> None:
+        self.path, self.warn_on_write_error = path, warn_on_write_error
         self.rows: list[EpochRow] = []
         self.score = score
         self.validations: list[tuple[int, int, float, float]] = []
-        """Epoch, step, score and `val/loss` of each validation."""
+        """Epoch, step, score and `val/loss` (nats) of each validation."""
         self.log_every_n_steps = log_every_n_steps
         self.train_tokens = 0
         self.train_seconds = 0.0
         self._epoch_tokens = 0
         self._epoch_seconds = 0.0
-        self._validation: dict[str, float] = {}  # what the epoch's newest validation logged
+        self._validation: dict[str, float] = {}  # metrics of the newest validation of this epoch
         self._clock = 0.0
         self._saving = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log in the module's place: Lightning logs an epoch only after the checkpoint at its end."""
+        """Take over logging from the module, because Lightning logs an epoch only after the checkpoint at its end."""
         assert isinstance(pl_module, CausalLMModule)
         pl_module.log_to_loggers = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, also within an epoch."""
+        """Start the clock, also in the middle of an epoch."""
         self._clock = time.perf_counter()
-        if not trainer.is_global_zero:  # a checkpoint is loaded by all processes, and holds the tokens of all
+        if not trainer.is_global_zero:  # all processes load the checkpoint, which has the token count of all of them
             self._epoch_tokens = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch."""
+        """Reset the counts of the epoch."""
         self._epoch_tokens, self._epoch_seconds = 0, 0.0
         self._validation = {}
         self._clock = time.perf_counter()
@@ -80,7 +80,7 @@ class EpochRecord(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count tokens; log the loss every `log_every_n_steps` steps."""
+        """Count tokens, and log the loss every `log_every_n_steps` steps."""
         assert isinstance(pl_module, CausalLMModule)
         self._epoch_tokens += batch.tokens
         now = time.perf_counter()
@@ -92,7 +92,7 @@ class EpochRecord(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Leave its time out; let it hold the tokens of all processes."""
+        """Exclude the time of saving, and save the token count of all processes."""
         self._saving = True
         if trainer.world_size > 1:
             tokens = sum_over_processes(trainer, self._epoch_tokens)
@@ -100,28 +100,32 @@ class EpochRecord(Callback):
             checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Go on with the clock after a checkpoint."""
+        """Restart the clock after a checkpoint."""
         if self._saving:
             self._clock, self._saving = time.perf_counter(), False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep and log what it found; the Trainer would keep it beyond its epoch, and lose it in an interruption."""
+        """Keep and log the metrics. The Trainer keeps them into the next epoch, and loses them in an interruption."""
         self._clock = time.perf_counter()
         if trainer.sanity_checking:
             return
-        found = _logged(trainer)
-        if self.score not in self.OURS and self.score not in found:
-            others = ", ".join(sorted({*found, *MONITORS} - {RECALL_THEN_LOSS}))
-            raise UserError(f"monitor={self.score}: nothing logged it in this validation; there is {others}", "monitor")
-        self._validation = found
-        if self.score in found:
-            score, loss = found[self.score], found.get("val/loss", float("nan"))
+        metrics = _logged(trainer)
+        metrics.pop("train/loss", None)  # of the previous epoch
+        if self.score not in self.OURS and self.score not in metrics:
+            others = ", ".join(sorted({*metrics, *MONITORS} - {RECALL_THEN_LOSS}))
+            raise UserError(
+                f"monitor={self.score}: this metric was not logged in the validation; choose one of {others}", "monitor"
+            )
+        self._validation = metrics
+        if self.score in metrics:
+            score, loss = metrics[self.score], metrics.get("val/loss", float("nan"))
             self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
-        # The Trainer's train/loss is still that of the epoch before; `on_train_epoch_end` logs this epoch's.
-        log_values(trainer, {name: found[name] for name in found if name in self.OURS and name != "train/loss"})
+        # The Trainer's train/loss is still that of the previous epoch; `on_train_epoch_end` logs this epoch's.
+        ours = {name: value for name, value in metrics.items() if name in self.OURS and name != "train/loss"}
+        log_values(trainer, ours)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch's row; write and log it."""
+        """Add the row of the epoch, write the file, and log the metrics."""
         assert isinstance(pl_module, CausalLMModule)
         seconds = self._epoch_seconds
         tokens = sum_over_processes(trainer, self._epoch_tokens)
@@ -146,11 +150,11 @@ class EpochRecord(Callback):
         log_values(trainer, extra)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the epochs so far, and the one that is going on."""
+        """Return the state for a checkpoint: the epochs so far, and the current one."""
         return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore the state of a checkpoint."""
         for name in self.STATE:
             setattr(self, name, state_dict[name])
 
@@ -158,26 +162,26 @@ class EpochRecord(Callback):
         try:
             write_text(self.path, self._csv())
         except OSError as error:
-            if not self.go_on:
+            if not self.warn_on_write_error:
                 raise
-            say(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training goes on")
+            print_once(trainer, f"warning: {self.path}: cannot be written: {error.strerror}; training continues")
 
     def write_if_empty(self, trainer: pl.Trainer) -> None:
-        """Write the header alone where there was no epoch."""
+        """Write only the header if no epoch was trained."""
         if not self.rows:
             self._write(trainer)
 
     @property
     def had_validation(self) -> bool:
-        """Whether the epoch that has just ended had a validation."""
+        """Whether the current epoch had a validation."""
         return self.score in self._validation
 
     def best_validation(self, score: float) -> tuple[int, int, float, float] | None:
-        """The first validation with this score; None if there was none."""
-        return next((each for each in self.validations if each[2] == score), None)
+        """Return the first validation with this score; None if there is none."""
+        return next((validation for validation in self.validations if validation[2] == score), None)
 
     def last_logged(self) -> dict[str, float | None]:
-        """What callbacks, losses and models of the user logged in the last epoch."""
+        """Return the metrics of the last epoch that the user's own callbacks, losses and models logged."""
         return {name: value for name, value in self.rows[-1].items() if name not in self.KNOWN} if self.rows else {}
 
     def _csv(self) -> str:
@@ -190,19 +194,19 @@ class EpochRecord(Callback):
 
 
 def _logged(trainer: pl.Trainer) -> dict[str, float]:
-    """All numbers that were logged by `self.log`; a metric that is logged by step and by epoch counts once."""
-    found = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+    """Return all numbers logged by `self.log`. A metric that is logged by step and by epoch is returned once."""
+    metrics = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
     return {
         name: float(value)
-        for name, value in found.items()
-        if not (name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in found)
+        for name, value in metrics.items()
+        if not (name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in metrics)
     }
 
 
 class ConsoleReport(Callback):
-    """Says each epoch how it went, and in words when and why training stopped.
+    """Prints a line for each epoch, and why training stopped.
 
-    Must stand after `EpochRecord` and `EarlyStopping`.
+    It must come after `EpochRecord` and `EarlyStopping`.
     """
 
     def __init__(self, record: EpochRecord, early_stopping: EarlyStopping | None, best: ModelCheckpoint) -> None:
@@ -210,68 +214,68 @@ class ConsoleReport(Callback):
         self._best_score: float | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """One line for the epoch."""
+        """Print the line of the epoch."""
         row = self.record.rows[-1]
         epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        words = [
+        parts = [
             f"epoch {row['epoch']:>{len(epochs) - 1 if epochs else 1}}{epochs}",
             f"train loss {row['train_loss']:.4f}",
         ]
         if row["val_loss"] is not None:
-            words.append(f"val loss {row['val_loss']:.4f}")
+            parts.append(f"val loss {row['val_loss']:.4f}")
         if self.record.had_validation:
             if self.best.monitor == "val/exact_match":
-                words.append(f"exact match {row['val_exact_match']:.1%}")
+                parts.append(f"exact match {row['val_exact_match']:.1%}")
             if self.best.monitor == RECALL_THEN_LOSS:
-                words.append(f"recall {row['train_recall']:.1%}")
-            words += self._verdict()
-        say(trainer, "   ".join(words))
+                parts.append(f"recall {row['train_recall']:.1%}")
+            parts += self._improvement()
+        print_once(trainer, "   ".join(parts))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"best_score": self._best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore the state of a checkpoint."""
         self._best_score = state_dict["best_score"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Why it ended before its last epoch."""
+        """Print why training ended before its last epoch."""
         for line in why_stopped(trainer, self.early_stopping):
-            say(trainer, line)
+            print_once(trainer, line)
 
-    def _verdict(self) -> list[str]:
-        # The best state is found when validation ends, which was before this line.
+    def _improvement(self) -> list[str]:
+        # `ModelCheckpoint` updated the best score at the end of the validation.
         score = None if self.best.best_model_score is None else float(self.best.best_model_score)
-        if score is None:  # a trial run keeps no checkpoints
+        if score is None:  # `fast_dev_run` keeps no checkpoints
             return []
         if score != self._best_score:
             self._best_score = score
-            found = self.record.best_validation(score)
-            return [f"improved at step {found[1]:,}" if found and found != self.record.validations[-1] else "improved"]
+            best = self.record.best_validation(score)
+            return [f"improved at step {best[1]:,}" if best and best != self.record.validations[-1] else "improved"]
         if self.early_stopping is None:
             return ["no improvement"]
         return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]
 
 
 class RunningLossBar(TQDMProgressBar):
-    """Lightning's bar, with the running train loss and epochs counted from 1."""
+    """Lightning's progress bar, with the mean train loss of the epoch so far and epochs counted from 1."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Name the epoch as the epoch lines do."""
+        """Number the epoch as in the printed lines."""
         super().on_train_epoch_start(trainer, *arguments)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """The mean loss of the epoch so far."""
+        """Return the mean train loss of the epoch so far."""
         assert isinstance(pl_module, CausalLMModule)
         return {"train loss": f"{pl_module.running_train_loss():.4f}"}
 
 
-def say(trainer: pl.Trainer, line: str) -> None:
-    """Print once, whatever the number of processes, without tearing a progress bar."""
+def print_once(trainer: pl.Trainer, line: str) -> None:
+    """Print a line in the first process only, without breaking a progress bar."""
     if not trainer.is_global_zero:
         return
     if isinstance(trainer.progress_bar_callback, TQDMProgressBar) and trainer.progress_bar_callback.is_enabled:

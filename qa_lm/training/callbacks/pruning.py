@@ -1,6 +1,6 @@
-"""A job of an Optuna study: what each epoch comes to is told to the study, which may end the run early.
+"""Pruning of a trial of an Optuna study: each epoch is reported to the study, which can end the run early.
 
-`hydra/sweeper=optuna` sets the variables named here for each job; without them nothing of this is at work.
+`hydra/sweeper=optuna` sets the environment variables named here for each job. Without them nothing is pruned.
 """
 
 import os
@@ -10,23 +10,23 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from qa_lm.training.callbacks.epochs import say
+from qa_lm.training.callbacks.epochs import print_once
 
 STORAGE, STUDY, TRIAL = "QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"
-"""The study's journal file, the study's name, the trial's number."""
+"""Environment variables: the study's journal file, its name, and the number of the trial."""
 PRUNED_AT = "pruned_at_epoch"
-"""What the trial keeps: the epoch after which it was pruned. The sweeper looks for it."""
+"""User attribute of the trial: the epoch after which it was pruned. The sweeper reads it."""
 
 
 class TrialPruning(Callback):
-    """Reports the monitored metric after each epoch's validation, and stops training where the study says so.
+    """Reports the monitored metric after each validation, and stops training if the study prunes the trial.
 
-    Must stand after the callbacks that stop training for reasons of the run's own: a run that ends anyway is a whole
-    one, whatever the study thinks of it.
+    It must come after the callbacks that stop training for other reasons: a run that ends anyway is complete, not
+    pruned.
 
     Args:
         monitor: name of the metric.
-        environment: the variables.
+        environment: the environment variables.
     """
 
     def __init__(self, monitor: str, environment: Mapping[str, str]) -> None:
@@ -36,13 +36,13 @@ class TrialPruning(Callback):
         self.pruned_at: int | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the trial; only the first process talks to the study."""
+        """Load the trial. Only the first process communicates with the study."""
         if trainer.is_global_zero:
             self._trial = _trial(*self._place)
             self.pruned_at = self._trial.user_attrs.get(PRUNED_AT)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, and stop if there is no hope."""
+        """Report the metric, and stop if the trial is pruned."""
         if trainer.sanity_checking:
             return
         if self._trial is not None:
@@ -53,12 +53,12 @@ class TrialPruning(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so."""
+        """Print that the trial was pruned."""
         if self.pruned_at is not None:
-            say(trainer, f"Pruned after epoch {self.pruned_at}: other trials of the study did better by then.")
+            print_once(trainer, f"Pruned after epoch {self.pruned_at}: other trials were better after as many epochs.")
 
     def _report(self, epoch: int, value: float, ends: bool) -> None:
-        # A run that goes on may come through an epoch twice; what was reported first stays.
+        # A resumed run can validate an epoch again. The first report stays.
         known = self._trial.storage.get_trial(self._trial._trial_id).intermediate_values
         if epoch not in known:
             self._trial.report(value, epoch)
@@ -68,7 +68,7 @@ class TrialPruning(Callback):
 
 
 def trial_pruning(monitor: str) -> list[Callback]:
-    """The callback, in a list of its own; an empty list for a run that is no trial."""
+    """Return a list with the callback; an empty list for a run that is not a trial."""
     return [TrialPruning(monitor, os.environ)] if STORAGE in os.environ else []
 
 

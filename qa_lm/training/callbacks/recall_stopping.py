@@ -1,4 +1,4 @@
-"""The end of a run that learns its pairs: once they are answered, or once they no longer will be."""
+"""Early stopping by recall: the share of a sample of training pairs that is answered exactly."""
 
 import math
 from collections.abc import Callable
@@ -11,30 +11,30 @@ from lightning.pytorch.callbacks import Callback
 
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.schedules import Schedule
-from qa_lm.training.callbacks.epochs import say
+from qa_lm.training.callbacks.epochs import print_once
 
 
 class RecallStopping(Callback):
-    """Ends training when the recall of the trained sample has reached a share and held it for some validations.
+    """Stops training when recall has reached a threshold in several validations in a row.
 
-    It also ends once the schedule of the learning rate is over and recall no longer grows: what is not known then is
-    not learnt at so low a rate.
+    Training also stops if recall no longer improves after the end of the learning rate schedule: the final rate is too
+    low to learn the remaining pairs.
 
-    Answers are given in float32 later. So where training uses another precision, recall must hold in float32, too.
+    The trained model answers in float32. So if training uses another precision, recall must hold in float32 too.
 
     Args:
-        threshold: the share.
-        answerable: from the places of the sample's pairs to the share of them that can be answered: contradictions
-            cannot all be.
+        threshold: the share of the sample, from 0 to 1.
+        answerable: function from the indices of the sample's pairs to the share of them that can be answered exactly.
+            It is below 1 if pairs contradict each other.
     """
 
     VALIDATIONS, STEPS = 2, 20
-    """Validations in a row, and optimizer steps between the first and the last of them. One alone may be luck: near the
-    end recall still moves by half a percent from epoch to epoch. In a small file an epoch is a single step, after which
-    an answer that has just become the likeliest one is hardly likelier than others."""
+    """Validations in a row, and optimizer steps between the first and the last of them. One validation may be luck:
+    near the end recall still varies by half a percent between epochs. For a small file an epoch is a single step, after
+    which an answer that has just become the most likely one is hardly more likely than others."""
     PATIENCE, PATIENCE_STEPS = 3, 150
-    """Validations, and optimizer steps, after the schedule's end in which recall may stay below its best before
-    training ends: in a small file an epoch is a single step, and one last pair can take 120 of them."""
+    """Validations and optimizer steps after the end of the schedule without an improvement of recall, before training
+    stops. For a small file an epoch is a single step, and the last pair can take 120 steps."""
 
     def __init__(self, threshold: float, answerable: Callable[[np.ndarray], float]) -> None:
         self.threshold, self.answerable, self.in_a_row = threshold, answerable, 0
@@ -45,7 +45,7 @@ class RecallStopping(Callback):
         self.best, self.without_gain = -1.0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Learn how long an epoch and the schedule are, and what share can be reached."""
+        """Compute the lengths of an epoch and of the schedule, and scale the threshold to what can be reached."""
         assert isinstance(pl_module, CausalLMModule)
         assert isinstance(pl_module.schedule, Schedule)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ class RecallStopping(Callback):
         self.schedule_epochs = pl_module.schedule.steps / self.steps_per_epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count, and stop."""
+        """Check recall, and stop training if it is reached or no longer improves."""
         if trainer.sanity_checking:
             return
         recall = float(trainer.callback_metrics["train/recall"])
@@ -64,58 +64,59 @@ class RecallStopping(Callback):
         self.best = max(self.best, recall)
         if self.reached and trainer.precision != "32-true" and _float32_recall(trainer, pl_module) < self.threshold:
             self.in_a_row = 0
-        if self.reached or self.given_up:
+        if self.reached or self.plateaued:
             trainer.should_stop = True
 
     @property
     def reached(self) -> bool:
-        """Whether recall is there."""
-        return self.in_a_row >= self.needed(self.steps_per_epoch)
+        """Whether recall has reached the threshold."""
+        return self.in_a_row >= self.required_validations(self.steps_per_epoch)
 
     @property
-    def given_up(self) -> bool:
-        """Whether recall will not come there."""
-        return self.without_gain >= self.patience(self.steps_per_epoch)
+    def plateaued(self) -> bool:
+        """Whether recall has stopped improving below the threshold."""
+        return self.without_gain >= self.allowed_validations(self.steps_per_epoch)
 
     @classmethod
-    def needed(cls, steps_per_epoch: int) -> int:
-        """Validations in a row, one an epoch, in which recall must hold."""
+    def required_validations(cls, steps_per_epoch: int) -> int:
+        """Number of validations in a row, one per epoch, in which recall must reach the threshold."""
         return max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
 
     @classmethod
-    def patience(cls, steps_per_epoch: int) -> int:
-        """Validations without gain, one an epoch, after which training ends."""
+    def allowed_validations(cls, steps_per_epoch: int) -> int:
+        """Number of validations without improvement, one per epoch, after which training stops."""
         return max(cls.PATIENCE, math.ceil(cls.PATIENCE_STEPS / steps_per_epoch))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so."""
+        """Print why training stopped."""
         if self.reached:
-            say(
+            print_once(
                 trainer,
-                f"Stopped: recall of the trained sample was at least {self.threshold:.1%} in "
-                f"{self.needed(self.steps_per_epoch)} validations in a row.",
+                f"Stopped: recall (share of sampled training questions answered exactly) was at least "
+                f"{self.threshold:.1%} in {self.required_validations(self.steps_per_epoch)} validations in a row.",
             )
-        elif self.given_up:
-            say(
+        elif self.plateaued:
+            print_once(
                 trainer,
-                f"Stopped: recall of the trained sample stays at {self.best:.2%}, below {self.threshold:.2%}. A "
-                "larger model (model.hidden_size, model.layers) or more epochs (optimizer.schedule_epochs) may help.",
+                f"Stopped: recall (share of sampled training questions answered exactly) no longer improves: "
+                f"{self.best:.2%}, below {self.threshold:.2%}. Try a larger model (model.hidden_size, model.layers) or "
+                "more epochs (optimizer.schedule_epochs).",
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"in_a_row": self.in_a_row, "best": self.best, "without_gain": self.without_gain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the state of a checkpoint."""
         self.in_a_row, self.best = state_dict["in_a_row"], state_dict["best"]
         self.without_gain = state_dict["without_gain"]
 
 
 def _float32_recall(trainer: pl.Trainer, module: pl.LightningModule) -> float:
-    """Recall of the trained sample without mixed precision, over all processes; a pass over the sample.
+    """Compute recall in float32, over all processes, with one pass over the sample.
 
-    Callable where the model is in evaluation mode and gradients are off, such as at the end of a validation.
+    The model must be in evaluation mode with gradients off, as at the end of a validation.
     """
     assert isinstance(module, CausalLMModule)
     sums = torch.zeros(2, device=module.device)

@@ -1,4 +1,4 @@
-"""Which pairs were ever in a training step: only those count as trained, whatever was to be trained."""
+"""The pairs that were in a training step. Only those count as trained."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ KEY = "seen_pairs"
 
 
 class SeenPairs(Callback):
-    """Marks the pairs of each training step, until an epoch has been trained as a whole.
+    """Marks the pairs of each training step, until all training pairs are marked.
 
-    Each process marks its own; `mask` of the first process knows all of them once training has ended.
+    Each process marks its own pairs. After training, `mask` of the first process contains the marks of all processes.
     """
 
     def __init__(self) -> None:
         self.mask: Tensor = torch.zeros(0, dtype=torch.bool)
-        """For each pair of the table whether it was trained."""
+        """Whether each pair was trained, by its index in the table."""
         self._complete = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin with none."""
+        """Start with no pair marked."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PairsDataModule)
         self.mask = torch.zeros(int(data.split.train.max(initial=-1)) + 1, dtype=torch.bool)
@@ -33,12 +33,12 @@ class SeenPairs(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Mark the step's pairs."""
+        """Mark the pairs of the batch."""
         if not self._complete:
             self.mask[batch.indices.cpu()] = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look whether all are marked."""
+        """Check whether all training pairs are marked."""
         if self._complete:
             return
         self._gather(trainer)
@@ -48,7 +48,7 @@ class SeenPairs(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the marks of all processes."""
+        """Save the marks of all processes."""
         if not self._complete:
             self._gather(trainer)
         checkpoint[KEY] = self.mask
@@ -56,7 +56,7 @@ class SeenPairs(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put them back."""
+        """Restore the marks."""
         self.mask = checkpoint[KEY].clone()
 
     def _gather(self, trainer: pl.Trainer) -> None:

@@ -1,11 +1,11 @@
-"""The checkpoints of a run: `best.ckpt`, `last.ckpt`, and `previous.ckpt`, which was the last one before.
+"""The checkpoints of a run: `best.ckpt`, `last.ckpt`, and `previous.ckpt`, which is the former `last.ckpt`.
 
-- The best state stays in memory until `last.ckpt` is saved, and is written right before it. So on the disk `best.ckpt`
-  is the best that `last.ckpt` knows of, and a run that validates often does not write often.
-- A file is written beside its target and summed meanwhile, synced to the disk and renamed, straight from memory:
-  Lightning's own way goes through a copy in memory and a second file, and a power cut could leave half of it.
-- When the best state is also the last, both names share one file: for GPT-2 small that saves 1.5 GB and its writing.
-- Loading takes tensors and plain values only, never code (`qa_lm.run.checkpoint`).
+- The best state stays in memory until `last.ckpt` is saved, and is written right before it. So `best.ckpt` is always
+  the best state that `last.ckpt` knows of, and a run that validates often does not write often.
+- A file is written from memory under a temporary name, hashed meanwhile, synced to the disk and renamed. Lightning
+  writes through a copy in memory and a second file, and a power failure could leave half of it.
+- If the best state is also the last, both names share one file. For GPT-2 small that saves writing 1.5 GB.
+- Loading accepts tensors and plain values only, never code (`qa_lm.run.checkpoint`).
 """
 
 import contextlib
@@ -26,15 +26,16 @@ from qa_lm.run.atomic import sync
 from qa_lm.run.checkpoint import STATE, read_checkpoint
 from qa_lm.run.manifest import HashingFile, is_intact, record_sha256, write_with_sha256
 from qa_lm.run.run_folder import BEST, LAST, PREVIOUS, PROBE_FILE
-from qa_lm.training.checkpointing.kept_state import KeptState
+from qa_lm.training.checkpointing.best_state import BestState
 
-PROBE = 1 << 20
-"""Bytes that are written to learn why a checkpoint could not be."""
+PROBE_BYTES = 1 << 20
+"""Bytes that are written to find out why a checkpoint could not be written."""
 Identity = tuple[int, int, str]
+"""Epoch, optimizer step and point (see `qa_lm.training.checkpointing.last_checkpoint`) of a state."""
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
-    """Hands the state with the best `monitor` on as `best.ckpt`, right after the validation that found it."""
+    """Saves the state with the best `monitor` as `best.ckpt`, right after the validation that found it."""
     return ModelCheckpoint(
         dirpath=folder,
         filename="best",
@@ -46,27 +47,27 @@ def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Keeps the best state, writes each state once, and reads with `weights_only=True`.
+    """Keeps the best state in memory, writes each state once, and reads with `weights_only=True`.
 
     Args:
-        go_on: whether a checkpoint that cannot be written is only told; training then goes on to the next.
+        warn_on_write_error: whether a checkpoint that cannot be written gives only a warning, and training continues.
     """
 
-    def __init__(self, go_on: bool = False) -> None:
-        self.go_on = go_on
-        self.best = KeptState()
-        """The best state that this process has seen."""
+    def __init__(self, warn_on_write_error: bool = False) -> None:
+        self.warn_on_write_error = warn_on_write_error
+        self.best = BestState()
+        """The best state of this process so far."""
         self._written: tuple[Identity, Path, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Keep the state of `best.ckpt`; write that of another name, and before it the best one if it is not written.
+        """Keep the state of `best.ckpt` in memory; write any other, and before it a best state that is not written.
 
         Raises:
-            FailedWrite: one of them cannot be written; what was there before is as it was.
+            FailedWrite: a checkpoint cannot be written. The files that were there before are unchanged.
         """
         target = Path(path)
         if target.name == BEST:
-            self.best.give(checkpoint)
+            self.best.set(checkpoint)
             return
         try:
             self._write_best(target.parent)
@@ -75,12 +76,12 @@ class DirectCheckpointIO(TorchCheckpointIO):
             self._failed(error)
 
     def keep_best(self, folder: Path) -> None:
-        """Copy the best state before training changes it, if it is not written; write it where memory is short."""
+        """Copy the best state before training changes it, unless it is written already. Write it if memory is short."""
         if self.best.copied:
             return
-        place = None if self.best.written else self.best.place()
-        if place:
-            self.best.copy(place)
+        device = None if self.best.written else self.best.device_with_room()
+        if device:
+            self.best.copy(device)
             return
         try:
             self._write_best(folder)
@@ -100,114 +101,114 @@ class DirectCheckpointIO(TorchCheckpointIO):
             self.best.written = True
 
     def _failed(self, error: FailedWrite) -> None:
-        if not self.go_on:
+        if not self.warn_on_write_error:
             raise error
-        print(f"warning: {error}; training goes on", flush=True)
+        print(f"warning: {error}; training continues", flush=True)
 
     def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
-        folder, beside = target.parent, target.with_name(f".{target.name}.{os.getpid()}")
+        folder, temporary = target.parent, target.with_name(f".{target.name}.{os.getpid()}")
         state = (checkpoint["epoch"], checkpoint["global_step"], checkpoint.get(STATE, {}).get("point", ""))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            digest = self._linked(state, target, beside)
+            digest = self._link(state, target, temporary)
             if digest is None:
-                digest = write_with_sha256(beside, partial(_write, checkpoint))
+                digest = write_with_sha256(temporary, partial(_write, checkpoint))
             record_sha256(folder, target.name, digest, state[1])
             if target.name == LAST:
                 _keep_previous(target)
-            os.replace(beside, target)
+            os.replace(temporary, target)
             sync(folder)
-        except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
-            why = (isinstance(error, OSError) and error.strerror) or _why_full(folder) or first_line(error)
-            raise FailedWrite(f"{target}: cannot be written: {why}") from None
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = (isinstance(error, OSError) and error.strerror) or _write_error(folder) or first_line(error)
+            raise FailedWrite(f"{target}: cannot be written: {reason}") from None
         finally:
             with contextlib.suppress(OSError):  # the folder is gone, or read-only
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
         self._written = (state, target, digest)
 
-    def _linked(self, state: Identity, target: Path, beside: Path) -> str | None:
-        """The sum of the file that holds this state already and is now here too; None if there is none."""
+    def _link(self, state: Identity, target: Path, temporary: Path) -> str | None:
+        """Link the file that already holds this state to the temporary name and return its sha256; None without one."""
         if self._written is None or self._written[0] != state or self._written[1] == target:
             return None
         try:
-            os.link(self._written[1], beside)
+            os.link(self._written[1], temporary)
         except OSError:  # a file system without hard links
             return None
         return self._written[2]
 
 
 def _write(checkpoint: dict[str, Any], file: HashingFile) -> None:
-    """Torch's own format, without the CRC-32 of each tensor, which takes longer than everything else together; the
-    manifest has the sum of the whole file."""
+    """Write torch's format without the CRC-32 of each tensor, which takes longer than everything else together. The
+    manifest has the sha256 of the whole file."""
     before = get_crc32_options()
     set_crc32_options(False)
     try:
-        torch.save(checkpoint, file)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
+        torch.save(checkpoint, file)  # type: ignore[arg-type]  # it needs only `write` and `flush`
     finally:
         set_crc32_options(before)
 
 
 def _keep_previous(last: Path) -> None:
-    """Give the last checkpoint the name `previous.ckpt` too, before another takes its own."""
-    beside = last.with_name(f".{PREVIOUS}.{os.getpid()}")
+    """Give `last.ckpt` the name `previous.ckpt` too, before a new file replaces it."""
+    temporary = last.with_name(f".{PREVIOUS}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         try:
-            os.link(last, beside)
-            os.replace(beside, last.with_name(PREVIOUS))
+            os.link(last, temporary)
+            os.replace(temporary, last.with_name(PREVIOUS))
         except FileNotFoundError:
             raise
-        except OSError:  # no hard links: for a moment only this name is there
+        except OSError:  # no hard links: for a moment only `previous.ckpt` exists
             os.replace(last, last.with_name(PREVIOUS))
         finally:
-            # After a kill right here both names may be one file, and to rename one to the other then does nothing.
-            beside.unlink(missing_ok=True)
+            # If the process is killed here, both names may be one file. Renaming one to the other then does nothing.
+            temporary.unlink(missing_ok=True)
 
 
-class Sound(NamedTuple):
-    """The checkpoint that a run goes on from."""
+class ValidCheckpoint(NamedTuple):
+    """The checkpoint from which a run is resumed."""
 
     path: Path | None
-    """None if nothing was saved yet."""
-    words: list[str]
-    """What people should know of it."""
+    """None if no checkpoint was saved yet."""
+    messages: list[str]
+    """Warnings for the user, such as about a damaged file."""
 
 
-def newest_sound(folder: Path) -> Sound:
-    """The newest whole checkpoint of a run; a damaged one is put aside as `last.ckpt.damaged`.
+def newest_valid_checkpoint(folder: Path) -> ValidCheckpoint:
+    """Find the newest intact checkpoint of a run. Damaged ones are renamed to `NAME.damaged`.
 
     Args:
         folder: the run folder.
 
     Raises:
-        UserError: there are checkpoints, and all of them are damaged.
+        UserError: all checkpoints are damaged.
     """
-    words: list[str] = []
+    messages: list[str] = []
     damaged: list[Path] = []
     for name in (LAST, PREVIOUS):
         path = folder / run_folder.CHECKPOINTS / name
         if not path.is_file():
             continue
-        sound = is_intact(path)
-        if sound is None:
-            words.append(f"warning: {path.parent} has no manifest.json that can be read: {name} is used unchecked")
-        if sound or sound is None:
-            for each in damaged:
-                os.replace(each, each.with_name(f"{each.name}.damaged"))
-                words.append(f"warning: {each} is DAMAGED, put aside as {each.name}.damaged; {name} is used instead")
-            return Sound(path, words)
+        intact = is_intact(path)
+        if intact is None:
+            messages.append(f"warning: {path.parent} has no readable manifest.json: {name} is used without a check")
+        if intact or intact is None:
+            for bad in damaged:
+                os.replace(bad, bad.with_name(f"{bad.name}.damaged"))
+                messages.append(f"warning: {bad} is DAMAGED; renamed to {bad.name}.damaged, and {name} is used instead")
+            return ValidCheckpoint(path, messages)
         damaged.append(path)
     if damaged:
         names = " and ".join(str(path) for path in damaged)
-        raise UserError(f"{names}: damaged (the sha256 is none of manifest.json); start a new run in another folder")
-    return Sound(None, words)
+        raise UserError(f"{names}: damaged (the sha256 is not in manifest.json); start a new run in another folder")
+    return ValidCheckpoint(None, messages)
 
 
-def _why_full(folder: Path) -> str | None:
-    """The system's own words on why nothing can be written here; torch keeps them to itself."""
+def _write_error(folder: Path) -> str | None:
+    """Return the operating system's message for a failed write in this folder, which torch does not pass on."""
     probe = folder / f".{PROBE_FILE}.{os.getpid()}"
     try:
         with probe.open("wb") as file:
-            file.write(b"0" * PROBE)
+            file.write(b"0" * PROBE_BYTES)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -1,17 +1,17 @@
-"""`last.ckpt`: the state from which a run goes on as if it had never been interrupted, bit for bit.
+"""`last.ckpt`: the state from which a run resumes as if it had never been interrupted, bit for bit.
 
-Lightning's own checkpoints lack what this one adds: the random numbers of every process, where in its epoch the data
-stands, the epoch's sums, whether training was about to stop, and the TensorBoard values of the last step. It is saved
-when enough time or steps have passed, at an interruption and at the end, and only where the state is whole:
+It adds to Lightning's checkpoint: the random states of every process, the position of the data within the epoch, the
+sums of the epoch, whether training was about to stop, and the TensorBoard values of the last step. It is saved after
+a number of seconds or steps, at an interruption and at the end, and only where the state is consistent:
 
-| point | when | on going on |
+| point | when it is saved | what a resumed run does next |
 |---|---|---|
-| batch | after an optimizer step, where neither a validation nor the epoch's end follows | the next batch |
-| validation | before a validation or within it | the validation from its beginning |
+| batch | after an optimizer step, unless a validation or the end of the epoch follows | the next batch |
+| validation | before or during a validation | the whole validation |
 | validated | after a validation | the next batch, or the end of the epoch |
 | epoch | after an epoch, unless the validation at its end was saved | the next epoch |
 
-Gradients of a half-filled accumulation window are never saved: an interruption waits for the window's end.
+Accumulated gradients are never saved: an interruption waits for the end of the accumulation window.
 """
 
 import signal
@@ -26,9 +26,9 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.sums import Sums
 from qa_lm.run.checkpoint import STATE
-from qa_lm.training.callbacks.distributed import gathered
+from qa_lm.training.callbacks.distributed import all_gathered
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
-from qa_lm.training.checkpointing.interruption import Interrupted, Interruption
+from qa_lm.training.checkpointing.interruption import Interrupted, SignalHandler
 from qa_lm.training.checkpointing.random_state import random_state, restore_random_state
 from qa_lm.training.logging.tensorboard import EventsLogger
 
@@ -36,41 +36,41 @@ BATCH, VALIDATION, VALIDATED, EPOCH = "batch", "validation", "validated", "epoch
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves `last.ckpt`, ends training where a signal asks for it, and puts the state back.
+    """Saves `last.ckpt`, ends training when a signal requests it, and restores the state of a resumed run.
 
-    As a `Checkpoint` it is called after all other callbacks, so what they did is part of what it saves.
+    Lightning calls a `Checkpoint` after all other callbacks, so their changes are part of the saved state.
 
     Args:
-        path: where to save.
-        files: what saves, and keeps the best state.
-        interruption: the notes that signals leave.
-        every_seconds: most seconds of training between two saves; None for any.
-        every_steps: most optimizer steps between two saves; None for any.
+        path: the file to write.
+        files: writes the checkpoints, and keeps the best state.
+        signals: records the signals that end training.
+        every_seconds: maximum seconds of training between two saves; None for no limit.
+        every_steps: maximum optimizer steps between two saves; None for no limit.
     """
 
-    SOON = 0.8
-    """Share of `every_seconds` after which a new best state is saved at once: later it would take a file of its own."""
+    EARLY_SAVE_SHARE = 0.8
+    """Share of `every_seconds` after which a new best state is saved immediately. Later it would need a second file."""
 
     def __init__(
         self,
         path: Path,
         files: DirectCheckpointIO,
-        interruption: Interruption,
+        signals: SignalHandler,
         every_seconds: float | None,
         every_steps: int | None,
     ) -> None:
-        self.path, self.files, self.interruption = path, files, interruption
+        self.path, self.files, self.signals = path, files, signals
         self.every_seconds, self.every_steps = every_seconds, every_steps
-        self._point = VALIDATED  # the best state is handed on by its own callback, after a validation
+        self._point = VALIDATED  # `ModelCheckpoint` saves the best state after a validation
         self._restored: dict[str, Any] | None = None
         self._saved: tuple[int, int] | None = None  # epoch and step of the newest save
         self._saved_at, self._saved_step = 0.0, 0
-        self._whole = True  # no accumulation window is half filled
+        self._window_complete = True  # of gradient accumulation
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to signals; put back what Lightning does not."""
+        """Install the signal handlers, and restore what Lightning does not."""
         assert isinstance(pl_module, CausalLMModule)
-        self.interruption.listen()
+        self.signals.install()
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if self._restored is None:
             return
@@ -87,49 +87,49 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due or asked for; what precedes a validation or the epoch's end is saved there."""
+        """Save if a save is due or requested, unless a validation or the end of the epoch follows and saves."""
         last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
-        self._whole = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self._whole and not last and not _validation_follows(trainer):
-            self._save_if_wanted(trainer, BATCH)
+        self._window_complete = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self._window_complete and not last and not _validation_follows(trainer):
+            self._save_if_needed(trainer, BATCH)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save where it is due or asked for."""
-        if not trainer.sanity_checking and self._whole:
-            self._save_if_wanted(trainer, VALIDATION)
+        """Save if a save is due or requested."""
+        if not trainer.sanity_checking and self._window_complete:
+            self._save_if_needed(trainer, VALIDATION)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Save where it is asked for."""
-        if not trainer.sanity_checking and self._whole:
-            self._save_if_wanted(trainer, VALIDATION, only_to_end=True)
+        """Save if a signal requests the end of training."""
+        if not trainer.sanity_checking and self._window_complete:
+            self._save_if_needed(trainer, VALIDATION, only_to_stop=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save where it is due or asked for, or training ends here; else keep a new best state in memory.
+        """Save if a save is due or requested, or if training ends here. Otherwise keep a new best state in memory.
 
-        If training is about to stop, the epoch's end is what must not be missed: it is saved there.
+        If training is about to stop early, the end of the epoch is saved instead.
         """
         if trainer.sanity_checking:
             return
-        wished = any(self._wishes(trainer))
-        ends = _steps_are_over(trainer) or (trainer.is_last_batch and _is_last_epoch(trainer))
-        if self._whole and not trainer.should_stop and (wished or ends):
+        wanted = any(self._stop_and_due(trainer))
+        ends = _reached_max_steps(trainer) or (trainer.is_last_batch and _is_last_epoch(trainer))
+        if self._window_complete and not trainer.should_stop and (wanted or ends):
             self._save(trainer, VALIDATED)
         self.files.keep_best(self.path.parent)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what no validation has saved, where it is due or asked for, or training ends here."""
-        stop, due = self._wishes(trainer)
+        """Save if a save is due or requested, or if training ends here, unless the validation has just saved."""
+        stop, due = self._stop_and_due(trainer)
         if self._saved != (trainer.current_epoch, trainer.global_step):
-            ends = trainer.should_stop or _steps_are_over(trainer) or _is_last_epoch(trainer)
+            ends = trainer.should_stop or _reached_max_steps(trainer) or _is_last_epoch(trainer)
             if stop or due or ends:
                 self._save(trainer, EPOCH)
         elif stop:
-            raise Interrupted(self.interruption.requested or signal.SIGTERM)
+            raise Interrupted(self.signals.requested or signal.SIGTERM)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the rest of the state to a checkpoint, this one or the best."""
+        """Add the rest of the state to `last.ckpt` or `best.ckpt`."""
         assert isinstance(pl_module, CausalLMModule)
         own = {"random": random_state(), "train_sums": pl_module.train_sums.values.cpu()}
         for logger in trainer.loggers:  # a run that is killed after this and resumed has no gap in its curves
@@ -142,28 +142,28 @@ class LastCheckpoint(Checkpoint):
             "should_stop": trainer.should_stop,
             "step_loss": pl_module.step_loss.cpu(),
             "events": events[0] if events else {},
-            "processes": gathered(trainer, own),
+            "processes": all_gathered(trainer, own),
         }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Tell Lightning's loops and the data where to go on; the rest waits for training to start."""
+        """Set the positions of Lightning's loops and of the data. `on_train_start` restores the rest."""
         self._restored = state = checkpoint[STATE]
         if state["point"] in (VALIDATED, EPOCH):
             self._saved = (state["epoch"], checkpoint["global_step"])
         over = state["point"] == EPOCH
         trainer.datamodule.begin_at(state["epoch"] + over, 0 if over else state["batches"])  # type: ignore[attr-defined]
-        _point_loops(checkpoint["loops"]["fit_loop"], state["point"])
+        _adjust_loops(checkpoint["loops"]["fit_loop"], state["point"])
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 best = checkpoint["callbacks"][callback.state_key]
-                _move(best, str(callback.dirpath))
-                callback.current_score = best["current_score"]  # which Lightning saves but does not load
+                _relocate(best, str(callback.dirpath))
+                callback.current_score = best["current_score"]  # Lightning saves it but does not load it
 
-    def _save_if_wanted(self, trainer: pl.Trainer, point: str, only_to_end: bool = False) -> None:
-        stop, due = self._wishes(trainer)
-        if stop or (due and not only_to_end):
+    def _save_if_needed(self, trainer: pl.Trainer, point: str, only_to_stop: bool = False) -> None:
+        stop, due = self._stop_and_due(trainer)
+        if stop or (due and not only_to_stop):
             self._save(trainer, point)
 
     def _save(self, trainer: pl.Trainer, point: str) -> None:
@@ -172,28 +172,28 @@ class LastCheckpoint(Checkpoint):
         self._point = VALIDATED
         self._saved = (trainer.current_epoch, trainer.global_step) if point in (VALIDATED, EPOCH) else None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
-        if self._wishes(trainer)[0]:
-            raise Interrupted(self.interruption.requested or signal.SIGTERM)
+        if self._stop_and_due(trainer)[0]:
+            raise Interrupted(self.signals.requested or signal.SIGTERM)
 
-    def _wishes(self, trainer: pl.Trainer) -> tuple[bool, bool]:
-        """Whether training is to end, and whether a save is due; all processes are told the same."""
-        stop = self.interruption.requested is not None
-        wishes = torch.tensor([stop, self._due(trainer)], dtype=torch.float32)
+    def _stop_and_due(self, trainer: pl.Trainer) -> tuple[bool, bool]:
+        """Whether training must stop, and whether a save is due, in any process. All processes get the same result."""
+        stop = self.signals.requested is not None
+        flags = torch.tensor([stop, self._due(trainer)], dtype=torch.float32)
         if trainer.world_size > 1:
-            total = trainer.strategy.reduce(wishes.to(trainer.strategy.root_device), reduce_op="sum")
+            total = trainer.strategy.reduce(flags.to(trainer.strategy.root_device), reduce_op="sum")
             assert isinstance(total, torch.Tensor)
-            wishes = total.cpu()
-        stop, due = (wishes > 0).tolist()
+            flags = total.cpu()
+        stop, due = (flags > 0).tolist()
         return stop, due
 
     def _due(self, trainer: pl.Trainer) -> bool:
-        """Whether this process wants to save."""
+        """Whether a save is due in this process."""
         steps, seconds = trainer.global_step - self._saved_step, time.monotonic() - self._saved_at
         if self.every_steps is not None and steps >= self.every_steps:
             return True
-        if not self.files.best.copied and self.files.best.place() is None:
-            return True  # best.ckpt is to be written now, and last.ckpt can share its file
-        share = 1.0 if self.files.best.copied else self.SOON
+        if not self.files.best.copied and self.files.best.device_with_room() is None:
+            return True  # best.ckpt must be written now, and last.ckpt can share its file
+        share = 1.0 if self.files.best.copied else self.EARLY_SAVE_SHARE
         return self.every_seconds is not None and seconds >= share * self.every_seconds
 
 
@@ -201,7 +201,7 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
     return trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
 
 
-def _steps_are_over(trainer: pl.Trainer) -> bool:
+def _reached_max_steps(trainer: pl.Trainer) -> bool:
     return 0 <= trainer.max_steps <= trainer.global_step
 
 
@@ -211,27 +211,27 @@ def _validation_follows(trainer: pl.Trainer) -> bool:
     return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
-def _point_loops(loops: dict[str, Any], point: str) -> None:
-    """Change Lightning's saved progress where it would go on elsewhere than at the point."""
+def _adjust_loops(loops: dict[str, Any], point: str) -> None:
+    """Change Lightning's saved progress, so that it resumes at the point of the checkpoint."""
     progress = loops["epoch_loop.val_loop.batch_progress"]
     if point == VALIDATION:
-        # As if one batch of the validation had been begun: Lightning then runs all of it.
+        # As if one batch of the validation had been started: Lightning then runs all of it.
         progress["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         progress["current"] |= {"ready": 0, "started": 0, "processed": 0, "completed": 0}
     else:
-        # That batch is still counted in what was saved later in the same epoch, where no validation is to be run again.
+        # A later checkpoint of the same epoch still counts that batch, but its validation must not run again.
         progress["total"] |= dict.fromkeys(("ready", "started", "processed"), progress["total"]["completed"])
 
 
-def _move(best: dict[str, Any], folder: str) -> None:
-    """Let the state of the best checkpoint's callback name the folder where it now is."""
+def _relocate(best: dict[str, Any], folder: str) -> None:
+    """Replace the folder in the state of `ModelCheckpoint` by the current one, because run folders can be moved."""
     if best["dirpath"] == folder:
         return
 
-    def moved(path: str) -> str:
+    def relocated(path: str) -> str:
         return str(Path(folder) / Path(path).name) if path else path
 
     for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        best[key] = moved(best[key])
-    best["best_k_models"] = {moved(path): score for path, score in best["best_k_models"].items()}
+        best[key] = relocated(best[key])
+    best["best_k_models"] = {relocated(path): score for path, score in best["best_k_models"].items()}
     best["dirpath"] = folder

@@ -1,4 +1,4 @@
-"""The random numbers of a process, as plain values and tensors that a checkpoint may hold."""
+"""Random states of a process, as plain values and tensors that a checkpoint may hold."""
 
 import random
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Where Python's, NumPy's and torch's global generators stand, those of the GPUs included."""
+    """Return the states of the global generators of Python, NumPy and torch, including those of the GPUs."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     assert isinstance(keys, np.ndarray)
@@ -21,7 +21,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back to where `random_state` found them."""
+    """Restore the states that `random_state` returned."""
     torch.set_rng_state(state["torch"].clone())
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

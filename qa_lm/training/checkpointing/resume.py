@@ -1,4 +1,4 @@
-"""Going on with a run: which settings may change, and whether data, tokenizer and model are still the same."""
+"""Resuming a run: its checkpoint, and whether data, tokenizer and model are still the same."""
 
 import json
 from dataclasses import dataclass
@@ -12,72 +12,72 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import read_checkpoint
-from qa_lm.training.checkpointing.checkpoints import newest_sound
+from qa_lm.training.checkpointing.checkpoints import newest_valid_checkpoint
 
-AT_THE_END = (
+FINAL_FILES = (
     run_folder.METRICS,
     run_folder.ANSWERS,
     run_folder.BOARD,
     run_folder.REPORT_MARKDOWN,
     run_folder.REPORT_HTML,
 )
-"""Files that say that a run is over."""
+"""Files that a run writes at its end."""
 
 
 @dataclass(frozen=True)
-class RunSoFar:
-    """A run as it stands in its folder."""
+class RunState:
+    """How far the run in a folder has come."""
 
-    begun: bool
+    exists: bool
     """Whether the folder holds a run."""
     checkpoint: Path | None = None
-    """None if nothing was saved yet."""
+    """The checkpoint to resume from; None if no checkpoint was saved yet."""
     step: int | None = None
-    """Optimizer steps done, by the checkpoint."""
+    """Optimizer steps done, as the checkpoint says."""
 
 
-def run_so_far(folder: Path, config: TrainConfig, tell: bool) -> RunSoFar:
-    """The state to resume from, if the folder holds a run.
+def read_run_state(folder: Path, config: TrainConfig, verbose: bool) -> RunState:
+    """Find the state to resume from, if the folder holds a run.
 
     Args:
         folder: the run folder.
-        config: `resume` must say so if there is a run.
-        tell: whether this process prints what people should know of it, and refuses what must not be lost.
+        config: all settings. `resume` must be set if the folder holds a run.
+        verbose: whether to print messages, and to refuse to overwrite a run: set in one process only.
 
     Raises:
-        UserError: the folder holds a run that is not to be resumed, or all its checkpoints are damaged.
+        UserError: the folder holds a run and `resume` is not set, or all its checkpoints are damaged.
     """
     if not (folder / run_folder.CONFIG).exists():
-        return RunSoFar(begun=False)
-    if config.resume is None and tell:
+        return RunState(exists=False)
+    if config.resume is None and verbose:
         raise UserError(
             f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER, or "
             f"resume it: resume={folder}"
         )
-    found = newest_sound(folder)
-    step = None if found.path is None else int(read_checkpoint(found.path)["global_step"])
-    where = "nothing was saved yet; the run begins anew" if step is None else f"going on after step {step:,}"
-    if tell:
-        print("\n".join([*found.words, f"{folder}: {where}"]), flush=True)
-    return RunSoFar(True, found.path, step)
+    newest = newest_valid_checkpoint(folder)
+    step = None if newest.path is None else int(read_checkpoint(newest.path)["global_step"])
+    start = "no checkpoint yet; starting over" if step is None else f"resuming after step {step:,}"
+    if verbose:
+        print("\n".join([*newest.messages, f"{folder}: {start}"]), flush=True)
+    return RunState(True, newest.path, step)
 
 
-class Finished(NamedTuple):
+class CompletedRun(NamedTuple):
     """A run with nothing left to do."""
 
-    words: str
-    """Why, for people."""
+    message: str
+    """Why there is nothing to do, for the user."""
     diverged: bool
-    """Whether it ended because its updates were not finite: a failed run."""
+    """Whether the run failed because its updates were not finite."""
 
 
-def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> Finished | None:
-    """Why there is nothing to do in a run folder; None if there is something.
+def completed_run(folder: Path, before: TrainConfig, now: TrainConfig) -> CompletedRun | None:
+    """Check whether the run in a folder is complete; None if there is something left to do.
 
     Args:
         folder: the run folder.
-        before: the settings of the run in it.
-        now: the settings that are wanted.
+        before: the settings of the run.
+        now: the new settings.
     """
     metrics = _object(folder / run_folder.METRICS)
     if metrics is None or not isinstance(epochs := metrics.get("epochs_run"), int):
@@ -85,31 +85,33 @@ def finished(folder: Path, before: TrainConfig, now: TrainConfig) -> Finished | 
     if metrics.get("stopped_early"):
         diverged = metrics.get("diverged") is True
         how = "diverged" if diverged else "stopped early"
-        return Finished(f"{folder}: this run {how} after {epochs} epochs; there is nothing to resume", diverged)
-    most, was = now.trainer.get("max_epochs"), before.trainer.get("max_epochs")
-    if most != was and (most is None or most < 0 or most > epochs):
+        return CompletedRun(f"{folder}: this run {how} after {epochs} epochs; there is nothing to resume", diverged)
+    max_epochs = now.trainer.get("max_epochs")
+    changed = max_epochs != before.trainer.get("max_epochs")
+    if changed and (max_epochs is None or max_epochs < 0 or max_epochs > epochs):
         return None
-    return Finished(f"{folder}: this run is finished after {epochs} epochs; trainer.max_epochs=N trains on to N", False)
+    message = f"{folder}: this run is finished after {epochs} epochs; trainer.max_epochs=N continues up to epoch N"
+    return CompletedRun(message, False)
 
 
-def reopen(folder: Path) -> None:
-    """Take away what says that the run is over."""
-    for name in AT_THE_END:
+def delete_final_files(folder: Path) -> None:
+    """Delete the files that a run writes at its end, because the run continues."""
+    for name in FINAL_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_same_data(folder: Path, now: dict[str, Any], tell: bool) -> None:
-    """Refuse to go on with other pairs or another tokenizer.
+def check_same_data(folder: Path, now: dict[str, Any], verbose: bool) -> None:
+    """Refuse to resume with other pairs or another tokenizer.
 
     Args:
         folder: the run folder.
         now: the environment of this process, see `qa_lm.run.environment`.
-        tell: whether to warn of what else is different.
+        verbose: whether to warn about other differences.
 
     Raises:
-        UserError: what has changed.
+        UserError: the pairs, their split or the tokenizer have changed.
     """
-    # Without an environment the run ended before it was written, and nothing was trained.
+    # Without this file the run ended before it was written, and nothing was trained.
     before = _object(folder / run_folder.ENVIRONMENT) or {}
     for key, what in (
         ("data_sha256", "the pairs have changed"),
@@ -118,23 +120,23 @@ def check_same_data(folder: Path, now: dict[str, Any], tell: bool) -> None:
     ):
         if key in before and before[key] != now[key]:
             raise UserError(
-                f"{folder}: {what} since this run began (sha256 {str(before[key])[:12]}, now {now[key][:12]}); put "
-                "back what it had, or start a new run"
+                f"{folder}: {what} since this run started (sha256 {str(before[key])[:12]}, now {now[key][:12]}); "
+                "restore the former files, or start a new run"
             )
     different = [
         f"{key}: {before[key]}, now {now[key]}"
         for key in ("threads", "cpu_capability", "gpus", "packages")
         if key in before and before[key] != now[key]
     ]
-    if different and tell:
-        print(f"warning: not bit for bit the run that was begun: {'; '.join(different)}", flush=True)
+    if different and verbose:
+        print(f"warning: the resumed run will not be bit for bit the same: {'; '.join(different)}", flush=True)
 
 
 def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
-    """Refuse weights that are not this model's.
+    """Refuse a checkpoint of another model.
 
     Raises:
-        UserError: names the first parameter that differs.
+        UserError: a parameter is missing or has another shape; the message names it.
     """
     saved: dict[str, Tensor] = read_checkpoint(checkpoint)["state_dict"]
     own = model.state_dict()
@@ -142,15 +144,15 @@ def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
         shapes = [tuple(each[name].shape) if name in each else "missing" for each in (saved, own)]
         if shapes[0] != shapes[1]:
             raise UserError(
-                f"{checkpoint}: the model has changed since: {name} is {shapes[0]} there and {shapes[1]} now; start a "
-                "new run"
+                f"{checkpoint}: the model has changed: {name} is {shapes[0]} in the checkpoint and {shapes[1]} now; "
+                "start a new run"
             )
 
 
 def _object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None if there is none that can be read."""
+    """Read a JSON object; None if the file does not hold one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

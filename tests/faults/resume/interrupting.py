@@ -14,7 +14,7 @@ from qa_lm.training.train import train
 
 
 def interrupted(config: TrainConfig, folder: Path, method: str, call: int, number: int = signal.SIGTERM) -> Path:
-    """Train until this process gets a signal within the n-th call of a method of the module; returns the folder."""
+    """Train until a signal arrives during the n-th call of a method of the module. Returns the folder."""
     original, calls = getattr(CausalLMModule, method), 0
 
     def interrupting(self: CausalLMModule, *arguments: Any, **named: Any) -> Any:
@@ -33,7 +33,7 @@ def interrupted(config: TrainConfig, folder: Path, method: str, call: int, numbe
 
 
 def broken_off(config: TrainConfig, folder: Path, step: int) -> None:
-    """Train until the n-th training step fails with an error, which saves nothing."""
+    """Train until the n-th training step raises an error, which saves nothing."""
     original, calls = CausalLMModule.training_step, 0
 
     def breaks(self: CausalLMModule, *arguments: Any) -> Any:

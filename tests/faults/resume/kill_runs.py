@@ -1,4 +1,4 @@
-"""Kill runs at random moments, let each go on, and compare its end with that of a run that was left alone.
+"""Kill runs at random moments, resume them, and compare the result with that of an uninterrupted run.
 
     python -m tests.faults.resume.kill_runs FOLDER RUNS SEED
 
@@ -26,11 +26,11 @@ from qa_lm.training.train import train
 from tests.conftest import small_config
 
 EVERY_STEPS = 2
-MOST_KILLS = 3
+MAX_KILLS = 3
 
 
 def settings(kind: int) -> TrainConfig:
-    """One of several kinds of runs, all with dropout, an order of their own each epoch, and saves every second step."""
+    """One of several kinds of runs, all with dropout, a new order each epoch, and saves every second step."""
     kinds: list[dict[str, object]] = [
         {"early_stopping__patience": 2},
         {"data__packing": True, "data__row_tokens": 128},
@@ -43,7 +43,7 @@ def settings(kind: int) -> TrainConfig:
 
 
 def forked(config: TrainConfig, folder: Path) -> int:
-    """Train in a child process; returns its number."""
+    """Train in a child process. Returns its process id."""
     child = os.fork()
     if child:
         return child
@@ -59,8 +59,8 @@ def forked(config: TrainConfig, folder: Path) -> int:
         os._exit(code)
 
 
-def left_alone(config: TrainConfig, folder: Path) -> float:
-    """A run from begin to end; returns its seconds."""
+def uninterrupted(config: TrainConfig, folder: Path) -> float:
+    """Train without interruption. Returns the seconds it took."""
     begin = time.monotonic()
     _, status = os.waitpid(forked(config, folder), 0)
     assert status == 0
@@ -68,25 +68,25 @@ def left_alone(config: TrainConfig, folder: Path) -> float:
 
 
 def killed(config: TrainConfig, folder: Path, seconds: float, draw: random.Random, seen: Counter[str]) -> None:
-    """A run that is killed up to three times and then left to end."""
-    for _ in range(draw.randint(1, MOST_KILLS)):
+    """Kill a run up to three times, then let it finish."""
+    for _ in range(draw.randint(1, MAX_KILLS)):
         child = forked(config, folder)
         time.sleep(draw.uniform(0.0, seconds))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        if os.WIFEXITED(status):  # it had ended before
+        if os.WIFEXITED(status):  # it had already ended
             assert os.WEXITSTATUS(status) == 0
             break
         seen["kills"] += 1
         seen[moment(folder)] += 1
     if not (folder / "metrics.json").exists():
-        left_alone(config, folder)
+        uninterrupted(config, folder)
 
 
 def moment(folder: Path) -> str:
-    """What the folder says about when it was killed."""
+    """The phase in which the run was killed, as its folder shows."""
     if not (folder / "config.yaml").exists():
-        return "before the run began"
+        return "before the run started"
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "before the first checkpoint"
     if any((folder / "checkpoints").glob(".*.ckpt.*")):
@@ -95,7 +95,7 @@ def moment(folder: Path) -> str:
 
 
 def main() -> None:
-    """See above."""
+    """Kill the runs and print the result."""
     folder, runs, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     draw, seen, different = random.Random(seed), Counter[str](), []
@@ -103,7 +103,7 @@ def main() -> None:
     for number in range(runs):
         kind = number % 3
         if kind not in alone:
-            alone[kind] = left_alone(settings(kind), folder / f"alone{kind}")
+            alone[kind] = uninterrupted(settings(kind), folder / f"alone{kind}")
         killed(settings(kind), folder / str(number), alone[kind], draw, seen)
         if found := first_difference(folder / f"alone{kind}", folder / str(number)):
             different.append(f"run {number}: {found}")

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: each run goes on to the end that it would have had."""
+"""kill -9 at random moments: a resumed run gives the same result as an uninterrupted one."""
 
 import json
 import subprocess

@@ -19,13 +19,13 @@ def test_while_data_is_prepared_nothing_is_left(tmp_path, monkeypatch, number):
     with pytest.raises((Interrupted, KeyboardInterrupt)):
         train(small_config(), tmp_path / "run", handle_signals=True)
     assert list((tmp_path / "run").iterdir()) == []
-    # A notebook goes on, and a later Ctrl-C must not end it.
+    # A notebook keeps running, and a later Ctrl-C must not end it.
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("phase", ["write_ledger", "export_model", "assess", "log_end"])
-def test_after_training_it_goes_on_to_the_same_end(tmp_path, monkeypatch, small_three, phase, number):
+def test_after_training_a_resumed_run_ends_the_same(tmp_path, monkeypatch, small_three, phase, number):
     with monkeypatch.context() as patch:
         patch.setattr(results, phase, lambda *arguments: signal.raise_signal(number))
         with pytest.raises((Interrupted, KeyboardInterrupt)):
@@ -37,5 +37,5 @@ def test_after_training_it_goes_on_to_the_same_end(tmp_path, monkeypatch, small_
 
 @pytest.fixture(scope="module")
 def small_three(tmp_path_factory):
-    """A run of three epochs that was left alone."""
+    """An uninterrupted run of three epochs."""
     return train(small_config(), tmp_path_factory.mktemp("three")).folder

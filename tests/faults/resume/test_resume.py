@@ -1,4 +1,4 @@
-"""A run that was interrupted anywhere ends as one that never was, bit for bit."""
+"""A run that is interrupted and resumed ends like an uninterrupted one, bit for bit."""
 
 import pytest
 
@@ -21,12 +21,12 @@ KINDS: dict[str, dict[str, object]] = {
 }
 
 LONGEST = {"packed, Muon": 5, "two workers": 8}
-"""Steps of the kinds that have fewer than 11, less one."""
+"""Last interrupted step of the kinds that have fewer than 11 steps."""
 
 
 @pytest.fixture(scope="module")
 def whole_runs(tmp_path_factory):
-    """The runs that were never interrupted, by kind."""
+    """Uninterrupted runs, by kind."""
     return {
         kind: train(small_config(**changes), tmp_path_factory.mktemp("whole")).folder for kind, changes in KINDS.items()
     }
@@ -52,7 +52,7 @@ def test_it_ends_the_same(kind, method, call, whole_runs, tmp_path):
 
 
 def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, tmp_path, monkeypatch):
-    """The second resumption must not take the first one's way back into a validation for its own."""
+    """The second resumed run must not repeat the validation that the first one repeated."""
     config = small_config(**KINDS["two validations an epoch"])
     folder = interrupted(config, tmp_path / "run", "training_step", 24)
     config.resume = "auto"
@@ -65,7 +65,7 @@ def test_interrupted_before_the_last_validation_and_again_after_it(whole_runs, t
 
 
 def test_interrupted_after_training_stopped_early(tmp_path, monkeypatch, capsys):
-    """Nothing is validated any more then, and the end says the same."""
+    """No validation runs after resuming, and the last lines are the same."""
     config = small_config(optimizer__lr=0.05, early_stopping__patience=2, trainer__max_epochs=20)
     whole = train(config, tmp_path / "whole").folder
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Stopped early")]

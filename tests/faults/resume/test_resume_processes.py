@@ -1,4 +1,4 @@
-"""Two gloo processes, interrupted and gone on with: the end of a run that was left alone."""
+"""Two gloo processes, interrupted and resumed, end like an uninterrupted run."""
 
 import signal
 import subprocess
@@ -20,8 +20,8 @@ COMMAND = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_two_processes_go_on_to_the_same_end(tmp_path, number, code):
-    """The signal goes to the first process alone: the other hears of it, or ends without it."""
+def test_two_resumed_processes_end_the_same(tmp_path, number, code):
+    """Only the first process gets the signal. The other one must stop too, or end without it."""
     with subprocess.Popen(
         [*COMMAND, "hydra.run.dir=run"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

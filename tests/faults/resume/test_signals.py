@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM to the real script: what is saved, what is said, and how it ends."""
+"""Ctrl-C and SIGTERM to the real script: what is saved, what is printed, and how it ends."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ TRAIN = [
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_signal_saves_and_the_run_goes_on(script, tmp_path, number, code, word):
+def test_a_signal_saves_and_the_run_is_resumed(script, tmp_path, number, code, word):
     run = tmp_path / "run"
     process = script.start("train.py", *TRAIN, "trainer.max_epochs=40")
     wait_until(lambda: (run / "checkpoints" / "last.ckpt").exists() or process.ended(), 240)
@@ -33,23 +33,23 @@ def test_a_signal_saves_and_the_run_goes_on(script, tmp_path, number, code, word
     assert not (run / "metrics.json").exists()
     on = script("train.py", "resume=run")
     assert on.returncode == 0, on.stderr
-    assert f"{run}: going on after step " in on.stdout
+    assert f"{run}: resuming after step " in on.stdout
     assert len((run / "metrics.csv").read_text().splitlines()) == 41
 
 
 def test_a_finished_run_says_so(script, small_run):
     again = script("train.py", f"resume={small_run.folder}")
     assert (again.returncode, again.stderr) == (0, "")
-    wanted = f"{small_run.folder}: this run is finished after 25 epochs; trainer.max_epochs=N trains on to N\n"
+    wanted = f"{small_run.folder}: this run is finished after 25 epochs; trainer.max_epochs=N continues up to epoch N\n"
     assert again.stdout == wanted
 
 
 NOTES = """
 import time
 from pathlib import Path
-from qa_lm.training.checkpointing.interruption import Interruption
-interruption = Interruption()
-interruption.listen()
+from qa_lm.training.checkpointing.interruption import SignalHandler
+interruption = SignalHandler()
+interruption.install()
 Path("listening").touch()
 while interruption.requested is None:
     time.sleep(0.01)
@@ -59,8 +59,8 @@ time.sleep(60)
 RAISES = """
 import time
 from pathlib import Path
-from qa_lm.training.checkpointing.interruption import leaving_at_once
-with leaving_at_once():
+from qa_lm.training.checkpointing.interruption import exit_on_signals
+with exit_on_signals():
     try:
         Path("listening").touch()
         time.sleep(60)
@@ -73,10 +73,10 @@ import time
 from pathlib import Path
 from qa_lm.commands import train
 import qa_lm.training.train
-from qa_lm.training.checkpointing.interruption import leaving_at_once
+from qa_lm.training.checkpointing.interruption import exit_on_signals
 
 def trained(*arguments, **more):
-    with leaving_at_once():
+    with exit_on_signals():
         Path("listening").touch()
         time.sleep(60)
 
@@ -88,7 +88,7 @@ qa_lm.training.train.train = trained
 train._interrupted = said
 train.main()
 """
-"""After training, while the script comes to its end."""
+"""After training, while the script ends."""
 
 
 def _shown(sign: Path, process: StartedScript) -> bool:
@@ -97,11 +97,11 @@ def _shown(sign: Path, process: StartedScript) -> bool:
 
 @pytest.mark.parametrize("text", [NOTES, RAISES, ENDS])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_signal_leaves_at_once(script, tmp_path, text, number, code):
+def test_a_second_signal_exits_immediately(script, tmp_path, text, number, code):
     (tmp_path / "waits.py").write_text(text)
     process = script.start(str(tmp_path / "waits.py"))
     for sign in (tmp_path / "listening", tmp_path / "noted"):
         wait_until(partial(_shown, sign, process))
         os.kill(process.pid, number)
     done = process.end()
-    assert (done.returncode, done.stderr) == (code, "left at once\n")
+    assert (done.returncode, done.stderr) == (code, "exited immediately\n")

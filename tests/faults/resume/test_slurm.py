@@ -1,4 +1,4 @@
-"""A job that SLURM stops is saved, queued again, and goes on with the same command."""
+"""A job that SLURM stops is saved, requeued, and resumed by the same command."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ echo "$@" >> "$(dirname "$0")/asked"
 
 
 def slurm(folder: Path) -> dict[str, str]:
-    """The environment of a SLURM job, with an scontrol that writes down what it is asked."""
+    """The environment of a SLURM job, with an scontrol that records its arguments."""
     tools = folder / "tools"
     tools.mkdir()
     (tools / "scontrol").write_text(SCONTROL)
@@ -40,8 +40,10 @@ def slurm(folder: Path) -> dict[str, str]:
     }
 
 
-def told_in_training(script: Scripts, environment: dict[str, str], number: int) -> "subprocess.CompletedProcess[str]":
-    """A run that gets a signal once it has a checkpoint."""
+def signalled_in_training(
+    script: Scripts, environment: dict[str, str], number: int
+) -> "subprocess.CompletedProcess[str]":
+    """Send a signal to a run as soon as it has a checkpoint."""
     last = script.folder / "run" / "checkpoints" / "last.ckpt"
     job = script.start("train.py", *TRAIN, environment=environment)
     wait_until(lambda: last.exists() or job.ended(), 240)
@@ -50,20 +52,20 @@ def told_in_training(script: Scripts, environment: dict[str, str], number: int) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["ours", "submitit's"])
-def test_it_is_queued_again_and_goes_on(script, tmp_path, number):
+def test_it_is_requeued_and_resumed(script, tmp_path, number):
     environment = slurm(tmp_path)
-    done = told_in_training(script, environment, number)
+    done = signalled_in_training(script, environment, number)
     assert done.returncode == 143, done.stderr
-    assert "SLURM starts job 4711 again\n" in done.stdout
+    assert "SLURM requeued job 4711\n" in done.stdout
     assert (tmp_path / "tools" / "asked").read_text() == "requeue 4711\n"
-    assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own way, from a state that may not be whole
+    assert not list(tmp_path.rglob("hpc_ckpt*"))  # which Lightning saves in the middle of a step
     again = script("train.py", *TRAIN, environment=environment)
     assert again.returncode == 0, again.stderr
-    assert "run: going on after step " in again.stdout
+    assert "run: resuming after step " in again.stdout
 
 
-def test_submitit_on_this_machine_starts_it_again(script):
+def test_local_submitit_restarts_it(script):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-    done = told_in_training(script, kept | {"SUBMITIT_EXECUTOR": "local"}, signal.SIGUSR2)
+    done = signalled_in_training(script, kept | {"SUBMITIT_EXECUTOR": "local"}, signal.SIGUSR2)
     assert done.returncode == 144, done.stderr
-    assert "submitit starts this job again\n" in done.stdout
+    assert "submitit restarts this job\n" in done.stdout

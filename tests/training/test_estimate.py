@@ -9,26 +9,25 @@ import torch
 
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import prepare
-from qa_lm.training import estimate as expectation
-from qa_lm.training import precision, recipe
-from qa_lm.training.announcement import announce_expectation
-from qa_lm.training.build import build_parts
-from qa_lm.training.estimate import Expectation, expect
+from qa_lm.training import estimate, precision, recipe
+from qa_lm.training.announcement import announce_estimate
+from qa_lm.training.build import build_task
+from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.precision import choose_precision
 from qa_lm.training.train import train
-from qa_lm.training.trainer import build_loop
+from qa_lm.training.trainer import build_trainer
 from tests.training.test_recall import open_config
 
 
-def parts_of(config, folder):
+def task_of(config, folder):
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     config = recipe.completed(config, prepared.sizes())
-    return build_parts(config, prepared, build_loop(config, folder, prepared).trainer)
+    return build_task(config, prepared, build_trainer(config, folder, prepared).trainer)
 
 
 @pytest.mark.parametrize("wish", [None, True])
 def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypatch, wish):
-    """Also when compiling fails, which is said in plain words and is no error."""
+    """Also if compiling fails, which gives a message and is not an error."""
 
     def broken(*arguments, **named):
         def call(*arguments, **named):
@@ -37,15 +36,15 @@ def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypa
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    parts = parts_of(open_config(), tmp_path)
-    before = {name: weight.clone() for name, weight in parts.module.state_dict().items()}
+    task = task_of(open_config(), tmp_path)
+    before = {name: weight.clone() for name, weight in task.module.state_dict().items()}
     state = torch.get_rng_state()
-    found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 3, wish)
+    found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 3, wish)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(weight, before[name]) for name, weight in parts.module.state_dict().items())
-    assert all(parameter.grad is None for parameter in parts.module.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in task.module.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.module.parameters())
     assert found.seconds == 3 * found.epoch_seconds > 0
-    assert found.compilation.startswith("no; ")
+    assert found.compilation.startswith("off (")
     assert ("no C++ compiler" in found.compilation) == bool(wish)
     assert "long story" not in found.compilation
 
@@ -59,41 +58,41 @@ def test_measuring_changes_neither_weights_nor_random_numbers(tmp_path, monkeypa
     ],
 )
 def test_steps_are_measured_long_enough_and_with_all_that_training_does(tmp_path, monkeypatch, in_all, mean, measured):
-    """By a clock of its own."""
+    """The test sets the clock."""
     clipped, now = [], iter(range(10**6))
-    parts = parts_of(open_config(), tmp_path)
+    task = task_of(open_config(), tmp_path)
     took = chain([9.0, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.15], repeat(0.1))
     clock = SimpleNamespace(perf_counter=lambda: sum(next(took) for _ in range(next(now) % 2)))
-    monkeypatch.setattr(expectation, "time", clock)
-    monkeypatch.setattr(expectation, "clip", lambda *arguments: clipped.append(arguments))
-    batches = expectation.first_batches(parts.data, torch.device("cpu"), 2)
-    seconds = expectation._step_seconds(parts.module, batches, "32-true", in_all)
+    monkeypatch.setattr(estimate, "time", clock)
+    monkeypatch.setattr(estimate, "clip", lambda *arguments: clipped.append(arguments))
+    batches = estimate.first_batches(task.data, torch.device("cpu"), 2)
+    seconds = estimate._step_seconds(task.module, batches, "32-true", in_all)
     assert len(clipped) == 1 + measured
-    assert seconds == pytest.approx(mean + expectation.TRAINER_SECONDS, abs=1e-3)
+    assert seconds == pytest.approx(mean + estimate.TRAINER_SECONDS, abs=1e-3)
 
 
 def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeypatch):
-    parts = parts_of(open_config(), tmp_path)
-    monkeypatch.setattr(expectation, "_step_seconds", lambda *arguments: 10.0)
-    monkeypatch.setattr(expectation, "_validation_seconds", lambda *arguments: 0.25)
-    monkeypatch.setattr(expectation, "SAVED_BYTES_A_SECOND", 1.0)
-    found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 2, False)
-    steps = len(parts.data.train_dataloader())
-    scored = sum(map(len, parts.data.val_dataloader()))
-    parameters = sum(weight.numel() for weight in parts.module.model.parameters())
-    training = 10 * steps + 0.25 * scored + expectation.EPOCH_SECONDS
-    copy = 12 * parameters / expectation.COPIED_BYTES_A_SECOND
+    task = task_of(open_config(), tmp_path)
+    monkeypatch.setattr(estimate, "_step_seconds", lambda *arguments: 10.0)
+    monkeypatch.setattr(estimate, "_validation_seconds", lambda *arguments: 0.25)
+    monkeypatch.setattr(estimate, "SAVED_BYTES_PER_SECOND", 1.0)
+    found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False)
+    steps = len(task.data.train_dataloader())
+    scored = sum(map(len, task.data.val_dataloader()))
+    parameters = sum(weight.numel() for weight in task.module.model.parameters())
+    training = 10 * steps + 0.25 * scored + estimate.EPOCH_SECONDS
+    copy = 12 * parameters / estimate.COPIED_BYTES_PER_SECOND
     assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters / 2)
     assert found.seconds == 2 * found.epoch_seconds
     for every, saves in ((2 * training, 0.5), (0, steps)):
-        found = expect(parts.module, parts.data, "32-true", torch.device("cpu"), 2, False, every)
+        found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False, every)
         assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters * (saves + 1 / 2))
 
 
-def test_memory_of_the_end_is_foretold_too_where_it_is_main_memory(monkeypatch):
-    """And that of the copy of the best state, without the weights, which measuring held twice as well."""
-    end = expectation.AFTERWARDS
-    for device, peak, parameters, room, foretold in (
+def test_memory_of_the_end_is_estimated_too_if_it_is_main_memory(monkeypatch):
+    """So is the copy of the best state, without the weights, of which the measurement held a copy too."""
+    end = estimate.END_BYTES
+    for device, peak, parameters, room, expected in (
         ("cpu", 700, 10, "cpu", 700 + end),
         ("cpu", 700, end, "cpu", 700 + 8 * end),
         ("cpu", 700, end, None, 700 + end),
@@ -101,9 +100,9 @@ def test_memory_of_the_end_is_foretold_too_where_it_is_main_memory(monkeypatch):
         ("cuda", 700, 10, "cuda", 780),
         ("cuda", 700, 10, "cpu", 700),
     ):
-        monkeypatch.setattr(expectation, "peak_memory", lambda device, peak=peak: peak)
-        monkeypatch.setattr(expectation, "room_for", lambda size, device, room=room: room and torch.device(room))
-        assert expectation._memory(torch.device(device), parameters) == foretold
+        monkeypatch.setattr(estimate, "peak_memory", lambda device, peak=peak: peak)
+        monkeypatch.setattr(estimate, "room_for", lambda size, device, room=room: room and torch.device(room))
+        assert estimate._memory(torch.device(device), parameters) == expected
 
 
 def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
@@ -113,12 +112,12 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
         tried.append(module)
         return seconds, "yes"
 
-    monkeypatch.setattr(expectation, "_compiled", compiled)
-    parts = parts_of(open_config(), tmp_path)
+    monkeypatch.setattr(estimate, "_compile", compiled)
+    task = task_of(open_config(), tmp_path)
     for epochs, times in ((1, 0), (10**7, 1)):
-        expect(parts.module, parts.data, "32-true", torch.device("cpu"), epochs, None)
+        estimate_training(task.module, task.data, "32-true", torch.device("cpu"), epochs, None)
         assert len(tried) == times
-    expect(parts.module, parts.data, "32-true", torch.device("cpu"), 10**7, False)
+    estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 10**7, False)
     assert len(tried) == 1
 
 
@@ -137,24 +136,24 @@ def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
     def fail(device):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(precision, "faster_by", fail)
+    monkeypatch.setattr(precision, "bfloat16_speedup", fail)
     assert choose_precision({"precision": "64-true"})[0] == "64-true"
     assert choose_precision({"devices": 2})[0] == "32-true"
     for times, expected in ((3.0, "bf16-mixed"), (1.1, "32-true"), (0.02, "32-true")):
-        monkeypatch.setattr(precision, "faster_by", lambda device, times=times: times)
+        monkeypatch.setattr(precision, "bfloat16_speedup", lambda device, times=times: times)
         chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
         assert chosen == expected
         assert f"{times:.2g} times" in words
 
 
 @pytest.mark.parametrize(
-    ("epochs", "epoch_seconds", "said"),
+    ("epochs", "epoch_seconds", "printed"),
     [
-        (12, 116.2, "expected: 1,394 s of training, 12 epochs of 116 s at most; 0.86 GB of memory"),
-        (0.5, 1394.4, "expected: 697 s of training, 0.5 epochs of 1,394 s at most; 0.86 GB of memory"),
-        (1200, 0.0416, "expected: 50 s of training, 1,200 epochs of 0.042 s at most; 0.86 GB of memory"),
+        (12, 116.2, "estimated: at most 1,394 s of training (12 epochs of 116 s), 0.86 GB of memory"),
+        (0.5, 1394.4, "estimated: at most 697 s of training (0.5 epochs of 1,394 s), 0.86 GB of memory"),
+        (1200, 0.0416, "estimated: at most 50 s of training (1,200 epochs of 0.042 s), 0.86 GB of memory"),
     ],
 )
-def test_what_training_takes_is_said_without_exponents(capsys, epochs, epoch_seconds, said):
-    announce_expectation(TrainConfig(), Expectation(epochs, epoch_seconds, 860_000_000, "no"))
-    assert capsys.readouterr().out == f"compiled: no\n{said}\n"
+def test_the_estimate_is_printed_without_exponents(capsys, epochs, epoch_seconds, printed):
+    announce_estimate(TrainConfig(), Estimate(epochs, epoch_seconds, 860_000_000, "off"))
+    assert capsys.readouterr().out == f"torch.compile: off\n{printed}\n"
