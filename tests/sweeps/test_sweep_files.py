@@ -104,7 +104,7 @@ def test_files_that_a_sweep_file_chooses_are_looked_at_too(tmp_path):
     )
     params = "hydra:\n  sweeper:\n    params:\n      experiment: tutorial,evil\n"
     (tmp_path / "sweep" / "theirs.yaml").write_text(f"# @package _global_\n{params}")
-    with pytest.raises(UserError, match=r"hydra.callbacks.x._target_=pathlib.Path.touch: is code"):
+    with pytest.raises(UserError, match=r"hydra.callbacks.x._target_=pathlib.Path.touch: refused"):
         refuse_code(CONF, ["-m", f"--config-dir={tmp_path}", "sweep=theirs"])
     refuse_code(CONF, ["-m", f"--config-dir={tmp_path}", "sweep=theirs", "experiment=tutorial"])
 

@@ -72,7 +72,7 @@ SECRET = "s3cret-of-the-reader"
         ("builtin: tutorial\n  path: null", "builtin: null\n  path: x/${oc.env:QA_LM_SECRET}.jsonl"),
         ("hub_subset: null", "hub_subset: ${oc.decode:${oc.env:QA_LM_SECRET}}"),
         ("encoding: utf-8", "encoding: ${hydra:runtime.cwd}"),
-        ("extra: {}", "extra: {a: '${oc.env:QA_LM_SECRET}'}"),
+        ("dropout: 0.0\n  extra: {}", "dropout: 0.0\n  extra: {a: '${oc.env:QA_LM_SECRET}'}"),
     ],
 )
 def test_a_runs_configuration_does_not_read_the_environment(run, capsys, monkeypatch, old, new):
@@ -94,7 +94,7 @@ def test_aliases_that_stand_for_more_than_memory_holds(run, capsys):
     bomb = "\n".join(f"    {level}" for level in levels)
     text = f"a:\n{bomb}\n"
     assert len(str(OmegaConf.to_container(OmegaConf.create(text)))) > 10 * len(text)  # and 9 times with each level
-    changed(run, "extra: {}", f"extra:\n{bomb}")
+    changed(run, "dropout: 0.0\n  extra: {}", f"dropout: 0.0\n  extra:\n{bomb}")
     assert "YAML aliases are not allowed" in refused(evaluate.main, [str(run)], capsys)
 
 

@@ -84,7 +84,7 @@ def test_parts_of_logging(trap, tmp_path, part):
     for section in ("job_logging", "hydra_logging"):
         content = {"hydra": {section: {part: {"x": factory}}}}
         file.write_text(f"# @package _global_\n{yaml.safe_dump(content)}")
-        with pytest.raises(UserError, match=rf"hydra.{section}.{part}.x.\(\)=os.mknod: is code"):
+        with pytest.raises(UserError, match=rf"hydra.{section}.{part}.x.\(\)=os.mknod: refused"):
             refuse_code(CONF, [f"--config-dir={tmp_path / 'settings'}", "experiment=theirs"])
     assert not trap.sprang
 
@@ -121,7 +121,7 @@ def test_a_file_of_settings_with_a_callback(trap, tmp_path, arguments):
     folder = tmp_path / "settings" / "experiment"
     folder.mkdir(parents=True)
     (folder / "theirs.yaml").write_text(FOREIGN.replace("MARKER", str(trap.marker)))
-    with pytest.raises(UserError, match=r"hydra.callbacks.x._target_=pathlib.Path.touch: is code"):
+    with pytest.raises(UserError, match=r"hydra.callbacks.x._target_=pathlib.Path.touch: refused"):
         refuse_code(CONF, [f"--config-dir={tmp_path / 'settings'}", *arguments])
     assert not trap.sprang
 
@@ -190,7 +190,7 @@ def test_what_hydra_brings_is_taken(arguments):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+model._target_=TARGET", "model._target_: no such setting"),
+        ("+model._target_=TARGET", "model._target_=TARGET: code of pathlib is not run unless you trust it"),
         ("+_target_=TARGET", "_target_: no such setting"),
         ("+data={_target_:TARGET}", "data._target_: no such setting"),
         ("+model.extra={_target_:TARGET}", "model.extra._target_: gpt2 has no such argument"),
@@ -201,7 +201,7 @@ def test_what_hydra_brings_is_taken(arguments):
         ("trainer.logger={_target_:TARGET}", "trainer.logger: cannot be set"),
         ("trainer.strategy={_target_:TARGET}", "trainer.strategy={'_target_': 'TARGET'}: must be "),
         ("trainer.profiler={_target_:TARGET}", "trainer.profiler={'_target_': 'TARGET'}: must be "),
-        ("trainer.accelerator={class_path:TARGET}", "trainer.accelerator={'class_path': 'TARGET'}: lightning.Trainer"),
+        ("trainer.accelerator={class_path:TARGET}", "trainer.accelerator={'class_path': 'TARGET'}: must be "),
         ("trainer.default_root_dir=../../x", "trainer.default_root_dir: cannot be set"),
         ("data=../../x", "data/../..=x: no such choice"),
         ("experiment=/etc/passwd", "experiment//etc: no such group"),
