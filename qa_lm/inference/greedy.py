@@ -89,7 +89,7 @@ def _decode(
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prefixes], device=model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     needs_mask = bool((mask == 0).any())
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=model.config) if cached else None
     ids: list[list[int]] = [[] for _ in prefixes]
     log_probabilities: list[list[float]] = [[] for _ in prefixes]
     stopped = [False] * len(prefixes)
@@ -122,7 +122,7 @@ def _decode(
             break
         if len(kept) < len(running):
             rows = torch.tensor(kept, device=model.device)
-            if cached:
+            if cache is not None:
                 cache.batch_select_indices(rows)
             best, mask, positions = best[rows], mask[rows], positions[rows]
             running = [running[row] for row in kept]
