@@ -25,7 +25,7 @@ ModelSource = type[PreTrainedModel] | Callable[..., PreTrainedModel]
 
 @dataclass(frozen=True)
 class CustomParts:
-    """What replaces qa_lm's own parts (None: nothing does), and what comes beside them."""
+    """Parts that replace those of qa_lm (None keeps them), and additional callbacks and loggers."""
 
     model: ModelSource | None = None
     optimizer: OptimizerFactory | None = None

@@ -166,7 +166,7 @@ def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tie
 
 
 def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
-    """How many held-out pairs ask, but for case, spaces and final punctuation, what a trained pair asks.
+    """Count the held-out pairs whose question is that of a trained pair, except for case, spaces and final punctuation.
 
     Args:
         split: the sides.

@@ -1,1 +1,1 @@
-"""TensorBoard and the loggers beside it."""
+"""TensorBoard and other loggers."""

@@ -16,7 +16,7 @@ COMPARED = (
     *("data.batch_size", "model.hidden_size", "model.layers", "optimizer.kind", "optimizer.lr", "seed"),
     "trainer.max_epochs",
 )
-"""What people compare runs by; beside what they set on the command line."""
+"""Settings shown for every run, in addition to those set on the command line."""
 
 
 def compared_hyperparameters(config: TrainConfig, folder: Path) -> dict[str, str | int | float | bool]:
@@ -65,7 +65,7 @@ def _flattened(node: Any, prefix: str) -> dict[str, str | int | float | bool]:
         value = getattr(node, field.name)
         if is_dataclass(value):
             flat |= _flattened(value, f"{prefix}{field.name}.")
-        elif field.name not in ("trainer", "loggers"):  # where the run is logged is no property of it
+        elif field.name not in ("trainer", "loggers"):  # loggers do not change the run
             flat[f"{prefix}{field.name}"] = _plain(value)
     return flat
 

@@ -112,7 +112,7 @@ class EventsLogger(TensorBoardLogger):
             if not self.go_on:
                 raise
             self.ended = True
-            print(f"warning: no more TensorBoard events: {error.strerror or error}; training goes on", flush=True)
+            print(f"warning: no more TensorBoard events: {error.strerror or error}; training continues", flush=True)
 
     def close(self) -> None:
         """End the events files."""
@@ -144,10 +144,10 @@ def _shown(tag: str) -> str:
 
 
 def _after_earlier_files(folder: Path) -> None:
-    """Let the second pass in which another events file was begun: TensorBoard reads the files of a run in the order of
-    their names, which begin with it."""
-    begun = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
-    left = max((int(second) for second in begun if second.isdecimal()), default=0) + 1 - time.time()
+    """Wait until the second in which another events file was created is over: TensorBoard reads the files of a run in
+    the order of their names, which start with it."""
+    created = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    left = max((int(second) for second in created if second.isdecimal()), default=0) + 1 - time.time()
     if 0 < left <= 1:  # more is a clock that was set back
         time.sleep(left)
 
