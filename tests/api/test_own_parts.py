@@ -109,7 +109,7 @@ def test_a_model_that_would_fail_later_is_refused_before_training(model, words):
 
 def test_a_recurrent_network_is_taken_but_does_not_pack():
     assert check_custom_model(Gru(GruConfig()), VOCABULARY, packing=False).training
-    with pytest.raises(UserError, match=r"mixes pairs that share a row: .* or set data.packing=false"):
+    with pytest.raises(UserError, match=r"mixes pairs that share a row: .* otherwise set data.packing=false"):
         check_custom_model(Gru(GruConfig()), VOCABULARY, packing=True)
 
 
@@ -242,7 +242,7 @@ def nowhere(*sides):
         (lambda *_: None, "must return a Split or a mask of the held-out pairs, bool of shape (10,), not NoneType"),
         (lambda *_: np.arange(10), "not int64 of shape (10,)"),
         (lambda *_: np.ones(10, bool), "holds out all pairs"),
-        (lambda *_: np.zeros(10, bool), "holds out no pair; data.train_fraction=1.0 trains all of them"),
+        (lambda *_: np.zeros(10, bool), "holds out no pair; data.train_fraction=1.0 trains on all of them"),
         (lambda pairs: None, "failed with TypeError"),
         (nowhere([0, 1], [1], [3]), "a pair stands twice"),
         (nowhere([0, 1], [10], [3]), "its places must be from 0 to 9"),

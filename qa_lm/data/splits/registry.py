@@ -131,7 +131,7 @@ def _wrong(found: object, count: int, train_fraction: float) -> str | None:
     if not trained:
         return "holds out all pairs, so that none is trained"
     if not held_out and train_fraction < 1:
-        return "holds out no pair; data.train_fraction=1.0 trains all of them"
+        return "holds out no pair; data.train_fraction=1.0 trains on all of them"
     return None
 
 
