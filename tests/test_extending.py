@@ -48,7 +48,18 @@ def examples_folder(tmp_path, monkeypatch):
         sys.modules.pop(path.stem, None)
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+FAST = ("Model", "Callback", "Split", "File format")
+"""Sections whose snippets run in the fast tests; each trains once."""
+
+
+def marked(parameters):
+    return [
+        each if each.id in FAST else pytest.param(*each.values, id=each.id, marks=pytest.mark.slow)
+        for each in parameters
+    ]
+
+
+@pytest.mark.parametrize("block", marked(blocks("python")))
 def test_the_python_of_the_page_runs(examples_folder, block):
     exec(block, {"qa_lm": qa_lm})
     assert list(examples_folder.glob("outputs/*/*/report.html"))
