@@ -17,6 +17,8 @@ import qa_lm
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.evaluation.evaluate import EvaluatedPair
+from qa_lm.reporting.sweep.jobs import read_sweep
+from qa_lm.reporting.sweep.outcomes import objective_of
 from qa_lm.training import train as training
 from tests.config.test_configuration import load, message_for
 from tests.conftest import small_config
@@ -175,3 +177,27 @@ def test_a_finished_run_is_asked_and_read(learnt_run):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(qa_lm.UserError, match="not a run folder"):
         qa_lm.Run(tmp_path)
+
+
+class WeightNorm(Callback):
+    """Logs a metric of its own."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        norm = sum(float(parameter.detach().norm()) for parameter in pl_module.parameters())
+        pl_module.log("weights/norm $x$", norm)
+
+
+def test_what_a_callback_logs_is_a_column_a_curve_and_can_be_monitored(tmp_path):
+    config = qa_lm.compose(*TINY, "monitor='weights/norm $x$'", "monitor_mode=max", "early_stopping.patience=null")
+    run = qa_lm.train(config, tmp_path / "run", callbacks=[WeightNorm()])
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert rows[0].endswith(",learning_rate,weights/norm $x$")
+    norms = [float(row.rpartition(",")[2]) for row in rows[1:]]
+    assert run.metrics["logged"] == {"weights/norm $x$": norms[-1]}
+    assert run.metrics["objective"] == pytest.approx(max(norms))
+    page = run.report.read_text()
+    assert 'aria-label="weights/norm $x$, by epoch"' in page
+    jobs = read_sweep(tmp_path).jobs
+    found = objective_of(jobs).outcome
+    assert (found.name, found.title, found.smaller_is_better) == ("objective", "best weights/norm $x$", False)
+    assert objective_of(jobs, "weights/norm $x$").outcome.name == "weights/norm $x$"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from qa_lm.reporting.figures import STYLES, Chart, new_axes, percent_axis, style
 from qa_lm.reporting.loss_curve import MAX_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
 from qa_lm.reporting.run.board import coverage_points
-from qa_lm.run.reader import RunFiles, Threshold
+from qa_lm.run.reader import COLUMNS, RunFiles, Threshold
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,15 @@ def recall_chart(run: RunFiles) -> Chart | None:
     return Chart("recall", "Exact match", "Exact match, by epoch", _recall_figure(run))
 
 
+def logged_charts(run: RunFiles) -> list[Chart]:
+    """One chart for each metric that a callback, loss or model of the user logged."""
+    names = [name for name in (run.epochs[0] if run.epochs else ()) if name not in COLUMNS and by_epoch(run, name)]
+    return [
+        Chart(f"logged-{number}", name, f"{name}, by epoch", _logged_figure(run, name))
+        for number, name in enumerate(names, start=1)
+    ]
+
+
 def coverage_chart(run: RunFiles) -> Chart | None:
     """Precision by coverage; None if confidence was not measured."""
     points = coverage_points(run.board["confidence"])
@@ -42,6 +51,13 @@ def _recall_figure(run: RunFiles) -> "Figure":
     axes.set_ylim(0, 1)
     percent_axis(axes.yaxis)
     add_legend(figure)
+    return figure
+
+
+@style()
+def _logged_figure(run: RunFiles, name: str) -> "Figure":
+    figure, axes = new_axes("epoch", "")
+    draw_by_epoch(axes, run, {name: by_epoch(run, name)})
     return figure
 
 

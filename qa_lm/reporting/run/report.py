@@ -17,7 +17,7 @@ from qa_lm.reporting.run.board import (
     thin_out,
     worst_pairs,
 )
-from qa_lm.reporting.run.charts import coverage_chart, loss_chart, recall_chart
+from qa_lm.reporting.run.charts import coverage_chart, logged_charts, loss_chart, recall_chart
 from qa_lm.reporting.run.command import training_program
 from qa_lm.reporting.run.facts import environment_facts, reproduction, run_facts, source_names
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
@@ -62,7 +62,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     command, notes = reproduction(run)
     board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
     samples = sample_answers(run.answers)
-    charts = [loss_chart(run), recall_chart(run)]
+    charts = [loss_chart(run), recall_chart(run), *logged_charts(run)]
     return {
         "run": run,
         "marks": MARKS,

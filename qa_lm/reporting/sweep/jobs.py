@@ -133,7 +133,7 @@ def _job(folder: Path) -> Job:
         state=state,
         settings=_flat(_read(folder / CONFIG, _yaml), ""),
         overrides=[str(each) for each in overrides] if isinstance(overrides, list) else _own_arguments(folder),
-        metrics=metrics,
+        metrics=metrics | logged if isinstance(logged := metrics.get("logged"), dict) else metrics,
         epochs=_epochs(folder),
         seconds=finite(record.get("seconds")) if seconds is None else seconds,
         error="" if state == "finished" else _last_line(folder / JOB_LOG),

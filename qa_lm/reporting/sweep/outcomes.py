@@ -73,6 +73,8 @@ OUTCOMES = {
     )
 }
 SHOWN = ("recall", "best_val_loss", "val_exact_match", "epochs_run", "fit_seconds", "tokens_per_second")
+OWN_MONITOR = "objective"
+"""Metric of a monitor that is not one of qa_lm's."""
 METRIC_OF_MONITOR = {
     "val/loss": "best_val_loss",
     "train/loss": "final_train_loss",
@@ -119,7 +121,15 @@ def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = 
             raise UserError(f"--metric {metric}: no job has this metric; available: {', '.join(measured)}")
         return Objective(_with_mode(outcome_named(metric), mode), "chosen by --metric", chosen=True)
     chosen, why = _monitored(jobs)
-    return Objective(_with_mode(outcome_named(chosen), mode), why)
+    outcome = _own_monitor(jobs) if chosen == OWN_MONITOR else outcome_named(chosen)
+    return Objective(_with_mode(outcome, mode), why)
+
+
+def _own_monitor(jobs: list[Job]) -> Outcome:
+    """The best value of a `monitor` that a callback, loss or model of the user logs."""
+    settings = next(job.settings for job in jobs if job.metrics and job.settings.get("monitor"))
+    name = str(settings["monitor"])
+    return Outcome(OWN_MONITOR, f"best {name}", settings.get("monitor_mode") == "min", "number")
 
 
 def outcome_named(name: str) -> Outcome:
@@ -141,7 +151,7 @@ def _monitored(jobs: list[Job]) -> tuple[str, str]:
     finished = [job for job in jobs if job.metrics]
     monitors = Counter(str(job.settings["monitor"]) for job in finished if job.settings.get("monitor"))
     monitor = monitors.most_common(1)[0][0] if monitors else "val/loss"
-    chosen = METRIC_OF_MONITOR.get(monitor, "best_val_loss")
+    chosen = METRIC_OF_MONITOR.get(monitor, OWN_MONITOR)
     note = f"; jobs use {len(monitors)} different monitors" if len(monitors) > 1 else ""
     if chosen == "recall" and finished and all(map(_reached, finished)):
         return "fit_seconds", f"every job reached its target recall, so they are compared by time{note}"

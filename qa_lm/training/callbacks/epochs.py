@@ -15,6 +15,7 @@ from qa_lm.errors import UserError
 from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
+from qa_lm.run.reader import COLUMNS as METRICS_COLUMNS
 from qa_lm.training.callbacks.distributed import sum_over_processes
 from qa_lm.training.callbacks.why_stopped import why_stopped
 from qa_lm.training.logging.loggers import log_values
@@ -41,7 +42,6 @@ class EpochRecord(Callback):
         "train_recall": "train/recall",
     }
     """Column to the name under which the module logs it. Any other logged metric gets a column of its own name."""
-    KNOWN = ("epoch", "step", "train_loss", *COLUMNS, "learning_rate")
     OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
     STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
 
@@ -182,12 +182,14 @@ class EpochRecord(Callback):
 
     def last_logged(self) -> dict[str, float | None]:
         """Return the metrics of the last epoch that the user's own callbacks, losses and models logged."""
-        return {name: value for name, value in self.rows[-1].items() if name not in self.KNOWN} if self.rows else {}
+        return (
+            {name: value for name, value in self.rows[-1].items() if name not in METRICS_COLUMNS} if self.rows else {}
+        )
 
     def _csv(self) -> str:
         file = io.StringIO()
-        others = sorted({name for row in self.rows for name in row} - {*self.KNOWN})
-        writer = csv.DictWriter(file, [*self.KNOWN, *others], lineterminator="\n")
+        others = sorted({name for row in self.rows for name in row} - {*METRICS_COLUMNS})
+        writer = csv.DictWriter(file, [*METRICS_COLUMNS, *others], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
