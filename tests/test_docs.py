@@ -91,7 +91,7 @@ def test_the_page_of_settings_is_the_generated_one():
 def test_a_setting_without_its_meaning_is_an_error(monkeypatch):
     page = settings_page()
     source = page.inspect.getsource(page.TrainConfig).replace(
-        '"""Metric that early stopping', '# """Metric that early stopping'
+        '"""Metric for early stopping', '# """Metric for early stopping'
     )
     monkeypatch.setattr(page.inspect, "getsource", lambda schema: source)
     with pytest.raises(ValueError, match="TrainConfig: no string after monitor$"):
