@@ -65,7 +65,7 @@ def test_a_mistake_is_the_line_of_the_command_line(overrides):
         ("hydra.run.dir=x", "folder=FOLDER"),
         ("resume=outputs/x", "resume=auto"),
         ("trainer.max_epoch=3", "did you mean trainer.max_epochs"),
-        (3, "as texts"),
+        (3, "must be strings"),
     ],
 )
 def test_what_belongs_to_the_command_line_alone_is_refused(override, words):
