@@ -98,7 +98,7 @@ def main(program: list[str] | None = None) -> int:
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         folder = resume_argument(sys.argv[1:])
-        sys.argv += [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)
+        sys.argv[1:1] = [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)  # before -m
         settings = refuse_code(CONF, sys.argv[1:])
         if (
             settings is not None and settings.resume is None

@@ -4,6 +4,7 @@ Settings that the checkpoint contains (learning rate, patience, ...) and the dat
 error, so that no setting is silently ignored.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,9 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     before_changes.trust = composed.trust  # only the user who resumes the run can trust packages
     if composed.resume == AUTO or any(_top(each) == "loggers" for each in _parsed(overrides)):
         before_changes.loggers = composed.loggers
+    elif "mlflow" in before_changes.loggers and not _has_mlflow_store():
+        del before_changes.loggers["mlflow"]
+        print("warning: loggers=mlflow: no mlflow.db in this folder; to create one, add loggers=mlflow", flush=True)
     _check_named_classes(folder, before_changes, composed)
     stored: DictConfig = OmegaConf.structured(before_changes)
     for key, value in _all_of(composed) if composed.resume == AUTO else _given(overrides):
@@ -101,6 +105,11 @@ def resumed_config(folder: Path, composed: TrainConfig, overrides: list[str]) ->
     _warn_about_schedule(before_changes, config)
     config.resume = composed.resume
     return config
+
+
+def _has_mlflow_store() -> bool:
+    """Whether the user stores MLflow runs. Someone else's run must not create a store in the current folder."""
+    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").is_file() or Path("mlruns").is_dir()
 
 
 def _check_named_classes(folder: Path, stored: TrainConfig, composed: TrainConfig) -> None:

@@ -270,3 +270,12 @@ def test_shell_completion_names_choices(script):
     refused = script("train.py", "-sc", "install=tcsh")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: -sc: write -sc install=bash")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-m", "data.path=nope.csv", "seed=1,2"], ["data.path=nope.csv", "seed=1", "-m"]]
+)
+def test_a_sweep_reads_a_file_that_is_named_by_its_path_alone(tmp_path, arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: nope.csv: cannot be read: No such file or directory\n")

@@ -110,7 +110,7 @@ class EpochRecord(Callback):
         if trainer.sanity_checking:
             return
         metrics = _logged(trainer)
-        metrics.pop("train/loss", None)  # of the previous epoch
+        metrics.pop("train/loss", None)  # of the previous epoch; `on_train_epoch_end` logs that of this one
         if self.score not in self.OURS and self.score not in metrics:
             others = ", ".join(sorted({*metrics, *MONITORS} - {RECALL_THEN_LOSS}))
             raise UserError(
@@ -120,9 +120,7 @@ class EpochRecord(Callback):
         if self.score in metrics:
             score, loss = metrics[self.score], metrics.get("val/loss", float("nan"))
             self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
-        # The Trainer's train/loss is still that of the previous epoch; `on_train_epoch_end` logs this epoch's.
-        ours = {name: value for name, value in metrics.items() if name in self.OURS and name != "train/loss"}
-        log_values(trainer, ours)
+        log_values(trainer, {name: value for name, value in metrics.items() if name in self.OURS})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the row of the epoch, write the file, and log the metrics."""
