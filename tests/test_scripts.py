@@ -24,7 +24,7 @@ def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
     done = script("train.py", *QUICK)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[:5]] == ["data", "tokenizer", "tokens", "model", "training"]
+    assert [line.split(":")[0] for line in lines[:5]] == ["data", "tokenizer", "tokens per pair", "model", "training"]
     assert re.fullmatch(r"epoch 1/2   train loss \d\.\d{4}   val loss \d\.\d{4}   improved", lines[5])
     assert any(line.startswith("What is the capital of France?") and re.search(r"  no$", line) for line in lines)
     folder = Path(lines[-1])

@@ -264,6 +264,9 @@ def _named_in(choice: str, folders: Folders, overrides: list[str]) -> str:
     for file in _likely_files(folders, overrides):
         for entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []):
             named = entry.items() if isinstance(entry, dict) else [("", entry)]
-            if any((str(key).split()[-1:] or [""])[0].strip("/") == group and each == name for key, each in named):
+            for key, chosen in named:
+                is_group = (str(key).split()[-1:] or [""])[0].strip("/") == group
+                if not is_group or name not in (chosen if isinstance(chosen, list) else [chosen]):
+                    continue
                 return f"{folders.shown(file)}: "
     return ""

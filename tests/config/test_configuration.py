@@ -11,11 +11,12 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 
 from qa_lm.config.compose import register_schema, schema_keys, typed_config
 from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
 from qa_lm.config.schema import TrainConfig
-from qa_lm.config.targets import instantiate
+from qa_lm.config.targets import check_arguments, class_of, instantiate
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values
 from qa_lm.errors import UserError
@@ -48,6 +49,9 @@ def load(overrides: list[str], conf: Path = CONF) -> TrainConfig:
     check_trainer_arguments(config.trainer)
     for name, node in config.callbacks.items():
         instantiate(node, Callback, f"callbacks.{name}", None)
+    for name, node in config.loggers.items():  # not built: their packages may be missing
+        found = class_of(node["_target_"], Logger, f"loggers.{name}", None)
+        check_arguments(found, [*(each for each in node if each != "_target_"), "save_dir"], f"loggers.{name}")
     return config
 
 
@@ -87,7 +91,7 @@ KEYS = [
     for file in FILES
     for path in paths(yaml.safe_load((CONF / file).read_text()))
     if path[:3] != ("hydra", "sweeper", "params")  # tests/sweeps/test_sweep_files.py
-    and not (file.startswith("callbacks/") and len(path) == 1)  # a name of one's own
+    and not (file.startswith(("callbacks/", "loggers/")) and len(path) == 1)  # a name of one's own
 ]
 ENTRIES = [
     (file, number)
@@ -130,7 +134,8 @@ def test_a_typo_in_any_defaults_list_is_refused(tmp_path, file, number):
     entry = content["defaults"][number]
     mistakes: list[Any] = [entry + "x"] if isinstance(entry, str) else []
     for group, choice in entry.items() if isinstance(entry, dict) else ():
-        mistakes += [{f"{group}x": choice or "x"}, {group: f"{choice}x"}]
+        mistyped = [f"{each}x" for each in choice or ["x"]] if isinstance(choice, list) else f"{choice}x"
+        mistakes += [{f"{group}x": choice or "x"}, {group: mistyped}]
         if "override" in group:
             mistakes.append({group.replace("override", "overide"): choice})
     for mistake in mistakes:

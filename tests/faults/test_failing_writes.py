@@ -214,7 +214,7 @@ def test_a_full_file_system_does_not_end_a_run_with_go_on(tmp_path, monkeypatch,
     said = capsys.readouterr().out
     assert said.count("metrics.csv: cannot be written: No space left on device; training continues") == 1
     assert said.count("ckpt: cannot be written: No space left on device; training continues") == 1
-    assert said.count("warning: no more TensorBoard events: No space left on device; training goes on") == 1
+    assert said.count("warning: no more TensorBoard events: No space left on device; training continues") == 1
     assert result.metrics["epochs_run"] == 3
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
 

@@ -169,8 +169,11 @@ def _known_ids(folder: Path) -> dict[str, str]:
 
 def _refuse_links(folder: Path) -> None:
     """Refuse links by which a logger would write outside the run folder: someone else's run may hold one."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()) and path.name != CHECKPOINTS:
+    for path in folder.rglob("*"):
+        within = path.relative_to(folder).parts
+        if not path.is_symlink() or within[0] == CHECKPOINTS or within[0] == "wandb" != path.name:
+            continue  # wandb links its own logs, in a new folder for each process
+        if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{path}: links to outside the run folder, where a logger may write; remove it")
 
 
