@@ -64,6 +64,7 @@ class GruLM(PreTrainedModel):
 
 
 if __name__ == "__main__":
-    config = qa_lm.compose("model=tiny", "model.layers=1", "optimizer.lr=1e-2", "tokenizer=bpe")
-    run = qa_lm.train(config, model=GruLM)
+    to_recall = ("monitor=train/recall", "monitor_mode=max", "stop_at_recall=1.0", "early_stopping.patience=null")
+    sizes = ("model=tiny", "model.layers=1", "optimizer.lr=1e-2", "tokenizer=bpe", "trainer.max_epochs=40")
+    run = qa_lm.train(qa_lm.compose(*to_recall, *sizes), model=GruLM)
     print(run.ask("What is 2 + 2?"))
