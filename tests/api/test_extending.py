@@ -74,7 +74,7 @@ def test_an_example_runs_by_itself(examples_folder, path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_on_the_page(path):
-    assert len(path.read_text().splitlines()) < 70
+    assert len(path.read_text().splitlines()) < 72
     assert ast.get_docstring(ast.parse(path.read_text()))
     assert path.stem in PAGE
 
