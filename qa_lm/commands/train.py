@@ -100,9 +100,8 @@ def main(program: list[str] | None = None) -> int:
         folder = resume_argument(sys.argv[1:])
         sys.argv[1:1] = [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)  # before -m
         settings = refuse_code(CONF, sys.argv[1:])
-        if (
-            settings is not None and settings.resume is None
-        ):  # catches most mistakes early: Hydra composes twice before `run`
+        if settings is not None and settings.resume is None:
+            # Catches most mistakes early: Hydra composes twice more before `run`.
             settings, hydras = without_hydra(settings)
             check_early(checked(settings, hydras, _folders(hydras)))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
