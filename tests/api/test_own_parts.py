@@ -138,7 +138,15 @@ def test_a_subclass_of_a_transformer_keeps_its_cache():
     class Own(GPT2LMHeadModel):
         pass
 
-    assert continues_from_cache(Own(GPT2Config(vocab_size=40, n_positions=32, n_embd=16, n_layer=1, n_head=2)))
+    class Forgets(GPT2LMHeadModel):
+        """Takes the cache, and looks at the new tokens alone."""
+
+        def forward(self, input_ids, **unused):
+            return super().forward(input_ids)
+
+    config = GPT2Config(vocab_size=40, n_positions=32, n_embd=16, n_layer=1, n_head=2)
+    assert continues_from_cache(Own(config))
+    assert not continues_from_cache(Forgets(config))
     assert not continues_from_cache(Gru(GruConfig()))
 
 
