@@ -19,6 +19,7 @@ from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Task
+from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
 from qa_lm.training.logging.loggers import log_end
 from qa_lm.training.memory import peak_memory
@@ -162,4 +163,4 @@ def outcome(
 def _stopped_early(setup: TrainerSetup) -> bool:
     early, recall = setup.early_stopping, setup.recall_stopping
     by_recall = recall is not None and (recall.reached or recall.plateaued)
-    return by_recall or setup.bad_batches.diverged or (early is not None and early.stopped_epoch > 0)
+    return by_recall or setup.bad_batches.diverged or (early is not None and has_stopped(early))

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from qa_lm.run.manifest import is_intact
 from qa_lm.run.run_folder import LAST
 from qa_lm.training.callbacks.bad_batches import BadBatches
 from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
-from qa_lm.training.callbacks.epochs import ConsoleReport, EpochRecord, RunningLossBar
+from qa_lm.training.callbacks.console import ConsoleReport, RunningLossBar
+from qa_lm.training.callbacks.epochs import EpochRecord
 from qa_lm.training.callbacks.pruning import trial_pruning
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.callbacks.seen_pairs import SeenPairs
@@ -149,10 +151,13 @@ def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
 
 
 def restore_best(module: CausalLMModule, setup: TrainerSetup) -> None:
-    """Load the best weights into the module, from memory or from the file. Without a validation, or if the best weights
-    are lost, the last weights stay."""
-    path, best = setup.best.best_model_path, setup.files.best
-    if not path or best.step == setup.trainer.global_step:
+    """Load the best weights into the module, from memory or from the file. The last weights stay without a validation,
+    without a finite score, or if the best weights are lost."""
+    path, best, score = setup.best.best_model_path, setup.files.best, setup.best.best_model_score
+    if not path or score is None or best.step == setup.trainer.global_step:
+        return
+    if not math.isfinite(score):
+        print(f"warning: {setup.best.monitor} was never finite, so no epoch is the best; model/ holds the last weights")
         return
     if best.state is not None:
         module.load_state_dict(best.state["state_dict"])
