@@ -159,7 +159,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table
     from qa_lm.training.checkpointing.interruption import exit_on_next_signal
-    from qa_lm.training.memory import keep_freed_memory
+    from qa_lm.training.hardware import keep_freed_memory
     from qa_lm.training.train import train
     from qa_lm.training.trainer import quiet_lightning
 

@@ -21,9 +21,8 @@ from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Task
 from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
+from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
-from qa_lm.training.memory import peak_memory
-from qa_lm.training.precision import device_of
 from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4

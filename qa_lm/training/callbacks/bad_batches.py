@@ -29,7 +29,7 @@ MAX_WARNINGS = 3
 class BadBatches(Callback):
     """Writes `bad_batches.jsonl`, and ends training when too many updates in a row were skipped.
 
-    The module itself skips the updates: see `qa_lm.modeling.clipping`.
+    The module itself skips the updates: see `qa_lm.modeling.gradients`.
 
     Args:
         path: the file to write.
