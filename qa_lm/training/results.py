@@ -115,7 +115,8 @@ def outcome(
         answers: the answers at the end.
         never_trained: number of training pairs that were never in a training step.
     """
-    record, rows, best_score = setup.record, setup.record.rows, setup.best.best_model_score
+    record, rows, throughput = setup.record, setup.record.rows, setup.throughput
+    best_score = setup.best.best_model_score
     best = best_score is not None and record.best_validation(float(best_score))
     best_epoch, _, _, best_loss = best or (None, None, None, math.nan)
     return {
@@ -150,9 +151,9 @@ def outcome(
         "resumed_at_step": timing.resumed_at_step,
         "measure_seconds": timing.measure_seconds,
         "fit_seconds": timing.fit_seconds,
-        "train_seconds": record.train_seconds,
-        "train_tokens": record.train_tokens,
-        "tokens_per_second": record.train_tokens / record.train_seconds if record.train_seconds else None,
+        "train_seconds": throughput.seconds,
+        "train_tokens": throughput.tokens,
+        "tokens_per_second": throughput.tokens / throughput.seconds if throughput.seconds else None,
         "expected_fit_seconds": timing.estimate and timing.estimate.seconds,
         "expected_memory": timing.estimate and timing.estimate.memory,
         "peak_memory": peak_memory(device_of(config.trainer)),

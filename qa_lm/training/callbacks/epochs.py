@@ -42,7 +42,7 @@ class EpochRecord(Callback):
     }
     """Column to the name under which the module logs it. Any other logged metric gets a column of its own name."""
     OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
-    STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
+    STATE = ("rows", "validations", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, warn_on_write_error: bool = False) -> None:
         self.path, self.warn_on_write_error = path, warn_on_write_error
@@ -51,63 +51,29 @@ class EpochRecord(Callback):
         self.validations: list[tuple[int, int, float, float]] = []
         """Epoch, step, score and `val/loss` (nats) of each validation."""
         self.log_every_n_steps = log_every_n_steps
-        self.train_tokens = 0
-        self.train_seconds = 0.0
-        self._epoch_tokens = 0
-        self._epoch_seconds = 0.0
         self._validation: dict[str, float] = {}  # metrics of the newest validation of this epoch
         self._earlier: dict[str, Tensor] = {}
         """What the Trainer kept at the end of the newest validation or epoch."""
-        self._clock = 0.0
-        self._saving = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take over logging from the module, because Lightning logs an epoch only after the checkpoint at its end."""
         assert isinstance(pl_module, CausalLMModule)
         pl_module.log_to_loggers = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, also in the middle of an epoch."""
-        self._clock = time.perf_counter()
-        if not trainer.is_global_zero:  # all processes load the checkpoint, which has the token count of all of them
-            self._epoch_tokens = 0
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the counts of the epoch."""
-        self._epoch_tokens, self._epoch_seconds = 0, 0.0
+        """Forget the validations of the former epoch."""
         self._validation = {}
-        self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count tokens, and log the loss every `log_every_n_steps` steps."""
+        """Log the loss every `log_every_n_steps` steps."""
         assert isinstance(pl_module, CausalLMModule)
-        self._epoch_tokens += batch.tokens
-        now = time.perf_counter()
-        self._epoch_seconds += now - self._clock
-        self._clock = now
         if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Exclude the time of saving, and save the token count of all processes."""
-        self._saving = True
-        if trainer.world_size > 1:
-            tokens = sum_over_processes(trainer, self._epoch_tokens)
-            self._epoch_tokens = tokens if trainer.is_global_zero else 0
-            checkpoint["callbacks"][self.state_key] = self.state_dict()
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Restart the clock after a checkpoint."""
-        if self._saving:
-            self._clock, self._saving = time.perf_counter(), False
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and log the metrics."""
-        self._clock = time.perf_counter()
         if trainer.sanity_checking:
             return
         metrics = self._newly_logged(trainer)
@@ -126,27 +92,21 @@ class EpochRecord(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the row of the epoch, write the file, and log the metrics."""
         assert isinstance(pl_module, CausalLMModule)
-        seconds = self._epoch_seconds
-        tokens = sum_over_processes(trainer, self._epoch_tokens)
-        self.train_tokens += tokens
-        self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
-        optimizer = trainer.optimizers[0]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
         row: EpochRow = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": train_loss,
             **{column: self._validation.get(name) for column, name in self.COLUMNS.items()},
-            "learning_rate": optimizer.param_groups[0]["lr"],
+            "learning_rate": lr,
         }
         logged = self._validation | self._newly_logged(trainer)
         row |= {name: value for name, value in logged.items() if name not in self.OURS}
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write(trainer)
-        perf = tokens / seconds if seconds else 0.0
-        extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
-        log_values(trainer, extra)
+        log_values(trainer, {"train/loss": train_loss, "optim/lr": lr})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint: the epochs so far, and the current one."""
@@ -206,3 +166,76 @@ class EpochRecord(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue()
+
+
+class Throughput(Callback):
+    """Counts the tokens and seconds of training steps, without validations and checkpoints, and logs tokens per second.
+
+    The first process counts the tokens of all processes.
+    """
+
+    STATE = ("tokens", "seconds", "_epoch_tokens", "_epoch_seconds")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.seconds = 0.0
+        """Tokens and seconds of all completed epochs."""
+        self._epoch_tokens = 0
+        self._epoch_seconds = 0.0
+        self._clock = 0.0
+        self._saving = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, also in the middle of an epoch."""
+        self._clock = time.perf_counter()
+        if not trainer.is_global_zero:  # all processes load the checkpoint, which has the token count of all of them
+            self._epoch_tokens = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reset the counts of the epoch."""
+        self._epoch_tokens, self._epoch_seconds = 0, 0.0
+        self._clock = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Restart the clock after a checkpoint."""
+        if self._saving:
+            self._clock, self._saving = time.perf_counter(), False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the tokens and the time of the step."""
+        self._epoch_tokens += batch.tokens
+        now = time.perf_counter()
+        self._epoch_seconds += now - self._clock
+        self._clock = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restart the clock."""
+        self._clock = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch to the totals, and log its tokens per second."""
+        tokens = sum_over_processes(trainer, self._epoch_tokens)
+        self.tokens += tokens
+        self.seconds += self._epoch_seconds
+        log_values(trainer, {"perf/tokens_per_s": tokens / self._epoch_seconds if self._epoch_seconds else 0.0})
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Exclude the time of saving, and save the token count of all processes."""
+        self._saving = True
+        if trainer.world_size > 1:
+            tokens = sum_over_processes(trainer, self._epoch_tokens)
+            self._epoch_tokens = tokens if trainer.is_global_zero else 0
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint."""
+        for name in self.STATE:
+            setattr(self, name, state_dict[name])
