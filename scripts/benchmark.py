@@ -20,25 +20,22 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks import data, evaluation, peers, recall, roof, tutorial
-from benchmarks.common import machine
+from benchmarks.common import Runs, machine, print_medians
 
-PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None]]] = {
-    "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.print_table),
-    "data": (
-        lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated),
-        data.print_table,
-    ),
-    "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.litgpt, o.row_tokens), peers.print_table),
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
+    "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
+    "data": (lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated), data.COLUMNS),
+    "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.litgpt, o.row_tokens), peers.COLUMNS),
     "recall": (
         lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
-        recall.print_table,
+        recall.COLUMNS,
     ),
-    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.print_table),
-    "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.print_table),
+    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
+    "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
 }
+"""By part: what measures it, and the columns of its table (see `print_medians`)."""
 
 
 def main() -> int:
@@ -70,9 +67,11 @@ def main() -> int:
         parser.error("peers needs --peers")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
-    measure, show = PARTS[options.part]
+    measure, columns = PARTS[options.part]
     sides = measure(options)
-    show(sides)
+    print_medians(sides, columns)
+    if options.part == "tutorial":
+        tutorial.print_parts(sides)
     if options.output:
         report = {"machine": machine(), "part": options.part, "command": sys.argv[1:], "sides": sides}
         options.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -12,7 +12,7 @@ import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from qa_lm.commands.exit_codes import discard_output, print_any_text
 from qa_lm.config.arguments import config_dir, hydra_arguments
@@ -27,6 +27,7 @@ from qa_lm.config.explain import Folders, explain, is_configuration_error
 from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.targets import failure_in_trusted
 from qa_lm.config.validate import check_values
 from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
 from qa_lm.run import run_folder
@@ -46,7 +47,7 @@ class Failure(Enum):
     """Why a job ended without a result."""
 
     refused = "the settings are invalid"
-    failed = "a file could not be written, memory was exhausted, or training diverged"
+    failed = "a file could not be written, memory was exhausted, own code raised an error, or training diverged"
 
 
 ended: list[Failure] = []
@@ -70,6 +71,8 @@ def run(composed: DictConfig) -> float:
         return _ended(Failure.failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
     except Exception as error:
         # Hydra would print its own message about an exception.
+        if not WANTS_TRACEBACK and (failure := _failure_in_own_part(error, composed, folder)):
+            return _ended(Failure.failed, failure)
         if WANTS_TRACEBACK or not is_configuration_error(error):
             if _in_worker() and not isinstance(error, JobFailed):
                 traceback.print_exc()  # tracebacks are not sent back with the error
@@ -156,7 +159,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     from qa_lm.reporting.run.report import write_report
     from qa_lm.reporting.run.table import answers_table
     from qa_lm.training.checkpointing.interruption import exit_on_next_signal
-    from qa_lm.training.memory import keep_freed_memory
+    from qa_lm.training.hardware import keep_freed_memory
     from qa_lm.training.train import train
     from qa_lm.training.trainer import quiet_lightning
 
@@ -210,8 +213,21 @@ def _interrupted(end: BaseException, folder: Path) -> str:
 
 def _cannot_write(error: OSError, folder: Path) -> str:
     what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
+    return what + _kept_checkpoints(folder)
+
+
+def _failure_in_own_part(error: Exception, composed: DictConfig, folder: Path) -> str | None:
+    """Return one line about an error in a part of the user's own, such as a callback; None for any other error."""
+    if is_configuration_error(error):
+        return None
+    trust = OmegaConf.to_container(composed).get("trust")  # type: ignore[union-attr]
+    failure = failure_in_trusted(error, trust)
+    return failure and f"{failure}; HYDRA_FULL_ERROR=1 shows the traceback{_kept_checkpoints(folder)}"
+
+
+def _kept_checkpoints(folder: Path) -> str:
     kept = (folder / run_folder.CHECKPOINTS / run_folder.LAST).is_file()
-    return what + (f"; earlier checkpoints are in {folder}/checkpoints" if kept else "")
+    return f"; earlier checkpoints are in {folder}/checkpoints" if kept else ""
 
 
 def _remove_if_empty(folder: Path) -> None:

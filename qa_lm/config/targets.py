@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def import_trusted(trust: Any) -> None:
             importlib.import_module(name)
         except Exception as error:  # the user's own code can raise anything
             raise UserError(f"trust={name}: cannot be imported: {_reason(error)}", "trust") from error
+
+
+def failure_in_trusted(error: BaseException, trust: Any) -> str | None:
+    """Describe an error that passed through trusted code, with the place in that code; None for any other error."""
+    roots = {name.partition(".")[0] for name in trusted_modules(trust)}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in roots:
+            code = frame.f_code
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            return f"{code.co_filename}:{line}: {code.co_qualname} failed with {reason}"
+    return None
 
 
 def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """The LightningModule: model, loss, optimizer and schedule; its metrics are in `qa_lm.modeling.epoch_metrics`.
 
 - The gradient of an optimizer step is the gradient of the weighted mean loss over all its tokens, for any number of
-  micro-batches and processes (`qa_lm.modeling.accumulation`).
+  micro-batches and processes (`qa_lm.modeling.gradients`).
 - The hyperparameters contain all that is needed to rebuild the module, as plain values
   (`qa_lm.modeling.hyperparameters`), so `CausalLMModule.load_from_checkpoint("best.ckpt")` needs no other file.
 """
@@ -15,10 +15,9 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from qa_lm.batch import Batch
-from qa_lm.modeling.accumulation import AccumulationWindow
 from qa_lm.modeling.causal_lm import head, hidden_states
-from qa_lm.modeling.clipping import clip
-from qa_lm.modeling.epoch_metrics import EpochMetrics
+from qa_lm.modeling.epoch_metrics import EpochMetrics, Sums
+from qa_lm.modeling.gradients import AccumulationWindow, clip
 from qa_lm.modeling.hyperparameters import (
     OptimizerFactory,
     PlainValues,
@@ -29,7 +28,6 @@ from qa_lm.modeling.hyperparameters import (
     resolve_schedule,
 )
 from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
-from qa_lm.modeling.sums import Sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
 

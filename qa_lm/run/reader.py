@@ -233,13 +233,6 @@ def finished_file(folder: Path, name: str) -> Path:
     return path
 
 
-COLUMNS = (
-    *("epoch", "step", "train_loss", "val_loss", "val_exact_match", "val_bits_per_answer_byte", "train_recall"),
-    "learning_rate",
-)
-"""Columns that each metrics.csv has; whatever else was logged has a column of its own name."""
-
-
 def read_epochs(folder: Path) -> list[Epoch]:
     """Read metrics.csv of a run folder; empty if it does not exist."""
     path = folder / run_folder.METRICS_BY_EPOCH

@@ -30,6 +30,12 @@ BEST, LAST, PREVIOUS, MANIFEST = "best.ckpt", "last.ckpt", "previous.ckpt", "man
 PROBE_FILE = "probe"
 """A file written next to the checkpoints to test whether the folder is writable."""
 
+METRICS_COLUMNS = (
+    *("epoch", "step", "train_loss", "val_loss", "val_exact_match", "val_bits_per_answer_byte", "train_recall"),
+    "learning_rate",
+)
+"""Columns that each metrics.csv has; whatever else was logged has a column of its own name."""
+
 JOB, JOB_LOG = "job.json", "job.log"
 """Files in the run folder of a sweep's job: its record and its output."""
 

@@ -1,6 +1,7 @@
 """Identify equal jobs, so that a sweep that is started again skips or resumes them."""
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from qa_lm.config.compose import resolved_yaml, typed_config
 from qa_lm.config.schema import DataConfig
 from qa_lm.config.targets import import_trusted
 from qa_lm.config.validate import check_values
+from qa_lm.run.manifest import sha256_of
 
 if TYPE_CHECKING:
     from qa_lm.data.readers.reading import Source
@@ -22,7 +24,8 @@ KNOWN_TO_LIGHTNING = {"max_epochs", "num_sanity_val_steps", "precision", "accele
 def job_identity(composed: DictConfig) -> str:
     """Combine the resolved settings of a run and the sha256 of its data files into a text that identifies the run.
 
-    A data set of the hub is identified by its name.
+    A data set of the hub is identified by its name. A reader or a split of the user's own is identified by the file
+    that defines it, because it decides what the data is.
 
     Raises:
         UserError: the settings are invalid, or files do not exist.
@@ -41,7 +44,10 @@ def job_identity(composed: DictConfig) -> str:
 
 def _data_keys(data: DataConfig) -> list[str | None]:
     from qa_lm.data.pairs import builtin_path  # imported late: a single run does not need it
+    from qa_lm.data.readers.files import data_suffix
+    from qa_lm.data.readers.formats import READERS
     from qa_lm.data.readers.reading import Source, file_sources
+    from qa_lm.data.splits.registry import BUILT_IN, SPLITS, check_split
 
     sources: list[Source] = []
     if data.builtin is not None:
@@ -50,7 +56,18 @@ def _data_keys(data: DataConfig) -> list[str | None]:
         sources += file_sources(data.path, "data.path")
     sources += file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     sources += file_sources(data.test_path, "data.test_path") if data.test_path else []
-    return [_content_key(source, _modified(source.path)) for source in sources]
+    read_by_own = [source.path for source in sources if source.path and source.by_own_reader]
+    own: list[object] = [READERS[data_suffix(path)] for path in read_by_own]
+    if data.split not in BUILT_IN:
+        check_split(data.split)
+        own.append(SPLITS[data.split])
+    return [*(_content_key(source, _modified(source.path)) for source in sources), *map(_code_key, own)]
+
+
+def _code_key(function: object) -> str | None:
+    """sha256 of the file that defines a function; None if there is none, as in a notebook."""
+    file = getattr(sys.modules.get(getattr(function, "__module__", "")), "__file__", None)
+    return sha256_of(Path(file)) if file else None
 
 
 @cache  # jobs of a sweep usually share their data

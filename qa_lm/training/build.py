@@ -1,4 +1,4 @@
-"""Build the batches, the model, the optimizer and the schedule of a run."""
+"""Build the batches, the model, the optimizer and the schedule of a run, within the limits of the Trainer."""
 
 import functools
 import math
@@ -12,6 +12,7 @@ from qa_lm.config.enums import LossWeighting, TrainOn
 from qa_lm.config.schema import OptimizerConfig, TrainConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
+from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
 from qa_lm.modeling.custom_model import check_custom_model, register_model
 from qa_lm.modeling.module import CausalLMModule
@@ -19,9 +20,7 @@ from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
-from qa_lm.training.limits import check_limits, limited, why_no_validation
-from qa_lm.training.memory import check_memory
-from qa_lm.training.precision import device_of
+from qa_lm.training.hardware import check_memory, device_of
 from qa_lm.training.recipe import epochs_to_recall
 
 SHORT_ROW = 64
@@ -155,3 +154,61 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")
     return network
+
+
+Limit = int | float
+
+
+def limited(limit: Limit, batches: int) -> int:
+    """Return the number of batches under a limit such as `trainer.limit_train_batches`: an integer, or a share."""
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def check_limits(trainer: pl.Trainer, train_batches: int, validation_batches: int) -> None:
+    """Refuse limits above 0 that leave no batch, and validations that would never run.
+
+    Args:
+        trainer: the Trainer of the run.
+        train_batches: batches of an epoch without a limit.
+        validation_batches: batches of a validation without a limit.
+
+    Raises:
+        UserError: Lightning would refuse the limit, but only after the start of the run.
+    """
+    for name, batches in (("limit_train_batches", train_batches), ("limit_val_batches", validation_batches)):
+        limit = getattr(trainer, name)
+        if limit > 0 and batches and limited(limit, batches) == 0:
+            raise UserError(
+                f"trainer.{name}={limit}: less than 1 of {batches:,} batches; give a whole number, such as 1"
+            )
+    interval, batches = trainer.val_check_interval, limited(trainer.limit_train_batches, train_batches)
+    if trainer.check_val_every_n_epoch is not None and isinstance(interval, int) and interval > batches > 0:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has only {batches:,} batches; to count batches over "
+            "epochs add trainer.check_val_every_n_epoch=null",
+            "trainer.val_check_interval",
+        )
+
+
+def why_no_validation(trainer: pl.Trainer, train_batches: int, epochs: float) -> str | None:
+    """Return the setting because of which no validation will run; None if one will run, as far as is known.
+
+    Args:
+        trainer: the Trainer of the run.
+        train_batches: batches of an epoch, under its limit.
+        epochs: maximum number of epochs.
+    """
+    if trainer.limit_val_batches == 0:
+        return "trainer.limit_val_batches=0"
+    total, every, interval = train_batches * epochs, trainer.check_val_every_n_epoch, trainer.val_check_interval
+    if not isinstance(interval, int | float):  # a duration
+        return None
+    batches = interval if isinstance(interval, int) else int(train_batches * interval)
+    first = batches if every is None else (every - 1) * train_batches + max(batches, 1)
+    if total >= first or total == 0:  # a run without training steps prints a warning at its end
+        return None
+    if 0 <= trainer.max_steps < train_batches:
+        return f"trainer.max_steps={trainer.max_steps}"
+    if every is not None and every > epochs:
+        return f"trainer.check_val_every_n_epoch={every}"
+    return f"trainer.val_check_interval={interval}"

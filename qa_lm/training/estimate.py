@@ -18,10 +18,10 @@ from qa_lm.batch import Batch
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.modeling.clipping import clip
+from qa_lm.modeling.gradients import clip
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.best_state import room_for
-from qa_lm.training.memory import peak_memory
+from qa_lm.training.hardware import peak_memory
 
 STEPS = 5
 """Minimum number of measured steps, after one warm-up step."""

@@ -19,10 +19,10 @@ from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Task
+from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
+from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
-from qa_lm.training.memory import peak_memory
-from qa_lm.training.precision import device_of
 from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4
@@ -115,7 +115,8 @@ def outcome(
         answers: the answers at the end.
         never_trained: number of training pairs that were never in a training step.
     """
-    record, rows, best_score = setup.record, setup.record.rows, setup.best.best_model_score
+    record, rows, throughput = setup.record, setup.record.rows, setup.throughput
+    best_score = setup.best.best_model_score
     best = best_score is not None and record.best_validation(float(best_score))
     best_epoch, _, _, best_loss = best or (None, None, None, math.nan)
     return {
@@ -150,9 +151,9 @@ def outcome(
         "resumed_at_step": timing.resumed_at_step,
         "measure_seconds": timing.measure_seconds,
         "fit_seconds": timing.fit_seconds,
-        "train_seconds": record.train_seconds,
-        "train_tokens": record.train_tokens,
-        "tokens_per_second": record.train_tokens / record.train_seconds if record.train_seconds else None,
+        "train_seconds": throughput.seconds,
+        "train_tokens": throughput.tokens,
+        "tokens_per_second": throughput.tokens / throughput.seconds if throughput.seconds else None,
         "expected_fit_seconds": timing.estimate and timing.estimate.seconds,
         "expected_memory": timing.estimate and timing.estimate.memory,
         "peak_memory": peak_memory(device_of(config.trainer)),
@@ -162,4 +163,4 @@ def outcome(
 def _stopped_early(setup: TrainerSetup) -> bool:
     early, recall = setup.early_stopping, setup.recall_stopping
     by_recall = recall is not None and (recall.reached or recall.plateaued)
-    return by_recall or setup.bad_batches.diverged or (early is not None and early.stopped_epoch > 0)
+    return by_recall or setup.bad_batches.diverged or (early is not None and has_stopped(early))

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from qa_lm.run.manifest import is_intact
 from qa_lm.run.run_folder import LAST
 from qa_lm.training.callbacks.bad_batches import BadBatches
 from qa_lm.training.callbacks.board_scalars import BoardScalars, validation_parts
-from qa_lm.training.callbacks.epochs import ConsoleReport, EpochRecord, RunningLossBar
+from qa_lm.training.callbacks.console import ConsoleReport, RunningLossBar
+from qa_lm.training.callbacks.epochs import EpochRecord, Throughput
 from qa_lm.training.callbacks.pruning import trial_pruning
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.callbacks.seen_pairs import SeenPairs
@@ -46,6 +48,7 @@ class TrainerSetup:
 
     trainer: pl.Trainer
     record: EpochRecord
+    throughput: Throughput
     early_stopping: EarlyStopping | None
     recall_stopping: RecallStopping | None
     best: ModelCheckpoint
@@ -85,11 +88,12 @@ def build_trainer(
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
     early_stopping, recall_stopping = _early_stopping(config), _recall_stopping(config, prepared)
-    ledger, seen = Ledger() if config.ledger else None, SeenPairs()
+    throughput, ledger, seen = Throughput(), Ledger() if config.ledger else None, SeenPairs()
     board = BoardScalars(validation_parts(prepared) if custom.loggers else {})
     bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
     own: list[Callback] = [
         *custom.callbacks,  # before the record, which records what they log
+        throughput,
         record,
         seen,
         bad_batches,
@@ -118,7 +122,9 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from None
-    return TrainerSetup(trainer, record, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches)
+    return TrainerSetup(
+        trainer, record, throughput, early_stopping, recall_stopping, best, seen, files, ledger, bad_batches
+    )
 
 
 def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopping | None:
@@ -149,10 +155,13 @@ def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
 
 
 def restore_best(module: CausalLMModule, setup: TrainerSetup) -> None:
-    """Load the best weights into the module, from memory or from the file. Without a validation, or if the best weights
-    are lost, the last weights stay."""
-    path, best = setup.best.best_model_path, setup.files.best
-    if not path or best.step == setup.trainer.global_step:
+    """Load the best weights into the module, from memory or from the file. The last weights stay without a validation,
+    without a finite score, or if the best weights are lost."""
+    path, best, score = setup.best.best_model_path, setup.files.best, setup.best.best_model_score
+    if not path or score is None or best.step == setup.trainer.global_step:
+        return
+    if not math.isfinite(score):
+        print(f"warning: {setup.best.monitor} was never finite, so no epoch is the best; model/ holds the last weights")
         return
     if best.state is not None:
         module.load_state_dict(best.state["state_dict"])

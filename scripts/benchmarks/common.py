@@ -17,33 +17,40 @@ Runs = dict[str, list[dict[str, Any]]]
 """What each run of each side came to."""
 
 
-def child(command: list[str]) -> dict[str, Any]:
-    """Run a process, in `scripts/`; its last line is the JSON of what it measured.
+def output(command: list[str], **how: Any) -> str:
+    """What a process prints.
 
     Raises:
         SystemExit: it failed.
     """
-    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=offline, cwd=SCRIPTS)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **how)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{Path(command[1]).name} {found}", file=sys.stderr, flush=True)
-    return found
+    return done.stdout
+
+
+def child(command: list[str]) -> dict[str, Any]:
+    """Run a process in `scripts/`, offline; its last line is the JSON of what it measured."""
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return shown(Path(command[1]).name, json.loads(output(command, env=offline, cwd=SCRIPTS).splitlines()[-1]))
+
+
+def measured_by(module: str, *arguments: str) -> dict[str, Any]:
+    """What the `main` of one of these modules measures, in a process of its own."""
+    return child([sys.executable, "-m", f"benchmarks.{module}", *arguments])
 
 
 def our_run(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """metrics.json of `scripts/train.py` with these overrides, run in a process of its own.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    command = [sys.executable, str(SCRIPTS / "train.py"), f"hydra.run.dir={folder}", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+    """metrics.json of `scripts/train.py` with these overrides, run in a process of its own."""
+    output([sys.executable, str(SCRIPTS / "train.py"), f"hydra.run.dir={folder}", *overrides])
     metrics: dict[str, Any] = json.loads((folder / METRICS).read_text())
     return metrics
+
+
+def shown(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Print what was measured, as progress."""
+    print(f"{name} {found}", file=sys.stderr, flush=True)
+    return found
 
 
 def gpt2_folder(work: Path) -> Path:

@@ -13,14 +13,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import child, gpt2_folder
+from benchmarks.common import Runs, child, gpt2_folder, measured_by
 
 GENERATED = (625_000, 5_000_000)
 """Pairs of the generated files, whose memory is compared."""
 EPOCHS = 3
+COLUMNS = {
+    "first batch, s": "seconds",
+    "peak, MiB": "peak_mib",
+    "above imports": "above_imports_mib",
+    "fill": "fill",
+    "rows": "rows",
+    "next epoch, s": "next_epoch_seconds",
+    "batch, ms": "batch_ms",
+}
 
 
-def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, generated: bool) -> dict[str, Any]:
+def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, generated: bool) -> Runs:
     """All sides, taking turns: ours the first time, ours from the store, the peer.
 
     Args:
@@ -30,22 +39,12 @@ def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, g
         peers: the Python of an environment with trl and datasets; None to leave the peer out.
         generated: whether to measure memory on files of `GENERATED` pairs too.
     """
-    sides: dict[str, list[dict[str, Any]]] = {}
+    sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for number in range(rounds):
             for name in ("ours, first time", "ours, from the store"):
-                found = child(
-                    [
-                        sys.executable,
-                        "-m",
-                        "benchmarks.data",
-                        json.dumps(paths),
-                        str(row_tokens),
-                        str(work / str(number)),
-                    ]
-                )
-                sides.setdefault(name, []).append(found)
+                sides.setdefault(name, []).append(_ours(paths, row_tokens, work / str(number)))
             if peers:
                 script = str(Path(__file__).with_name("trl_packing.py"))
                 for path in paths:
@@ -53,32 +52,13 @@ def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, g
                     sides.setdefault(f"datasets + TRL, {Path(path).name}", []).append(found)
         for count in GENERATED if generated else ():
             file = _generate(work, count)
-            found = child(
-                [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.data",
-                    json.dumps([str(file)]),
-                    str(row_tokens),
-                    str(work / "generated"),
-                ]
-            )
-            sides[f"ours, {count:,} generated"] = [found]
+            sides[f"ours, {count:,} generated"] = [_ours([str(file)], row_tokens, work / "generated")]
             file.unlink()
     return sides
 
 
-def print_table(sides: dict[str, list[dict[str, Any]]]) -> None:
-    """Medians of each side."""
-    columns = {"first batch, s": "seconds", "peak, MiB": "peak_mib", "above imports": "above_imports_mib"}
-    columns |= {"fill": "fill", "rows": "rows", "next epoch, s": "next_epoch_seconds", "batch, ms": "batch_ms"}
-    print(f"{'side':<44}" + "".join(f"{name:>16}" for name in columns))
-    for name, runs in sides.items():
-        cells = []
-        for key in columns.values():
-            values = sorted(run[key] for run in runs if key in run)
-            cells.append(f"{values[len(values) // 2]:>16,.4g}" if values else f"{'':>16}")
-        print(f"{name:<44}" + "".join(cells))
+def _ours(paths: list[str], row_tokens: int, cache: Path) -> dict[str, Any]:
+    return measured_by("data", json.dumps(paths), str(row_tokens), str(cache))
 
 
 def _generate(work: Path, count: int) -> Path:

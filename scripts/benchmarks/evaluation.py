@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Runs, child, our_run, pairs_file, print_medians
+from benchmarks.common import Runs, measured_by, our_run, pairs_file
+
+COLUMNS = {"seconds": "seconds", "exact match": "exact_match", "pairs/s": "pairs_per_second"}
 
 
 def compare(file: str, count: int | None, rounds: int) -> Runs:
@@ -32,14 +34,9 @@ def compare(file: str, count: int | None, rounds: int) -> Runs:
         for name, more in (("knows them", []), ("one epoch", ["trainer.max_epochs=1"])):
             run = work / name.replace(" ", "_")
             our_run(run, [*common, "evaluation.max_pairs=0", *more])
-            found = child([sys.executable, "-m", "benchmarks.evaluation", str(run), str(pairs), str(rounds)])
+            found = measured_by("evaluation", str(run), str(pairs), str(rounds))
             sides |= {f"{name}: {way}": runs for way, runs in found["sides"].items()}
     return sides
-
-
-def print_table(sides: Runs) -> None:
-    """Medians."""
-    print_medians(sides, {"seconds": "seconds", "exact match": "exact_match", "pairs/s": "pairs_per_second"})
 
 
 def measure(run: str, path: str, rounds: int) -> Runs:

@@ -15,11 +15,10 @@ from lightning.pytorch.callbacks import Callback
 from qa_lm.config.enums import LossWeighting, OptimizerKind
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.prepare import PreparedData, prepare
-from qa_lm.modeling.clipping import clip
+from qa_lm.modeling.gradients import clip
 from qa_lm.training.build import Task, build_task
 from qa_lm.training.estimate import autocast, estimate_training, first_batches
-from qa_lm.training.memory import keep_freed_memory
-from qa_lm.training.precision import choose_precision, device_of
+from qa_lm.training.hardware import choose_precision, device_of, keep_freed_memory
 from qa_lm.training.recipe import completed
 from qa_lm.training.trainer import build_trainer, quiet_lightning
 

@@ -5,12 +5,11 @@ them.
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, print_medians
+from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, shown
 
 MODEL = {
     "hidden_size": 256,
@@ -23,6 +22,7 @@ MODEL = {
 }
 OUR_TOKENS = 2048
 """Positions of our steps, as many as those of TRL's 8 rows of 256."""
+COLUMNS = {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"}
 STEPS = {"loop": 40}
 """Steps of a side, 8 where it is not named; the first three are not measured."""
 
@@ -48,23 +48,19 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 longest = row_for(pairs, work, row)
                 name = Path(path).name.split(".")[0]
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
-                sides.setdefault(f"{name}: ours", []).append(found)
+                sides.setdefault(f"{name}: ours", []).append(_with_mib(found))
                 for side in others:
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
                     is_litgpt = side.startswith("litgpt")
                     who, script = (litgpt, "litgpt_training.py") if is_litgpt else (python, "trainers.py")
                     found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
-                    sides.setdefault(f"{name}: {side}", []).append(found)
+                    sides.setdefault(f"{name}: {side}", []).append(_with_mib(found))
     return sides
 
 
-def print_table(sides: Runs) -> None:
-    """Medians."""
-    for runs in sides.values():
-        for run in runs:
-            run["peak_mib"] = run["peak_memory"] / 2**20
-    print_medians(sides, {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"})
+def _with_mib(found: dict[str, Any]) -> dict[str, Any]:
+    return found | {"peak_mib": found["peak_memory"] / 2**20}
 
 
 def peers(litgpt: bool) -> list[str]:
@@ -76,7 +72,7 @@ def peers(litgpt: bool) -> list[str]:
 
 def precision_suffix() -> str:
     """`-bf16` where that is what trains fastest on this machine."""
-    from qa_lm.training.precision import choose_precision
+    from qa_lm.training.hardware import choose_precision
 
     return "-bf16" if choose_precision({})[0] == "bf16-mixed" else ""
 
@@ -118,6 +114,4 @@ def ours(pairs: Path, folder: Path, row: int) -> dict[str, Any]:
         *(f"data.row_tokens={row}", f"data.batch_size={max(1, OUR_TOKENS // row)}"),
     ]
     metrics = our_run(folder, [*overrides, "trainer.max_steps=24"])
-    metrics = {name: metrics[name] for name in ("tokens_per_second", "peak_memory", "seconds", "steps")}
-    print(f"ours {metrics}", file=sys.stderr, flush=True)
-    return metrics
+    return shown("ours", {name: metrics[name] for name in ("tokens_per_second", "peak_memory", "seconds", "steps")})

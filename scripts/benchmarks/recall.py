@@ -9,16 +9,16 @@ the model of the part `peers`. Its Trainer has no Muon among its optimizers, but
 
 import itertools
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, print_medians
+from benchmarks.common import SCRIPTS, Runs, child, gpt2_folder, our_run, pairs_file, shown
 from benchmarks.peers import MODEL, precision_suffix, row_for
 
 TRIAL_EPOCHS = 3
 RECALL = 0.99
+COLUMNS = {"seconds": "seconds", "recall": "recall", "epochs": "epochs", "expected, s": "expected_seconds"}
 
 
 def compare(
@@ -57,12 +57,6 @@ def compare(
     return sides
 
 
-def print_table(sides: Runs) -> None:
-    """Medians."""
-    columns = {"seconds": "seconds", "recall": "recall", "epochs": "epochs", "expected, s": "expected_seconds"}
-    print_medians(sides, columns)
-
-
 def _ours(pairs: Path, few: Path, folder: Path) -> dict[str, Any]:
     overrides = [f"data.path={pairs}", f"data.validation_path={few}", "evaluation.max_pairs=100000"]
     metrics = our_run(folder, ["experiment=recall", *overrides])
@@ -74,8 +68,7 @@ def _ours(pairs: Path, few: Path, folder: Path) -> dict[str, Any]:
         "fit_seconds": metrics["fit_seconds"],
         "peak_memory": metrics["peak_memory"],
     }
-    print(f"ours {found}", file=sys.stderr, flush=True)
-    return found
+    return shown("ours", found)
 
 
 def _trl(pairs: Path, work: Path, python: str, limit: float, tried: list[tuple[str, float, int]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Runs, child, pairs_file, print_medians
+from benchmarks.common import Runs, measured_by, pairs_file
 
 MODELS: dict[str, dict[str, Any]] = {
     "d64 L1 V300": {"kind": "bpe", "vocab": 300, "d": 64, "layers": 1, "architecture": "llama"},
@@ -32,6 +32,14 @@ MODELS: dict[str, dict[str, Any]] = {
 STEPS = {"d64 L1 V300": 200, "d256 L4 V4096": 40, "d512 L8 V4096": 10, "GPT-2 small": 6}
 TURNS = 3
 OPTIMIZER = "adamw"
+COLUMNS = {
+    "tokens/s": "tokens_per_second",
+    "GFLOP/token": "gflop_per_token",
+    "GEMM, GFLOP/s": "roof",
+    "share of roof": "share",
+    "step, s": "step_seconds",
+    "Lightning, ms": "overhead_ms",
+}
 
 
 def compare(file: str, rounds: int, tokens: int, models: list[str]) -> Runs:
@@ -48,16 +56,8 @@ def compare(file: str, rounds: int, tokens: int, models: list[str]) -> Runs:
         pairs = pairs_file(file, None, Path(folder))
         for _ in range(rounds):
             for name in models:
-                found = child([sys.executable, "-m", "benchmarks.roof", name, str(pairs), str(tokens)])
-                sides.setdefault(name, []).append(found)
+                sides.setdefault(name, []).append(measured_by("roof", name, str(pairs), str(tokens)))
     return sides
-
-
-def print_table(sides: Runs) -> None:
-    """Medians."""
-    columns = {"tokens/s": "tokens_per_second", "GFLOP/token": "gflop_per_token", "GEMM, GFLOP/s": "roof"}
-    columns |= {"share of roof": "share", "step, s": "step_seconds", "Lightning, ms": "overhead_ms"}
-    print_medians(sides, columns)
 
 
 def flops_per_token(model: Any, vocab: int, width: int, layers: int, trained: float, seen: float) -> float:

@@ -1,6 +1,6 @@
 """The way of Hugging Face `datasets` and TRL from a file of pairs to packed rows, for `benchmark.py data --peers`.
 
-usage: PEERS_PYTHON scripts/peer_trl_packing.py PAIRS TOKENIZER_FOLDER ROW_TOKENS
+usage: PEERS_PYTHON scripts/benchmarks/trl_packing.py PAIRS TOKENIZER_FOLDER ROW_TOKENS
 
 Runs in an environment of its own that has trl and datasets, and imports nothing of qa_lm. Two processes tokenise; the
 packing is TRL's own best fit ("bfd"). Prints one JSON line; imports are not timed.

@@ -6,17 +6,17 @@ its start to its end, imports included, for both sides.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import SCRIPTS, Runs, print_medians
+from benchmarks.common import SCRIPTS, Runs, output
 from qa_lm.run.run_folder import METRICS
 
 BY_HAND, OURS = "by hand", "ours"
+COLUMNS = {"steps, s": "steps", "whole, s": "whole", "exact of 8": "exact"}
 
 
 def compare(rounds: int, epochs: int) -> Runs:
@@ -35,9 +35,8 @@ def compare(rounds: int, epochs: int) -> Runs:
     return sides
 
 
-def print_table(sides: Runs) -> None:
-    """Medians: both sides, the parts of ours, and the two ratios."""
-    print_medians(sides, {"steps, s": "steps", "whole, s": "whole", "exact of 8": "exact"})
+def print_parts(sides: Runs) -> None:
+    """Medians of the parts of ours, and the two ratios."""
     parts = {name: statistics.median(run["parts"][name] for run in sides[OURS]) for name in sides[OURS][0]["parts"]}
     print("\nours, part by part, s")
     for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
@@ -48,8 +47,8 @@ def print_table(sides: Runs) -> None:
 
 
 def _by_hand(epochs: int) -> dict[str, Any]:
-    output, whole = _timed([str(SCRIPTS / "tutorial_loop.py"), f"--epochs={epochs}"])
-    found = json.loads(output)
+    printed, whole = _timed([str(SCRIPTS / "tutorial_loop.py"), f"--epochs={epochs}"])
+    found = json.loads(printed)
     return {"steps": found["train_seconds"], "whole": whole}
 
 
@@ -68,9 +67,7 @@ def _ours(epochs: int) -> dict[str, Any]:
 def _timed(command: list[str]) -> tuple[str, float]:
     """What a Python process prints, and its seconds."""
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    printed = output([sys.executable, *command])
     seconds = time.perf_counter() - begin
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
     print(f"{Path(command[0]).name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-    return done.stdout, seconds
+    return printed, seconds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from qa_lm.modeling.clipping import clip
+from qa_lm.modeling.gradients import clip
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.callbacks.bad_batches import WINDOW, BadBatches
 from qa_lm.training.train import train

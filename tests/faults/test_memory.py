@@ -10,7 +10,7 @@ import torch
 
 from qa_lm.errors import OutOfMemory, UserError
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training import memory
+from qa_lm.training import hardware
 from qa_lm.training.train import train
 from tests.conftest import ROOT, small_config
 
@@ -28,15 +28,15 @@ def test_a_model_that_cannot_fit_is_refused_before_anything_is_written(tmp_path)
 
 def test_what_is_free_heeds_limits_and_containers(tmp_path, monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    machine = memory.free_memory(cpu)
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    machine = hardware.free_memory(cpu)
     assert machine > 10**8
     (tmp_path / "memory.max").write_text("1000000000\n")
     (tmp_path / "memory.current").write_text("400000000\n")
-    assert memory.free_memory(cpu) == 600_000_000
+    assert hardware.free_memory(cpu) == 600_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_memory(cpu) > 600_000_000
-    script = "import resource, torch; from qa_lm.training.memory import free_memory; v = 40 * 2**30; "
+    assert hardware.free_memory(cpu) > 600_000_000
+    script = "import resource, torch; from qa_lm.training.hardware import free_memory; v = 40 * 2**30; "
     script += "resource.setrlimit(resource.RLIMIT_AS, (v, v)); print(free_memory(torch.device('cpu')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert int(done.stdout) < 40 * 2**30
@@ -58,9 +58,9 @@ def test_running_out_while_training_is_one_line_with_the_settings_to_lower(tmp_p
 
 
 def test_other_errors_are_left_alone():
-    assert memory.as_out_of_memory(RuntimeError("shapes do not match"), small_config()) is None
-    assert memory.as_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."), small_config())
-    packed = memory.as_out_of_memory(MemoryError(), small_config(data__packing=True, data__row_tokens=128))
+    assert hardware.as_out_of_memory(RuntimeError("shapes do not match"), small_config()) is None
+    assert hardware.as_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."), small_config())
+    packed = hardware.as_out_of_memory(MemoryError(), small_config(data__packing=True, data__row_tokens=128))
     assert "data.row_tokens (128)" in str(packed)
 
 
@@ -84,7 +84,7 @@ def test_freed_memory_is_kept_once_training_begins():
     """
     script = """
 import ctypes, json, resource, torch
-from qa_lm.training.memory import keep_freed_memory
+from qa_lm.training.hardware import keep_freed_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

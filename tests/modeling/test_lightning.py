@@ -13,8 +13,8 @@ from qa_lm.batch import Batch
 from qa_lm.data.pairs import builtin_path
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import causal_lm_from_config, head, hidden_states, plain_config
+from qa_lm.modeling.epoch_metrics import PairScores
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.modeling.sums import PairScores
 from tests.modeling.plain_lightning import curves, plain_trainer, ten_pairs, tiny
 from tests.modeling.test_modeling import ARCHITECTURES, build
 

@@ -16,7 +16,7 @@ from qa_lm.config.compose import register_schema
 from qa_lm.run.lock import run_lock
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.processes.factory import quoted, resume_command
-from qa_lm.sweeps.processes.process import cores, share_of_gpus
+from qa_lm.sweeps.processes.pool import cores, share_of_gpus
 from tests.conftest import ROOT
 from tests.documented import QUICK
 from tests.sweeps.processes import LAUNCHER, STAND_IN, sweeps, wait_until

@@ -9,11 +9,11 @@ import torch
 
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import prepare
-from qa_lm.training import estimate, precision, recipe
+from qa_lm.training import estimate, hardware, recipe
 from qa_lm.training.announcement import announce_estimate
 from qa_lm.training.build import build_task
 from qa_lm.training.estimate import Estimate, estimate_training
-from qa_lm.training.precision import choose_precision
+from qa_lm.training.hardware import choose_precision
 from qa_lm.training.train import train
 from qa_lm.training.trainer import build_trainer
 from tests.training.test_recall import open_config
@@ -136,11 +136,11 @@ def test_precision_is_measured_only_where_it_is_left_open(monkeypatch):
     def fail(device):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(precision, "bfloat16_speedup", fail)
+    monkeypatch.setattr(hardware, "bfloat16_speedup", fail)
     assert choose_precision({"precision": "64-true"})[0] == "64-true"
     assert choose_precision({"devices": 2})[0] == "32-true"
     for times, expected in ((3.0, "bf16-mixed"), (1.1, "32-true"), (0.02, "32-true")):
-        monkeypatch.setattr(precision, "bfloat16_speedup", lambda device, times=times: times)
+        monkeypatch.setattr(hardware, "bfloat16_speedup", lambda device, times=times: times)
         chosen, words = choose_precision({"accelerator": "cpu", "precision": None})
         assert chosen == expected
         assert f"{times:.2g} times" in words

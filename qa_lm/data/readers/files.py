@@ -69,7 +69,10 @@ def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: 
         if (suffix := data_suffix(path)) not in suffixes:
             if advice := ADVICE.get(suffix):
                 raise UserError(f"{path}: {suffix} files cannot be read: {advice}")
-            raise UserError(f"{path}: the name must end in {', '.join(suffixes)}, each also with .gz, .bz2 or .xz")
+            raise UserError(
+                f"{path}: the name must end in {', '.join(suffixes)}, each also with .gz, .bz2 or .xz; for a format of "
+                "your own, trust the module that registers it"
+            )
     if doubled := sorted({str(path) for path in files if files.count(path) > 1}):
         raise UserError(f"{doubled[0]}: named twice in {setting}")
     return files

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from qa_lm.reporting.figures import STYLES, Chart, new_axes, percent_axis, style
 from qa_lm.reporting.loss_curve import MAX_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
 from qa_lm.reporting.run.board import coverage_points
-from qa_lm.run.reader import COLUMNS, RunFiles, Threshold
+from qa_lm.run.reader import RunFiles, Threshold
+from qa_lm.run.run_folder import METRICS_COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +28,9 @@ def recall_chart(run: RunFiles) -> Chart | None:
 
 def logged_charts(run: RunFiles) -> list[Chart]:
     """One chart for each metric that a callback, loss or model of the user logged."""
-    names = [name for name in (run.epochs[0] if run.epochs else ()) if name not in COLUMNS and by_epoch(run, name)]
+    names = [
+        name for name in (run.epochs[0] if run.epochs else ()) if name not in METRICS_COLUMNS and by_epoch(run, name)
+    ]
     return [
         Chart(f"logged-{number}", name, f"{name}, by epoch", _logged_figure(run, name))
         for number, name in enumerate(names, start=1)

@@ -1,6 +1,5 @@
 """The launcher that Hydra calls: `python scripts/train.py -m KEY=A,B hydra.launcher.jobs=2`."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +15,8 @@ from omegaconf import DictConfig
 
 from qa_lm.sweeps.lock import lock_sweep
 from qa_lm.sweeps.processes.factory import JobFactory, Script, resume_command
-from qa_lm.sweeps.processes.jobs import RESULT, Job
-from qa_lm.sweeps.processes.pool import Pool
-from qa_lm.sweeps.processes.process import cores, stop_leftovers
+from qa_lm.sweeps.processes.jobs import Job, stop_leftovers
+from qa_lm.sweeps.processes.pool import Pool, cores
 from qa_lm.sweeps.processes.progress import Progress, print_summary
 
 
@@ -115,21 +113,11 @@ class ProcessLauncher(Launcher, Callback):
         print(f"sweep: {total} jobs, {self.jobs} at once{share}, in {self.sweep}", flush=True)
         stop_leftovers(self.sweep)
         progress = Progress(total, self.jobs)
-        pool = Pool(self.jobs, self._factory.command, progress)
-        pool.run(jobs, lambda job: on_end(job.number, _objective(job)))
+        pool = Pool(self.jobs, self._factory.command, progress, lambda job: on_end(job.number, job.objective()))
+        pool.run(jobs)
         self._failed += progress.failed
         if pool.stopped_by:
             remaining = [(job.label, f"interrupted after {job.record.seconds:,.0f} s") for job in pool.interrupted]
             remaining += [(job.label, "not started") for job in not_started]
             print_summary(f"stopped: {progress.counts()}", remaining, f"to resume: {resume_command(self.sweep)}")
             raise SystemExit(128 + pool.stopped_by)
-
-
-def _objective(job: Job) -> float | None:
-    """Return the objective of a job; None if the job failed, nan if its result has no objective."""
-    if job.record.exit_code != 0:
-        return None
-    try:
-        return float(json.loads((job.folder / RESULT).read_text(encoding="utf-8"))["objective"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return math.nan

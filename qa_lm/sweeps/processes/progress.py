@@ -2,12 +2,11 @@
 
 import signal
 import sys
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from qa_lm.reporting.wording import duration
-from qa_lm.sweeps.processes.jobs import LOG, Job, State
+from qa_lm.sweeps.processes.jobs import Job, State
 
 MAX_SHOWN = 30
 """Maximum number of jobs that a summary lists."""
@@ -33,9 +32,9 @@ class Progress:
         Args:
             job: the job.
             skipped: whether its result existed already.
-            running: start times of the running jobs, from `time.monotonic`.
+            running: seconds since the start of each running job.
         """
-        record, log = job.record, job.folder / LOG
+        record = job.record
         if record.state is State.finished:
             self.done += 1
             how = "already finished" if skipped else f"finished in {duration(record.seconds)}"
@@ -43,7 +42,7 @@ class Progress:
         else:
             code = record.exit_code or 0
             why = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-            self.failed.append((job.label, f"{why}: {last_line(log)} ({log})"))
+            self.failed.append((job.label, f"{why}: {last_line(job.log)} ({job.log})"))
             how = f"failed, {why}"
         print(f"{job.label}: {how}; {self.counts(len(running))}{self._estimated_end(running)}", flush=True)
 
@@ -59,7 +58,7 @@ class Progress:
         if not self._seconds or not (remaining or running):
             return ""
         mean = sum(self._seconds) / len(self._seconds)
-        seconds = sum(max(0.0, mean - (time.monotonic() - since)) for since in running) + mean * remaining
+        seconds = sum(max(0.0, mean - each) for each in running) + mean * remaining
         end = datetime.now() + timedelta(seconds=seconds / self.jobs)
         day = f" on {end:%Y-%m-%d}" if end.date() != datetime.now().date() else ""
         return f", estimated end {end:%H:%M:%S}{day}"

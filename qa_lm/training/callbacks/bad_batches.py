@@ -13,8 +13,7 @@ from torch import Tensor
 from qa_lm.data.table import PairTable
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
-from qa_lm.training.callbacks.distributed import all_gathered
-from qa_lm.training.callbacks.epochs import print_once
+from qa_lm.training.callbacks.distributed import all_gathered, print_once
 
 SKIPPED, SPIKE = "skipped", "spike"
 WINDOW = 50
@@ -30,7 +29,7 @@ MAX_WARNINGS = 3
 class BadBatches(Callback):
     """Writes `bad_batches.jsonl`, and ends training when too many updates in a row were skipped.
 
-    The module itself skips the updates: see `qa_lm.modeling.clipping`.
+    The module itself skips the updates: see `qa_lm.modeling.gradients`.
 
     Args:
         path: the file to write.

@@ -1,9 +1,11 @@
-"""Communication between the processes of a run."""
+"""What the processes of a run do together: gather, sum, print once."""
 
+import sys
 from typing import TypeVar
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 T = TypeVar("T")
 
@@ -25,3 +27,14 @@ def sum_over_processes(trainer: pl.Trainer, count: int) -> int:
     own = torch.tensor(count, dtype=torch.float64, device=trainer.strategy.root_device)
     total = trainer.strategy.reduce(own, reduce_op="sum")
     return round(float(total))
+
+
+def print_once(trainer: pl.Trainer, line: str) -> None:
+    """Print a line in the first process only, without breaking a progress bar."""
+    if not trainer.is_global_zero:
+        return
+    if isinstance(trainer.progress_bar_callback, TQDMProgressBar) and trainer.progress_bar_callback.is_enabled:
+        trainer.progress_bar_callback.print(line, file=sys.stdout)
+        sys.stdout.flush()
+    else:
+        print(line, flush=True)

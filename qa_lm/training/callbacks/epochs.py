@@ -1,23 +1,22 @@
-"""Metrics by epoch: metrics.csv, the printed line of each epoch, the progress bar."""
+"""Metrics by epoch: metrics.csv, and what loggers get."""
 
 import csv
 import io
-import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from qa_lm.config.validate import MONITORS
 from qa_lm.errors import UserError
 from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
-from qa_lm.run.reader import COLUMNS as METRICS_COLUMNS
-from qa_lm.training.callbacks.distributed import sum_over_processes
-from qa_lm.training.callbacks.why_stopped import why_stopped
+from qa_lm.run.run_folder import METRICS_COLUMNS
+from qa_lm.training.callbacks.distributed import print_once, sum_over_processes
 from qa_lm.training.logging.loggers import log_values
 
 EpochRow = dict[str, int | float | None]
@@ -43,7 +42,7 @@ class EpochRecord(Callback):
     }
     """Column to the name under which the module logs it. Any other logged metric gets a column of its own name."""
     OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
-    STATE = ("rows", "validations", "train_tokens", "train_seconds", "_epoch_tokens", "_epoch_seconds", "_validation")
+    STATE = ("rows", "validations", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, warn_on_write_error: bool = False) -> None:
         self.path, self.warn_on_write_error = path, warn_on_write_error
@@ -52,71 +51,39 @@ class EpochRecord(Callback):
         self.validations: list[tuple[int, int, float, float]] = []
         """Epoch, step, score and `val/loss` (nats) of each validation."""
         self.log_every_n_steps = log_every_n_steps
-        self.train_tokens = 0
-        self.train_seconds = 0.0
-        self._epoch_tokens = 0
-        self._epoch_seconds = 0.0
         self._validation: dict[str, float] = {}  # metrics of the newest validation of this epoch
-        self._clock = 0.0
-        self._saving = False
+        self._earlier: dict[str, Tensor] = {}
+        """What the Trainer kept at the end of the newest validation or epoch."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take over logging from the module, because Lightning logs an epoch only after the checkpoint at its end."""
         assert isinstance(pl_module, CausalLMModule)
         pl_module.log_to_loggers = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, also in the middle of an epoch."""
-        self._clock = time.perf_counter()
-        if not trainer.is_global_zero:  # all processes load the checkpoint, which has the token count of all of them
-            self._epoch_tokens = 0
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the counts of the epoch."""
-        self._epoch_tokens, self._epoch_seconds = 0, 0.0
+        """Forget the validations of the former epoch."""
         self._validation = {}
-        self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count tokens, and log the loss every `log_every_n_steps` steps."""
+        """Log the loss every `log_every_n_steps` steps."""
         assert isinstance(pl_module, CausalLMModule)
-        self._epoch_tokens += batch.tokens
-        now = time.perf_counter()
-        self._epoch_seconds += now - self._clock
-        self._clock = now
         if self.log_every_n_steps and trainer.global_step % self.log_every_n_steps == 0:
             log_values(trainer, {"train/loss_step": float(pl_module.step_loss)})
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Exclude the time of saving, and save the token count of all processes."""
-        self._saving = True
-        if trainer.world_size > 1:
-            tokens = sum_over_processes(trainer, self._epoch_tokens)
-            self._epoch_tokens = tokens if trainer.is_global_zero else 0
-            checkpoint["callbacks"][self.state_key] = self.state_dict()
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Restart the clock after a checkpoint."""
-        if self._saving:
-            self._clock, self._saving = time.perf_counter(), False
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep and log the metrics. The Trainer keeps them into the next epoch, and loses them in an interruption."""
-        self._clock = time.perf_counter()
+        """Keep and log the metrics."""
         if trainer.sanity_checking:
             return
-        metrics = _logged(trainer)
+        metrics = self._newly_logged(trainer)
         metrics.pop("train/loss", None)  # of the previous epoch; `on_train_epoch_end` logs that of this one
         if self.score not in self.OURS and self.score not in metrics:
             others = ", ".join(sorted({*metrics, *MONITORS} - {RECALL_THEN_LOSS}))
             raise UserError(
                 f"monitor={self.score}: this metric was not logged in the validation; choose one of {others}", "monitor"
             )
-        self._validation = metrics
+        self._validation = self._validation | metrics  # a new dict: checkpoints may hold the former one
         if self.score in metrics:
             score, loss = metrics[self.score], metrics.get("val/loss", float("nan"))
             self.validations.append((trainer.current_epoch + 1, trainer.global_step, score, loss))
@@ -125,27 +92,21 @@ class EpochRecord(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the row of the epoch, write the file, and log the metrics."""
         assert isinstance(pl_module, CausalLMModule)
-        seconds = self._epoch_seconds
-        tokens = sum_over_processes(trainer, self._epoch_tokens)
-        self.train_tokens += tokens
-        self.train_seconds += seconds
         train_loss = pl_module.epoch_train_loss()
-        optimizer = trainer.optimizers[0]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
         row: EpochRow = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": train_loss,
             **{column: self._validation.get(name) for column, name in self.COLUMNS.items()},
-            "learning_rate": optimizer.param_groups[0]["lr"],
+            "learning_rate": lr,
         }
-        logged = self._validation | _logged(trainer)
+        logged = self._validation | self._newly_logged(trainer)
         row |= {name: value for name, value in logged.items() if name not in self.OURS}
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write(trainer)
-        perf = tokens / seconds if seconds else 0.0
-        extra = {"train/loss": train_loss, "perf/tokens_per_s": perf, "optim/lr": optimizer.param_groups[0]["lr"]}
-        log_values(trainer, extra)
+        log_values(trainer, {"train/loss": train_loss, "optim/lr": lr})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint: the epochs so far, and the current one."""
@@ -179,10 +140,24 @@ class EpochRecord(Callback):
         return next((validation for validation in self.validations if validation[2] == score), None)
 
     def last_logged(self) -> dict[str, float | None]:
-        """Return the metrics of the last epoch that the user's own callbacks, losses and models logged."""
-        return (
-            {name: value for name, value in self.rows[-1].items() if name not in METRICS_COLUMNS} if self.rows else {}
-        )
+        """Return the last value of each metric that the user's own callbacks, losses and models logged."""
+        return {name: value for row in self.rows for name, value in row.items() if name not in METRICS_COLUMNS}
+
+    def _newly_logged(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Return all numbers logged by `self.log` since the last call. The Trainer keeps each metric until it is logged
+        again, and a resumed run does not have it. A metric that is logged by step and by epoch is returned once."""
+        kept = dict(trainer.callback_metrics)
+        earlier, self._earlier = self._earlier, kept
+        metrics = {
+            name: float(value)
+            for name, value in kept.items()
+            if value.numel() == 1 and not (name in earlier and value.is_set_to(earlier[name]))
+        }
+        return {
+            name: value
+            for name, value in metrics.items()
+            if not (name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in metrics)
+        }
 
     def _csv(self) -> str:
         file = io.StringIO()
@@ -193,93 +168,74 @@ class EpochRecord(Callback):
         return file.getvalue()
 
 
-def _logged(trainer: pl.Trainer) -> dict[str, float]:
-    """Return all numbers logged by `self.log`. A metric that is logged by step and by epoch is returned once."""
-    metrics = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if not (name.endswith(("_step", "_epoch")) and name.rpartition("_")[0] in metrics)
-    }
+class Throughput(Callback):
+    """Counts the tokens and seconds of training steps, without validations and checkpoints, and logs tokens per second.
 
-
-class ConsoleReport(Callback):
-    """Prints a line for each epoch, and why training stopped.
-
-    It must come after `EpochRecord` and `EarlyStopping`.
+    The first process counts the tokens of all processes.
     """
 
-    def __init__(self, record: EpochRecord, early_stopping: EarlyStopping | None, best: ModelCheckpoint) -> None:
-        self.record, self.early_stopping, self.best = record, early_stopping, best
-        self._best_score: float | None = None
+    STATE = ("tokens", "seconds", "_epoch_tokens", "_epoch_seconds")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.seconds = 0.0
+        """Tokens and seconds of all completed epochs."""
+        self._epoch_tokens = 0
+        self._epoch_seconds = 0.0
+        self._clock = 0.0
+        self._saving = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, also in the middle of an epoch."""
+        self._clock = time.perf_counter()
+        if not trainer.is_global_zero:  # all processes load the checkpoint, which has the token count of all of them
+            self._epoch_tokens = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reset the counts of the epoch."""
+        self._epoch_tokens, self._epoch_seconds = 0, 0.0
+        self._clock = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Restart the clock after a checkpoint."""
+        if self._saving:
+            self._clock, self._saving = time.perf_counter(), False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the tokens and the time of the step."""
+        self._epoch_tokens += batch.tokens
+        now = time.perf_counter()
+        self._epoch_seconds += now - self._clock
+        self._clock = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restart the clock."""
+        self._clock = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line of the epoch."""
-        row = self.record.rows[-1]
-        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-        parts = [
-            f"epoch {row['epoch']:>{len(epochs) - 1 if epochs else 1}}{epochs}",
-            f"train loss {row['train_loss']:.4f}",
-        ]
-        if row["val_loss"] is not None:
-            parts.append(f"val loss {row['val_loss']:.4f}")
-        if self.record.had_validation:
-            if self.best.monitor == "val/exact_match":
-                parts.append(f"exact match {row['val_exact_match']:.1%}")
-            if self.best.monitor == RECALL_THEN_LOSS:
-                parts.append(f"recall {row['train_recall']:.1%}")
-            parts += self._improvement()
-        print_once(trainer, "   ".join(parts))
+        """Add the epoch to the totals, and log its tokens per second."""
+        tokens = sum_over_processes(trainer, self._epoch_tokens)
+        self.tokens += tokens
+        self.seconds += self._epoch_seconds
+        log_values(trainer, {"perf/tokens_per_s": tokens / self._epoch_seconds if self._epoch_seconds else 0.0})
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Exclude the time of saving, and save the token count of all processes."""
+        self._saving = True
+        if trainer.world_size > 1:
+            tokens = sum_over_processes(trainer, self._epoch_tokens)
+            self._epoch_tokens = tokens if trainer.is_global_zero else 0
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"best_score": self._best_score}
+        return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self._best_score = state_dict["best_score"]
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print why training ended before its last epoch."""
-        for line in why_stopped(trainer, self.early_stopping):
-            print_once(trainer, line)
-
-    def _improvement(self) -> list[str]:
-        # `ModelCheckpoint` updated the best score at the end of the validation.
-        score = None if self.best.best_model_score is None else float(self.best.best_model_score)
-        if score is None:  # `fast_dev_run` keeps no checkpoints
-            return []
-        if score != self._best_score:
-            self._best_score = score
-            best = self.record.best_validation(score)
-            return [f"improved at step {best[1]:,}" if best and best != self.record.validations[-1] else "improved"]
-        if self.early_stopping is None:
-            return ["no improvement"]
-        return [f"no improvement ({self.early_stopping.wait_count}/{self.early_stopping.patience})"]
-
-
-class RunningLossBar(TQDMProgressBar):
-    """Lightning's progress bar, with the mean train loss of the epoch so far and epochs counted from 1."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Number the epoch as in the printed lines."""
-        super().on_train_epoch_start(trainer, *arguments)
-        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the mean train loss of the epoch so far."""
-        assert isinstance(pl_module, CausalLMModule)
-        return {"train loss": f"{pl_module.running_train_loss():.4f}"}
-
-
-def print_once(trainer: pl.Trainer, line: str) -> None:
-    """Print a line in the first process only, without breaking a progress bar."""
-    if not trainer.is_global_zero:
-        return
-    if isinstance(trainer.progress_bar_callback, TQDMProgressBar) and trainer.progress_bar_callback.is_enabled:
-        trainer.progress_bar_callback.print(line, file=sys.stdout)
-        sys.stdout.flush()
-    else:
-        print(line, flush=True)
+        for name in self.STATE:
+            setattr(self, name, state_dict[name])

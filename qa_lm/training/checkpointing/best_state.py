@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qa_lm.training.memory import free_memory
+from qa_lm.training.hardware import free_memory
 
 State = dict[str, Any]
 

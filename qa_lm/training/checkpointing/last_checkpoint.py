@@ -14,22 +14,23 @@ a number of seconds or steps, at an interruption and at the end, and only where 
 Accumulated gradients are never saved: an interruption waits for the end of the accumulation window.
 """
 
+import random
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from qa_lm.modeling.epoch_metrics import Sums
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.modeling.sums import Sums
 from qa_lm.run.checkpoint import STATE
 from qa_lm.training.callbacks.distributed import all_gathered
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.interruption import Interrupted, SignalHandler
-from qa_lm.training.checkpointing.random_state import random_state, restore_random_state
 from qa_lm.training.logging.tensorboard import EventsLogger
 
 BATCH, VALIDATION, VALIDATED, EPOCH = "batch", "validation", "validated", "epoch"
@@ -235,3 +236,27 @@ def _relocate(best: dict[str, Any], folder: str) -> None:
         best[key] = relocated(best[key])
     best["best_k_models"] = {relocated(path): score for path, score in best["best_k_models"].items()}
     best["dirpath"] = folder
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of the global generators of Python, NumPy and torch, including those of the GPUs."""
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    assert isinstance(keys, np.ndarray)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, list(numbers), gauss],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Restore the states that `random_state` returned."""
+    torch.set_rng_state(state["torch"].clone())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
