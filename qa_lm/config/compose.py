@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
@@ -162,6 +163,8 @@ def _dotted(schema: type, prefix: str) -> list[str]:
 
 def nearest_key(key: str) -> str | None:
     """Return the key of the schema closest to a mistyped one, first at the same level, then at others."""
+    if key.startswith("hydra."):
+        return next(iter(difflib.get_close_matches(key, _dotted(HydraConf, "hydra."), 1)), None)
     parent, _, leaf = key.rpartition(".")
     siblings: dict[str, str] = {}
     others: dict[str, str] = {}
