@@ -132,7 +132,10 @@ def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
     """Make relative paths absolute: with `hydra.job.chdir=true` the working directory of a run changes."""
 
     def absolute(path: Any) -> Any:
-        return [absolute(each) for each in path] if isinstance(path, list) else str(folder / Path(path).expanduser())
+        if isinstance(path, list):
+            return [absolute(each) for each in path]
+        is_file = not str(path).isidentifier()  # a name such as `tutorial` is of pairs that come with qa_lm
+        return str(folder / Path(path).expanduser()) if is_file else path
 
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):

@@ -189,6 +189,8 @@ except SystemExit as end:
         ("devices=2", "trainer.devices="),
         ("gpus=2", "trainer.accelerator=gpu"),
         ("file=x.csv", "data.path=FILE"),
+        ("data.builtin=capitals", "data.path=tutorial or data.path=capitals"),
+        ("optimizer.decay_share=0.1", "optimizer.schedule=wsd decays over the last fifth"),
         ("limit_train_batch=2", "trainer.limit_train_batches"),
         ("trainer=mps", "trainer.accelerator=mps"),
         ("trainer=ddp_sim", "trainer=ddp trainer.accelerator=cpu"),
