@@ -22,6 +22,7 @@ from qa_lm.config.hydra_settings import register_sweep_settings
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.errors import UserError, first_line
+from qa_lm.names import BUILTIN_PAIRS
 
 IMPLIED = {"data.path": "file", "data.hub": "hub"}
 """Settings that imply a choice of the group `data`."""
@@ -134,8 +135,7 @@ def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
     def absolute(path: Any) -> Any:
         if isinstance(path, list):
             return [absolute(each) for each in path]
-        is_file = not str(path).isidentifier()  # a name such as `tutorial` is of pairs that come with qa_lm
-        return str(folder / Path(path).expanduser()) if is_file else path
+        return path if path in BUILTIN_PAIRS else str(folder / Path(path).expanduser())
 
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):

@@ -1,4 +1,4 @@
-"""Hydra's own settings: those of sweeps, and a check that they name no code of others.
+"""Hydra's own settings: those of sweeps, and a check that they name no third-party code.
 
 The command line, `conf/` and the folder of `--config-dir` belong to the user, but they may be copied from someone else.
 So a class is accepted by the package it comes from, as in all settings: below `hydra`, Hydra and its plugins.
@@ -80,7 +80,7 @@ def register_sweep_settings() -> None:
 
 
 def composed_settings(conf: Path, arguments: list[str]) -> DictConfig | None:
-    """Compose the settings as Hydra will, and refuse those that would make Hydra run code of others.
+    """Compose the settings as Hydra will, and refuse those that would make Hydra run third-party code.
 
     Returns all settings, with Hydra's own below `hydra`, for a single run; None for a sweep, and for options that only
     print.
@@ -109,7 +109,7 @@ def composed_settings(conf: Path, arguments: list[str]) -> DictConfig | None:
     loader = ConfigLoaderImpl(search_path)
     name = options.config_name or "train"
     settings = loader.load_configuration(name, options.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-    for key, value in _code_of_others(OmegaConf.to_container(settings.hydra, resolve=False), "hydra"):
+    for key, value in _third_party_code(OmegaConf.to_container(settings.hydra, resolve=False), "hydra"):
         raise UserError(f"{key}={value}: refused, because settings may not name code to run", key)
     params = (settings.hydra.sweeper or {}).get("params") or {}  # the sweep of a file in conf/sweep
     if "trust" in params:
@@ -122,12 +122,12 @@ def composed_settings(conf: Path, arguments: list[str]) -> DictConfig | None:
     return None if is_sweep or only_prints else settings
 
 
-def _code_of_others(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the keys, with their values, that name code of others or the programs to run."""
+def _third_party_code(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the keys, with their values, that name third-party code or the programs to run."""
     below = enumerate(node) if isinstance(node, list) else node.items() if isinstance(node, dict) else ()
     for name, value in below:
         if (name in CODE and not ALLOWED.fullmatch(str(value))) or (
             key == "hydra.job.env_set" and not VARIABLES.fullmatch(str(name))
         ):
             yield f"{key}.{name}", value
-        yield from _code_of_others(value, f"{key}.{name}")
+        yield from _third_party_code(value, f"{key}.{name}")

@@ -6,8 +6,10 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-BUILTIN = {file.stem: file for file in sorted((Path(__file__).parent / "builtin").glob("*.jsonl"))}
-"""Pairs that come with qa_lm: the name that `data.path` takes, and the file."""
+from qa_lm.names import BUILTIN_PAIRS
+
+BUILTIN = {name: Path(__file__).parent / "builtin" / f"{name}.jsonl" for name in BUILTIN_PAIRS}
+"""Name to file of the pairs that come with qa_lm."""
 _SPACE = re.compile(r"\s+")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qa_lm.data.pairs import BUILTIN
+from qa_lm.names import BUILTIN_PAIRS
 from qa_lm.reporting.run.command import given_command
 from qa_lm.reporting.wording import decimal, format_int, pluralize
 from qa_lm.run.reader import RunFiles, finite, read_run
@@ -142,7 +142,7 @@ def _data_arguments(data: dict[str, Any], typed: list[str]) -> list[str]:
     if data["hub"]:
         return ["data=hub", f"data.hub={data['hub']}", *kept]
     path = data["path"]
-    if path in list(BUILTIN):
+    if path in BUILTIN_PAIRS:
         return [f"data={path}", *kept]
     if not path:
         return kept

@@ -180,7 +180,7 @@ def test_what_hydra_brings_is_taken(arguments):
         ("trainer.profiler={_target_:TARGET}", "trainer.profiler={'_target_': 'TARGET'}: must be "),
         ("trainer.accelerator={class_path:TARGET}", "trainer.accelerator={'class_path': 'TARGET'}: must be "),
         ("trainer.default_root_dir=../../x", "trainer.default_root_dir: cannot be set"),
-        ("data=../../x", "data/../..=x: no such choice"),
+        ("data=../../x", "data/../..: no such group"),
         ("experiment=/etc/passwd", "experiment//etc: no such group"),
     ],
 )
