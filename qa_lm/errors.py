@@ -1,7 +1,8 @@
 """Exceptions that scripts print as one line: mistakes of the user, and failures of the machine."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 # Invisible characters that change how text is displayed: control characters except tab and newline, other line
 # separators, marks that change the text direction, and byte order marks.
@@ -37,6 +38,12 @@ class FailedWrite(OSError):
 def sanitize(text: str) -> str:
     """Replace the control characters of untrusted text, so that a terminal or a page can display it safely."""
     return _CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "; did you mean WORD?" for the closest of the known words; an empty text if none is close."""
+    close = difflib.get_close_matches(word, list(known), 1, cutoff)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def as_options(text: str, options: Mapping[str, str]) -> str:

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+BUILTIN_PAIRS = ("capitals", "tutorial")
+"""Pairs that come with qa_lm, as `data.path` names them."""
+
 WHOLE_SPLITS = {
     "train": "trained pairs",
     "validation": "all held-out pairs",

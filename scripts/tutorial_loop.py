@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
-from qa_lm.data.pairs import builtin_path
+from qa_lm.data.pairs import BUILTIN
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
 
     tokenizer = load_gpt2_tokenizer()
-    pairs = [json.loads(line) for line in builtin_path("tutorial").read_text().splitlines()]
+    pairs = [json.loads(line) for line in BUILTIN["tutorial"].read_text().splitlines()]
     random.seed(42)
     random.shuffle(pairs)
     train, validation = pairs[:8], pairs[8:]

@@ -22,7 +22,7 @@ from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
-from qa_lm.data.pairs import Pair, builtin_path
+from qa_lm.data.pairs import BUILTIN, Pair
 from qa_lm.data.readers.reading import PairReader, Reading, Source, file_sources
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
@@ -60,7 +60,7 @@ def read(path: Path | str, **how: object) -> list[Pair]:
 
 def builtin(name: str) -> list[Pair]:
     """The pairs shipped under this name."""
-    return [pair for _, _, pair in PairReader([Source(name, builtin_path(name))], Reading()).pairs()]
+    return [pair for _, _, pair in PairReader([Source(name, BUILTIN[name])], Reading()).pairs()]
 
 
 def encoded(
@@ -99,7 +99,7 @@ TENSORBOARD = {"tensorboard": {"_target_": "qa_lm.training.logging.tensorboard.E
 def small_config(**changes: object) -> TrainConfig:
     """Ten pairs, a BPE of its own and a model of 0.1 million parameters: a run of about a second."""
     config = TrainConfig(
-        data=DataConfig(builtin="tutorial", split="shuffle"),
+        data=DataConfig(path="tutorial", split="shuffle"),
         tokenizer=TokenizerConfig(kind="bpe", vocab_size=300),
         model=ModelConfig(hidden_size=64, layers=2, heads=2),
         loggers=TENSORBOARD,

@@ -1,6 +1,6 @@
-"""Ask a trained model: `python scripts/ask.py RUN_FOLDER "What is 2 + 2?"`; without a question, a prompt to talk to.
+"""Ask a trained model: `python scripts/ask.py RUN_FOLDER "What is 2 + 2?"`; without a question, it opens a prompt.
 
-Only the run's model/ folder is read, or its best checkpoint while it trains. The answer alone goes to standard output.
+It reads only the run's model/ folder, or the best checkpoint while the run trains. Only answers go to standard output.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.config.targets import TRUST_HELP, import_trusted
+from qa_lm.commands.options import add_abstention, add_trust, check_abstention
+from qa_lm.config.targets import import_trusted
 from qa_lm.errors import UserError, sanitize
 from qa_lm.threads import spin_briefly
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 UNKNOWN = "I don't know"
 OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
-"""Settings that messages name, and the options that stand for them here."""
+"""Setting in a message to the option of this command."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Answer, print, return the exit code."""
+    """Answer and print. Returns the exit code."""
     spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
 
@@ -43,55 +44,57 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Ask a trained model.", epilog="Without a question: a prompt; Ctrl-D leaves it."
+        description="Ask a trained model.", epilog="Without a question, it opens a prompt; Ctrl-D quits."
     )
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last, or its model/ folder")
-    parser.add_argument("question", nargs="*", help="what to ask; words are joined by spaces")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN_FOLDER", help="the folder that train.py printed last, or its model/ folder"
+    )
+    parser.add_argument("question", nargs="*", help="the question; several words are joined by spaces")
     parser.add_argument(
         "--file",
         type=Path,
         metavar="QUESTIONS",
         help="a text file with a question per line, or a table (.csv, .tsv, .jsonl, .json, .parquet, also .gz) with a "
-        "column of questions; each answer is printed on its own, in the file's order",
+        "column of questions; answers are printed in the order of the file",
     )
-    parser.add_argument("--column", metavar="NAME", help="the column of questions in --file (default: recognised)")
+    parser.add_argument("--column", metavar="NAME", help="column of the question in --file (default: recognised)")
     parser.add_argument("--encoding", default="utf-8", help="encoding of --file (default utf-8)")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=TEXT",
-        help="text of a further column of the prompt, such as context=...; may be repeated",
+        help="text of another column of the prompt, such as context=...; can be repeated",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one JSON object per answer and line: question, answer, stopped, tokens, log_probability, probability",
+        help="print each answer as a line of JSON: question, answer, stopped, tokens, log_probability, probability",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, metavar="N", help="maximum tokens of an answer (default 64)"
+    )
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.0,
         metavar="T",
-        help="0 is greedy (default); 1 draws from the model's distribution",
+        help="0 is greedy (default); 1 samples from the model's distribution",
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, metavar="K", help="draw from the K most likely tokens; 0 for all (default)"
+        "--top-k", type=int, default=0, metavar="K", help="sample from the K most likely tokens; 0 for all (default)"
     )
     parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest tokens that sum to P (default 1)"
-    )
-    parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
-    parser.add_argument(
-        "--precision",
+        "--top-p",
         type=float,
+        default=1.0,
         metavar="P",
-        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
+        help="sample from the most likely tokens that sum to P (default 1)",
     )
-    parser.add_argument("--explain", action="store_true", help="show how sure it is, and the nearest trained questions")
-    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    add_abstention(parser)
+    parser.add_argument("--explain", action="store_true", help="show the confidence and the nearest trained questions")
+    add_trust(parser)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples (default 0)")
     return parser
 
 
@@ -105,17 +108,15 @@ def _check(options: argparse.Namespace) -> None:
         "--top-k and --top-p need --temperature above 0": options.temperature > 0
         or (options.top_k == 0 and options.top_p == 1),
         "give a question or --file, not both": not (options.question and options.file),
-        "--abstain-below must be from 0 to 1": options.abstain_below is None or 0 <= options.abstain_below <= 1,
-        "--precision must be from 0 to 1": options.precision is None or 0 <= options.precision <= 1,
-        "give --abstain-below or --precision, not both": None in (options.abstain_below, options.precision),
     }
     for rule, holds in rules.items():
         if not holds:
             raise UserError(rule)
+    check_abstention(options)
 
 
 def _questions(options: argparse.Namespace) -> list[str]:
-    """The questions that were given, as the model's prompt needs them; none means: talk."""
+    """Return the given questions, in the form of the model's prompt. An empty list means that a prompt is opened."""
     from qa_lm.data.questions import question_of, questions_in, template_of
     from qa_lm.templates import placeholders
 
@@ -126,12 +127,12 @@ def _questions(options: argparse.Namespace) -> list[str]:
         return [question_of(template, texts | {"question": " ".join(options.question)})]
     if set(placeholders(template.question_parts)) <= set(texts):
         return [question_of(template, texts)]
-    question_of(template, {"question": "", **texts})  # what is missing is said before the first question
+    question_of(template, {"question": "", **texts})  # reports a missing column before the first question
     return []
 
 
 def _texts(options: argparse.Namespace) -> dict[str, str]:
-    """What --set gives."""
+    """Return the texts of `--set` by column."""
     for each in options.set:
         if "=" not in each:
             raise UserError(f"--set {each}: write NAME=TEXT")
@@ -139,7 +140,7 @@ def _texts(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _ask(options: argparse.Namespace, questions: list[str]) -> None:
-    # Imported late: a wrong option is answered at once.
+    # Imported late, so that invalid options are reported at once.
     import transformers
 
     from qa_lm.inference.in_progress import load_answerer
@@ -162,9 +163,9 @@ def _talk(
     from qa_lm.data.questions import question_of
 
     if sys.stdin.isatty():
-        import readline  # noqa: F401  # its import gives input() editing and a history
+        import readline  # noqa: F401  # adds editing and a history to input()
 
-        print("Ask; Ctrl-D leaves.", file=sys.stderr)
+        print("Ask a question; Ctrl-D quits.", file=sys.stderr)
     while True:
         try:
             question = input("> " if sys.stdin.isatty() else "")
@@ -184,10 +185,10 @@ def _talk(
 
 
 def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Answer], None]":
-    """What prints an answer as the options want it.
+    """Return the function that prints an answer in the form that the options choose.
 
     Raises:
-        UserError: they want what the model's folder does not have.
+        UserError: the model's folder lacks a file that an option needs.
     """
     threshold, trained = _threshold(options, answerer), _trained(options)
 
@@ -200,7 +201,7 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
             print(json.dumps(record, ensure_ascii=False), flush=True)
             return
         said = UNKNOWN if abstained else answer.answer
-        # A file gets the answer as it is; a terminal would be steered by some.
+        # Some control characters would change the terminal; a file gets the answer unchanged.
         print(sanitize(said) if sys.stdout.isatty() else said, flush=True)
         if explanation:
             print(sanitize("\n".join(_in_words(answer, explanation))), flush=True)
@@ -213,8 +214,8 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
         return None
     if answerer.calibration is None:
         raise UserError(
-            f"{options.run}: has no calibration, so it cannot say how sure it is: that needs held-out pairs, and at "
-            "least 20 right and 20 wrong answers when training ends"
+            f"{options.run}: has no calibration, so probabilities are unknown; it needs held-out pairs, and at least "
+            "20 right and 20 wrong answers when training ends"
         )
     calibration = answerer.calibration
     if options.precision is None:

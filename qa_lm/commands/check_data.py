@@ -1,7 +1,7 @@
 """Check files of pairs without training: `python scripts/check_data.py FILE... [--strict] [--output report.json]`.
 
-Prints what the files hold and what is wrong with them; of files with bad lines also what the sound ones hold. Exit code
-0 if they can be trained, 2 if not; with --strict warnings count as errors.
+Prints a summary of the pairs and all problems. Bad lines are left out of the summary. The exit code is 0 if the files
+can be trained on, 2 if not; with --strict, warnings are errors.
 """
 
 import argparse
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
+from qa_lm.commands.options import add_trust
 from qa_lm.config.enums import BadLines
 from qa_lm.config.schema import DataConfig, TokenizerConfig
-from qa_lm.config.targets import TRUST_HELP, import_trusted
+from qa_lm.config.targets import import_trusted
 from qa_lm.data.readers.problems import Problems
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError, as_options, sanitize
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = {
     "question": "column of the question (default: recognised)",
     "answer": "column of the answer (default: recognised)",
-    "group": "column of the fact that pairs state (default: recognised); 'answer' for the answer itself",
+    "group": "column that identifies the fact of paraphrased pairs (default: recognised), or 'answer'",
 }
 OPTIONS = {
     **{
@@ -33,11 +34,11 @@ OPTIONS = {
     **{"data.unanswerable": "--unanswerable", "data.split_seed": "--seed", "data.path": ""},
     **{"data.validation_path": "--validation", "data.test_path": "--test"},
 }
-"""Settings that messages name, and the options that stand for them here."""
+"""Setting in a message to the option of this command."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check, print, return the exit code."""
+    """Check and print. Returns the exit code."""
     options = _parser().parse_args(arguments)
     return exit_code(lambda: _check(options), OPTIONS)
 
@@ -55,31 +56,35 @@ def _check(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Check files of question-answer pairs.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="files or globs, as data.path takes them")
-    parser.add_argument("--validation", nargs="+", metavar="FILE", help="files held out, to look for leaks")
-    parser.add_argument("--test", nargs="+", metavar="FILE", help="files asked at the end, to look for leaks")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files or globs, as for data.path")
+    parser.add_argument("--validation", nargs="+", metavar="FILE", help="files of held-out pairs, to find leaks")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="files of test pairs, to find leaks")
     for column, meaning in COLUMNS.items():
         parser.add_argument(f"--{column}", metavar="COLUMN", help=meaning)
-    parser.add_argument("--prompt", metavar="TEMPLATE", help='as data.prompt: "{context}\\n{question}"')
-    parser.add_argument("--completion", metavar="TEMPLATE", help="as data.completion")
+    parser.add_argument("--prompt", metavar="TEMPLATE", help='as for data.prompt: "{context}\\n{question}"')
+    parser.add_argument("--completion", metavar="TEMPLATE", help="as for data.completion")
     parser.add_argument(
-        "--unanswerable", metavar="TEXT", help="the answer to questions that have none; skip leaves them out"
+        "--unanswerable", metavar="TEXT", help="answer to train for questions without one; skip leaves them out"
     )
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns of a CSV or TSV without a header line")
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default utf-8)")
-    parser.add_argument("--split", metavar="NAME", default="question", help="as data.split (default question)")
-    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
+    parser.add_argument("--split", metavar="NAME", default="question", help="as for data.split (default question)")
+    add_trust(parser)
     parser.add_argument("--seed", type=int, default=42, help="seed of the split (default 42)")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="folder of a tokenizer (default: GPT-2's)")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="most tokens of a pair (default 256)")
-    parser.add_argument("--cache", metavar="FOLDER", help="folder for prepared data, or off (default: the user's)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=256, metavar="N", help="maximum tokens of a pair (default 256)"
+    )
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="folder for prepared data, or off (default: the user's cache folder)"
+    )
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="a file for the whole report, as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the whole report to this file, as JSON")
     return parser
 
 
 def _report(options: argparse.Namespace) -> "DataReport":
-    # Imported late: a wrong option is answered at once.
+    # Imported late, so that invalid options are reported at once.
     from qa_lm.data.prepare import prepare
 
     if options.max_tokens < 2:
@@ -100,7 +105,7 @@ def _report(options: argparse.Namespace) -> "DataReport":
         columns=options.columns,
         encoding=options.encoding,
         unanswerable=options.unanswerable,
-        bad_lines=BadLines.skip,  # what is sound is reported too; then they are the error
+        bad_lines=BadLines.skip,  # the rest is reported too; then bad lines are the error
         split=options.split,
         split_seed=options.seed,
         cache=options.cache,

@@ -1,7 +1,7 @@
-"""Evaluate a model: `python scripts/evaluate.py RUN [data.path=FILE]`; for any other model's folder add --template.
+"""Evaluate a model: `python scripts/evaluate.py RUN [data.path=FILE]`; for other models add --template.
 
-Without data.* the run's own pairs are asked, split as they were. Writes answers.jsonl and board.json into a folder, and
-prints the board.
+Without data.* it asks the run's own pairs, with the split of the run. It writes answers.jsonl and board.json into a
+folder, and prints the results table.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.config.targets import TRUST_HELP, import_trusted
+from qa_lm.commands.options import add_abstention, add_trust, check_abstention
+from qa_lm.config.targets import import_trusted
 from qa_lm.errors import UserError
 from qa_lm.names import pairs_by_split
 from qa_lm.threads import spin_briefly
@@ -25,7 +26,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluate, write, print, return the exit code."""
+    """Evaluate, write and print. Returns the exit code."""
     spin_briefly()
     options = _parser().parse_intermixed_args(arguments)
 
@@ -39,24 +40,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Evaluate a model on pairs.")
-    parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="a run folder, or any transformers folder")
-    parser.add_argument("data", nargs="*", metavar="data.KEY=VALUE", help="the pairs, as train.py takes them")
-    parser.add_argument("--split", choices=[*SPLITS, "all"], help="of the run's own pairs (default all)")
     parser.add_argument(
-        "--template", metavar="TEXT", help="how another model is asked: text with {question} (or any column), or chat"
+        "model", type=Path, metavar="RUN_OR_MODEL", help="a run folder, or the folder of any transformers model"
     )
-    parser.add_argument("--max-pairs", type=int, default=100_000, metavar="N", help="of each split (default 100000)")
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="answers decoded at once (default 64)")
-    parser.add_argument("--abstain-below", type=float, metavar="P", help="'I don't know' below this probability")
+    parser.add_argument("data", nargs="*", metavar="data.KEY=VALUE", help="settings of the pairs, as for train.py")
+    parser.add_argument("--split", choices=[*SPLITS, "all"], help="which of the run's own pairs (default all)")
     parser.add_argument(
-        "--precision",
-        type=float,
-        metavar="P",
-        help="'I don't know' below the probability above which P of the answers to held-out questions were right",
+        "--template", metavar="TEXT", help="prompt of another model: text with {question} or other columns, or chat"
     )
-    parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default evaluation/MODEL in this folder)")
+    parser.add_argument(
+        "--max-pairs", type=int, default=100_000, metavar="N", help="maximum pairs of each split (default 100000)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, metavar="N", help="maximum tokens of an answer (default 64)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="questions answered at once (default 64)"
+    )
+    add_abstention(parser)
+    add_trust(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default evaluation/MODEL in this folder)"
+    )
     parser.add_argument("--json", action="store_true", help="print board.json instead of the table")
     return parser
 
@@ -65,18 +70,13 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("max_pairs", "max_new_tokens", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    for name in ("abstain_below", "precision"):
-        value = getattr(options, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name.replace('_', '-')} must be from 0 to 1")
-    if options.abstain_below is not None and options.precision is not None:
-        raise UserError("give --abstain-below or --precision, not both")
+    check_abstention(options)
     if options.data and options.split:
         raise UserError("--split is of the run's own pairs: leave out data.*")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    # Imported late: a wrong option is answered at once.
+    # Imported late, so that invalid options are reported at once.
     import transformers
 
     from qa_lm.evaluation.board import board
@@ -91,11 +91,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     foreign = not is_in_progress(options.model) and is_external(options.model)
     if foreign and options.template is None:
         raise UserError(
-            f"{options.model}: was not written by qa_lm; say how it is asked: --template chat, or "
+            f"{options.model}: was not written by qa_lm; give its prompt: --template chat, or "
             "--template 'Q: {question}\\nA:'"
         )
     if options.template is not None and not foreign:
-        raise UserError("--template is for other models: this one brings how it was trained to be asked")
+        raise UserError("--template is for other models: this model was saved with its prompt")
     answers, calibration = _foreign(options) if foreign else _ours(options)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
@@ -132,7 +132,7 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
         for name, own in (("prompt", answerer.template.prompt), ("completion", answerer.template.answer)):
             given = getattr(data, name).replace("\\n", "\n")
             if any(each.startswith(f"data.{name}=") for each in options.data) and given != own:
-                raise UserError(f"data.{name}: this model brings how it was trained to be asked: {own!r}; leave it out")
+                raise UserError(f"data.{name}: this model was saved with {own!r}; leave it out")
         pairs = pairs_of_files(data, options.max_pairs, answerer.template)
         everything = [EvalSet("given", pairs, encode_pairs(pairs, answerer.tokenizer, answerer.template))]
         trained = read_trained_pairs(options.model)
@@ -188,16 +188,16 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
 
 
 def _fitting(asked: Any, context: int) -> Any:
-    """The pairs, if the model can see each of them whole.
+    """Return the pairs.
 
     Raises:
-        UserError: one is too long.
+        UserError: a pair is longer than the model's context.
     """
     for number, example in enumerate(asked.examples, start=1):
         if len(example.ids) > context:
             raise UserError(
-                f"pair {number} ({asked.pairs[number - 1].question[:60]!r}) has {len(example.ids)} tokens; this model "
-                f"sees {context}"
+                f"pair {number} ({asked.pairs[number - 1].question[:60]!r}) has {len(example.ids)} tokens; the "
+                f"context of this model is {context}"
             )
     return asked
 
@@ -206,7 +206,7 @@ def _threshold(options: argparse.Namespace, calibration: "Calibration | None") -
     if options.abstain_below is None and options.precision is None:
         return None
     if calibration is None:
-        raise UserError(f"{options.model}: has no calibration, so it cannot say how sure it is")
+        raise UserError(f"{options.model}: has no calibration, so probabilities are unknown")
     return options.abstain_below if options.precision is None else calibration.threshold_for(options.precision)
 
 

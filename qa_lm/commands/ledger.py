@@ -1,4 +1,4 @@
-"""List the trained pairs worth checking: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
+"""List the trained pairs to check: `python scripts/ledger.py RUN_FOLDER [--worst 20] [--never | --all] [--json]`.
 
 The history of each trained pair is in the run's ledger.parquet. Pairs are listed that contradict others, were never
 learnt, or whose answer is unlike the answers to similar questions.
@@ -19,19 +19,19 @@ QUESTION, ANSWER, PLACE = 40, 30, 28
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read, print, return the exit code."""
+    """Read and print. Returns the exit code."""
     options = _parser().parse_args(arguments)
     return exit_code(lambda: print(_shown(options), flush=True))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Show the trained pairs that may be wrong, and why.")
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="what train.py printed last")
-    parser.add_argument("--worst", type=int, default=20, metavar="N", help="how many pairs (default 20)")
+    parser = argparse.ArgumentParser(description="List trained pairs that may be wrong, with the reason.")
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the folder that train.py printed last")
+    parser.add_argument("--worst", type=int, default=20, metavar="N", help="number of pairs (default 20)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--never", action="store_true", help="pairs that were never learnt")
+    which.add_argument("--never", action="store_true", help="only pairs that were never learnt")
     which.add_argument("--all", action="store_true", help="also pairs without a reason to check them")
-    parser.add_argument("--json", action="store_true", help="one JSON object per pair, with all its data")
+    parser.add_argument("--json", action="store_true", help="print each pair as a line of JSON, with all its data")
     return parser
 
 

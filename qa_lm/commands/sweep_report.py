@@ -11,7 +11,7 @@ from qa_lm.commands.exit_codes import exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read, write, print, return the exit code."""
+    """Read, write and print. Returns the exit code."""
     options = _parser().parse_args(arguments)
     # Imported late, so that invalid options are reported at once.
     from qa_lm.reporting.sweep.report import write_sweep_report

@@ -24,7 +24,7 @@ from qa_lm.config.compose import (
     with_quoted_templates,
 )
 from qa_lm.config.explain import Folders, explain, is_configuration_error
-from qa_lm.config.hydra_settings import refuse_code
+from qa_lm.config.hydra_settings import composed_settings
 from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config.targets import failure_in_trusted
@@ -102,7 +102,7 @@ def main(program: list[str] | None = None) -> int:
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         folder = resume_argument(sys.argv[1:])
         sys.argv[1:1] = [run_folder_override(folder)] if folder else implied_choices(sys.argv[1:], CONF)  # before -m
-        settings = refuse_code(CONF, sys.argv[1:])
+        settings = composed_settings(CONF, sys.argv[1:])
         if settings is not None and settings.resume is None:
             # Catches most mistakes early: Hydra composes twice more before `run`.
             settings, hydras = without_hydra(settings)

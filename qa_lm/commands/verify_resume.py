@@ -3,7 +3,7 @@
     python scripts/verify_resume.py [--times N] [group=choice] [key=value]
 
 Trains once without interruption, and once with N of them (signals and kills in turn, at random times), each time
-resuming with `resume=`. Exit code 0 if the results are the same, 1 if they differ, that of the training if it failed.
+resuming with `resume=`. The exit code is 0 if the results are the same, 1 if they differ, that of a failed training.
 """
 
 import argparse
@@ -26,12 +26,13 @@ SIGNALS = ("SIGTERM", "SIGKILL", "SIGINT") if os.name == "posix" else ("SIGTERM"
 
 
 def main() -> int:
-    """Parse, train, compare. Returns the exit code."""
+    """Train and compare. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Train with and without interruptions, and compare.", epilog="Other arguments are train.py's."
+        description="Train with and without interruptions, and compare.",
+        epilog="All other arguments are settings, as for train.py.",
     )
     parser.add_argument("--times", type=int, default=3, help="number of interruptions (default 3)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of their times (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the interruptions (default 0)")
     given, overrides = parser.parse_known_args()
     if any(word.startswith(("resume=", "hydra.run.dir=", "-m", "--multirun")) for word in overrides):
         parser.error("accepts settings of a single run, without resume and hydra.run.dir")

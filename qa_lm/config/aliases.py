@@ -3,6 +3,10 @@
 from qa_lm.config.trainer_arguments import trainer_parameters
 
 SETTINGS = {
+    "data.builtin": "use data.path=tutorial or data.path=capitals",
+    "early_stopping.min_delta": "any improvement counts; early_stopping.patience= and monitor= remain",
+    "max_skipped_steps": "training ends after 10 skipped steps in a row",
+    "optimizer.decay_share": "optimizer.schedule=wsd decays over the last fifth of the steps",
     "ckpt_path": "use resume=RUN_FOLDER",
     "dataset": "use data.path=FILE, or data=hub data.hub=NAME",
     "epochs": "use trainer.max_epochs=",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,7 @@ from qa_lm.config.hydra_settings import register_sweep_settings
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.errors import UserError, first_line
+from qa_lm.names import BUILTIN_PAIRS
 
 IMPLIED = {"data.path": "file", "data.hub": "hub"}
 """Settings that imply a choice of the group `data`."""
@@ -131,7 +133,9 @@ def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
     """Make relative paths absolute: with `hydra.job.chdir=true` the working directory of a run changes."""
 
     def absolute(path: Any) -> Any:
-        return [absolute(each) for each in path] if isinstance(path, list) else str(folder / Path(path).expanduser())
+        if isinstance(path, list):
+            return [absolute(each) for each in path]
+        return path if path in BUILTIN_PAIRS else str(folder / Path(path).expanduser())
 
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
@@ -162,6 +166,8 @@ def _dotted(schema: type, prefix: str) -> list[str]:
 
 def nearest_key(key: str) -> str | None:
     """Return the key of the schema closest to a mistyped one, first at the same level, then at others."""
+    if key.startswith("hydra."):
+        return next(iter(difflib.get_close_matches(key, _dotted(HydraConf, "hydra."), 1)), None)
     parent, _, leaf = key.rpartition(".")
     siblings: dict[str, str] = {}
     others: dict[str, str] = {}

@@ -3,22 +3,19 @@
 Hydra and OmegaConf spread this over messages of up to ten lines and a dozen types of exceptions.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from hydra.conf import HydraConf
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.aliases import choice_hint
 from qa_lm.config.arguments import several_values, unreadable
-from qa_lm.config.compose import nearest_key, schema_keys, unknown_key
-from qa_lm.errors import UserError
+from qa_lm.config.compose import unknown_key
+from qa_lm.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -98,25 +95,20 @@ def explain(error: BaseException, folders: Folders, overrides: list[str]) -> str
         folders: the folders of settings files.
         overrides: the arguments of the command line.
     """
-    if isinstance(error, UserError):
-        return _with_origin(str(error), error.key, folders, overrides)
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f"{folders.shown(Path(mark.name))}:{mark.line + 1}: " if mark else ""
         return f"{where}not YAML: {error.problem}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
-    if isinstance(error, OmegaConfBaseException):
-        return _with_origin(*_setting(str(error)), folders, overrides)
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        return _setting(str(error.__cause__))[0]
-    for group, _, choice in (override.partition("=") for override in overrides):
-        if (
-            isinstance(error, ValueError)
-            and group in folders.groups()
-            and not folders.file(f"{group}/{choice}").is_file()
-        ):
-            return _missing_choice(f"{group}/{choice}", folders)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, UserError | OmegaConfBaseException):
+        message, key = (str(cause), cause.key) if isinstance(cause, UserError) else _setting(str(cause))
+        return _file_that_sets(key, folders, overrides) + message
+    if isinstance(error, ValueError):
+        for group, _, choice in (override.partition("=") for override in overrides):
+            if group in folders.groups() and not folders.file(f"{group}/{choice}").is_file():
+                return _missing_choice(group, choice, folders)
     return _composition(str(error), folders, overrides)
 
 
@@ -124,27 +116,21 @@ def _composition(text: str, folders: Folders, overrides: list[str]) -> str:
     """Rewrite a message of Hydra: `In 'model/small': ...`, `Could not find ...`."""
     if match := re.match(r"Ambiguous value for argument '(.+)'\n", text):
         return several_values(match[1])
-    source = re.match(r"In '?([^':]+)'?: ", text)
-    where = f"{folders.shown(folders.file(source[1]))}: " if source and source[1] != "train" else ""
-    if source and not folders.file(source[1]).is_file():
-        where = ""  # a file of Hydra
+    source = re.match(r"In '?([^':]+)'?: (\w+ raised while composing config:\n)?", text)
     body = text[source.end() :] if source else text
-    if match := re.match(r"\w+ raised while composing config:\n", body):
-        file = f"{folders.shown(folders.file(source[1]))}: " if source else ""
-        return file + _setting(body[match.end() :])[0]
-    if match := re.match(r"Could not (?:find|load) '([^']+)'", body):
-        where = where or _named_in(match[1], folders, overrides)
-        return where + _missing_choice(match[1], folders)
-    if match := re.match(r"Multiple values for [\w/]+\. .*'override ([\w/]+): (\w+)'", body):
-        return _named_in(f"{match[1]}/{match[2]}", folders, overrides) + body
-    if match := re.match(r"Override '.+' is defined before '(\S+): (\S+)'", body):
-        where = _named_in(f"{match[1]}/{match[2]}", folders, overrides)
-        return f"{where}{match[1]}: {match[2]} follows an override; did you mean 'override {match[1]}: {match[2]}'?"
-    if match := re.match(r"Could not override '([^'@]+)", body):
-        if source and not any(override.lstrip("+~").startswith(match[1]) for override in overrides):
-            where = f"{folders.shown(folders.file(source[1]))}: "
-        return f"{where}{match[1]}: no such group" + _did_you_mean(match[1], folders.groups())
-    return where + body.splitlines()[0]
+    file = folders.file(source[1]) if source else None
+    where = f"{folders.shown(file)}: " if file and file.is_file() else ""
+    if source and source[2]:
+        return where + _setting(body)[0]
+    if match := re.match(r"(?:Multiple values for .*'override |Override '.+' is defined before ')(\S+: \w+)'", body):
+        return _file_that_lists(match[1], folders, overrides) + body.splitlines()[0]
+    match = re.match(r"Could not (?:find|load) '([^']+)/([^']+)'|Could not (?:load|override) '([^'@]+)", body)
+    if match is None:
+        return where + body.splitlines()[0]
+    group, choice = match[1] or match[3], match[2] or ""
+    if not where or (source and source[1] == "train"):  # Hydra names train.yaml for entries of other files too
+        where = _file_that_lists(choice or group, folders, overrides)
+    return where + _missing_choice(group, choice, folders)
 
 
 def _setting(text: str) -> tuple[str, str | None]:
@@ -154,44 +140,36 @@ def _setting(text: str) -> tuple[str, str | None]:
     if match is None:
         return first, None
     key = match[1]
-    if not first.startswith("Key "):
-        return f"{key}: {first}", key
-    if key.startswith("hydra."):
-        return f"{key}: no such setting" + _did_you_mean(key, _hydra_keys()), key
-    if key.startswith("model.extra."):
-        return f"{key}: put a + before it to add an argument of the transformers config: +{key}=...", key
-    return str(unknown_key(key)), key
+    return (str(unknown_key(key)) if first.startswith("Key ") else f"{key}: {first}"), key
 
 
-def _missing_choice(name: str, folders: Folders) -> str:
-    group, _, choice = name.rpartition("/")
+def _missing_choice(group: str, choice: str, folders: Folders) -> str:
+    choices = folders.choices(group)
     if group.startswith("hydra/"):
         return f"{group}={choice}: Hydra has no such choice"
-    if not any((folder / group).is_dir() for folder in folders.all()):
-        return f"{group}: no such group" + _did_you_mean(group, folders.groups())
-    choices = folders.choices(group)
+    if not (choices and choice):
+        return f"{group}: no such group" + did_you_mean(group, [*folders.groups(), "train_schema"])
     if instead := choice_hint(group, choice):
         return f"{group}={choice}: no such choice; use {instead}\nChoices: {', '.join(choices)}."
-    entries = [*choices, "_self_", *([f"{group}_schema"] if group in schema_keys() else ["train_schema"])]
-    close = difflib.get_close_matches(choice, entries, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return (
-        f"{group or 'defaults'}={choice}: no such choice{hint or '.'} Choices: {', '.join(choices)}."
-        if group
-        else f"{choice}: no such file in conf{hint}"
-    )
+    hint = did_you_mean(choice, [*choices, f"{group}_schema"])
+    return f"{group}={choice}: no such choice{hint or '.'} Choices: {', '.join(choices)}."
 
 
-def _with_origin(message: str, key: str | None, folders: Folders, overrides: list[str]) -> str:
-    """Put the file that sets the key in front of the message, unless the command line sets it."""
-    if key is None or any(override.strip("+~").startswith((f"{key}=", f"{key}.")) for override in overrides):
-        return message
-    if f"~{key}" in overrides:
-        return message
-    for file in _likely_files(folders, overrides):
-        if _sets(file, key, folders):
-            return f"{folders.shown(file)}: {message}"
-    return message
+def _file_that_sets(key: str | None, folders: Folders, overrides: list[str]) -> str:
+    """Return the file that sets the key, with a colon; nothing if the command line sets it."""
+    if key is None or any(re.match(rf"[+~]*{re.escape(key)}([.=]|$)", override) for override in overrides):
+        return ""
+    files = _likely_files(folders, overrides)
+    return next((f"{folders.shown(file)}: " for file in files if _sets(file, key, folders)), "")
+
+
+def _file_that_lists(name: str, folders: Folders, overrides: list[str]) -> str:
+    """Return the file whose defaults list has the name, with a colon; nothing if the command line has it."""
+    if any(name in override for override in overrides):
+        return ""
+    entry = re.compile(rf"^ *- .*\b{re.escape(name)}\b", re.MULTILINE)
+    files = _likely_files(folders, overrides)
+    return next((f"{folders.shown(file)}: " for file in files if entry.search(file.read_text(encoding="utf-8"))), "")
 
 
 def _likely_files(folders: Folders, overrides: list[str]) -> list[Path]:
@@ -233,40 +211,3 @@ def _composed_files(folders: Folders, choices: Mapping[str, object]) -> list[Pat
     files = [folders.file("train")]
     files += [file for group, choice in choices.items() for file in _files(group, choice, folders)]
     return [file for file in files if file.is_file()]
-
-
-def _hydra_keys() -> list[str]:
-    def walk(node: DictConfig, prefix: str) -> list[str]:
-        keys = []
-        for name in map(str, node):
-            keys.append(f"{prefix}{name}")
-            child = node._get_node(name)
-            if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-                keys += walk(child, f"{prefix}{name}.")
-        return keys
-
-    return walk(OmegaConf.structured(HydraConf), "hydra.")
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    nearest = nearest_key(word)
-    return f"; did you mean {nearest}?" if nearest else f". Choices: {', '.join(known)}." if len(known) < 12 else ""
-
-
-def _named_in(choice: str, folders: Folders, overrides: list[str]) -> str:
-    """Return the file whose defaults list names the choice, unless the command line names it."""
-    group, _, name = choice.rpartition("/")
-    if f"{group}={name}" in overrides:
-        return ""
-    for file in _likely_files(folders, overrides):
-        for entry in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []):
-            named = entry.items() if isinstance(entry, dict) else [("", entry)]
-            for key, chosen in named:
-                is_group = (str(key).split()[-1:] or [""])[0].strip("/") == group
-                if not is_group or name not in (chosen if isinstance(chosen, list) else [chosen]):
-                    continue
-                return f"{folders.shown(file)}: "
-    return ""

@@ -18,7 +18,7 @@ from qa_lm.config.compose import (
     with_quoted_templates,
 )
 from qa_lm.config.explain import Folders, check_defaults_lists, explain, is_configuration_error
-from qa_lm.config.hydra_settings import refuse_code
+from qa_lm.config.hydra_settings import composed_settings
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values
@@ -122,7 +122,9 @@ def _compose(arguments: list[str], folders: Folders) -> TrainConfig:
     register_schema()
     arguments = hydra_arguments(arguments)
     arguments += implied_choices(arguments, folders.conf)
-    settings = refuse_code(folders.conf, [*(["--config-dir", str(folders.own)] if folders.own else []), *arguments])
+    settings = composed_settings(
+        folders.conf, [*(["--config-dir", str(folders.own)] if folders.own else []), *arguments]
+    )
     if settings is None:
         swept = [each for each in OverridesParser.create().parse_overrides(arguments) if each.is_sweep_override()]
         if swept:

@@ -30,7 +30,7 @@ MAY_CHANGE = {
     *("checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
-    *("export_weights", "max_skipped_steps", "name", "tags"),
+    *("export_weights", "name", "tags"),
 }
 """Settings that may change when resuming. The files of pairs may have moved; their content is compared."""
 REPLACED = ("resume", "trust", "loggers")

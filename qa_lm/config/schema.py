@@ -30,10 +30,9 @@ from qa_lm.config.enums import (
 class DataConfig:
     """The pairs, their split, and the batches."""
 
-    builtin: str | None = None
-    """Name of a set of pairs that comes with qa_lm, in `qa_lm/data/builtin/`."""
     path: Any = None
-    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .xlsx, .parquet, each also with .gz."""
+    """File of pairs, a glob, or a list of these: .jsonl, .json, .csv, .tsv, .xlsx, .parquet, each also with .gz.
+    `tutorial` and `capitals` are pairs that come with qa_lm."""
     hub: str | None = None
     """Name of a Hugging Face data set, or a local folder with one. It needs the package `datasets`."""
     hub_subset: str | None = None
@@ -148,15 +147,14 @@ class OptimizerConfig:
     momentum: float | None = None
     """Muon: decay of the running mean of the gradient. null uses 0.95."""
     schedule: ScheduleKind = ScheduleKind.constant
-    """Learning rate after the warm-up: `constant`, `linear` or `cosine` decay, or `wsd` (constant, then decay)."""
+    """Learning rate after the warm-up: `constant`, `linear` or `cosine` decay, or `wsd` (constant, then
+    linear decay over the last fifth)."""
     schedule_epochs: int | None = None
     """Epochs of the schedule, after which the learning rate stays at its last value. null uses `trainer.max_epochs`."""
     warmup_steps: int = 0
     """Number of first steps in which the learning rate rises linearly."""
     final_lr: float = 0.0
     """Learning rate at the end of the schedule, as a share of `lr`."""
-    decay_share: float = 0.2
-    """`wsd`: share of the steps, at the end, in which the learning rate decays."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Arguments of the class that `_target_` names, by name."""
     _target_: str | None = None
@@ -169,8 +167,6 @@ class EarlyStoppingConfig:
 
     patience: int | None = 5
     """Number of validations in a row without improvement of `monitor` before training stops. null never stops."""
-    min_delta: float = 0.0
-    """Minimum change of `monitor` that counts as an improvement."""
 
 
 @dataclass
@@ -222,9 +218,6 @@ class TrainConfig:
     bytes of memory per trained pair and epoch."""
     export_weights: Weights = Weights.best
     """Weights to store in `model/` and to evaluate at the end: the best by `monitor`, or the last."""
-    max_skipped_steps: int = 10
-    """Number of steps in a row with a loss or gradient that is not finite before training ends. Their updates are
-    skipped."""
     loss_weighting: LossWeighting = LossWeighting.pair
     """`pair` averages over pairs the mean token loss of each pair, as in the tutorial. `token` averages over tokens."""
     data: DataConfig = field(default_factory=DataConfig)

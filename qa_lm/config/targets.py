@@ -5,7 +5,6 @@
 - Data and runs cannot name classes: `qa_lm.config.resume` compares the settings of a run with those of the user.
 """
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.config.schema import TrainConfig
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, did_you_mean, first_line
 
 TARGET = "_target_"
 TRUST_HELP = "a Python package with code of your own: a model class, a format of files, a split; it is imported"
@@ -117,7 +116,7 @@ def class_of(path: str, base: type, key: str, trust: Any) -> type:
         raise UserError(f"{key}={path}: cannot import {module_name}: {_reason(error)}", key) from error
     if found is None:
         names = [each for each, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
-        raise UserError(f"{key}={path}: {module_name} has no {name}{_did_you_mean(name, names)}", key)
+        raise UserError(f"{key}={path}: {module_name} has no {name}{did_you_mean(name, names)}", key)
     if not isinstance(found, type) or not issubclass(found, base):
         raise UserError(f"{key}={path}: is not a subclass of {base.__module__}.{base.__qualname__}", key)
     return found
@@ -164,7 +163,7 @@ def check_arguments(found: type, given: Iterable[str], key: str, positional: int
     names = [each.name for each in parameters[positional:] if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for name in given:
-        hint = _did_you_mean(name, names, 0.85 if open_ended else 0.6)
+        hint = did_you_mean(name, names, 0.85 if open_ended else 0.6)
         if name not in names and (hint or not open_ended):
             raise UserError(f"{key}.{name}: {found.__name__} has no argument {name}{hint}", f"{key}.{name}")
     for each in parameters[positional:]:
@@ -189,11 +188,6 @@ def _holds_target(value: Any) -> bool:
     if isinstance(value, Mapping):
         return TARGET in value or any(map(_holds_target, value.values()))
     return isinstance(value, list) and any(map(_holds_target, value))
-
-
-def _did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    close = difflib.get_close_matches(name, list(names), 1, cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _reason(error: Exception) -> str:

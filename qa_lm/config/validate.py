@@ -35,7 +35,6 @@ def check_values(config: TrainConfig) -> None:
         "optimizer.schedule_epochs": config.optimizer.schedule_epochs,
         "evaluation.batch_size": config.evaluation.batch_size,
         "checkpoint.every_steps": config.checkpoint.every_steps,
-        "max_skipped_steps": config.max_skipped_steps,
         "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
     }.items():
         _require(value is None or value >= 1, key, value, "must be at least 1")
@@ -60,12 +59,6 @@ def check_values(config: TrainConfig) -> None:
     )
     _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
     _check_optimizer(config.optimizer)
-    _require(
-        config.early_stopping.min_delta >= 0,
-        "early_stopping.min_delta",
-        config.early_stopping.min_delta,
-        "must be 0 or more",
-    )
 
 
 def _check_monitor(config: TrainConfig) -> None:
@@ -148,7 +141,7 @@ def _check_recall(config: TrainConfig) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
-    given = [f"data.{name}" for name in ("builtin", "path", "hub") if getattr(data, name) is not None]
+    given = [f"data.{name}" for name in ("path", "hub") if getattr(data, name) is not None]
     if not given:
         raise UserError(
             "data.path: name the file of pairs, such as data.path=pairs.jsonl, or a data set of the hub: data.hub=NAME"
@@ -195,7 +188,7 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
     decay = optimizer.weight_decay
     _require(decay is None or decay >= 0, "optimizer.weight_decay", decay, "must be 0 or more")
     _require(optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "must be 0 or more")
-    for name in ("momentum", "final_lr", "decay_share"):
+    for name in ("momentum", "final_lr"):
         share = getattr(optimizer, name)
         _require(share is None or 0 <= share <= 1, f"optimizer.{name}", share, "must be from 0 to 1")
     constant = optimizer.schedule is ScheduleKind.constant

@@ -6,9 +6,10 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from qa_lm.errors import UserError
+from qa_lm.names import BUILTIN_PAIRS
 
-BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+BUILTIN = {name: Path(__file__).parent / "builtin" / f"{name}.jsonl" for name in BUILTIN_PAIRS}
+"""Name to file of the pairs that come with qa_lm."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -22,18 +23,6 @@ class Pair(NamedTuple):
     """Other answers that are accepted as right in evaluation."""
     group: str | None = None
     """Id of the fact that the pair states, shared by its paraphrases."""
-
-
-def builtin_path(name: str) -> Path:
-    """The file of a built-in data set.
-
-    Raises:
-        UserError: the name is unknown.
-    """
-    names = sorted(file.stem for file in BUILTIN_FOLDER.glob("*.jsonl"))
-    if name not in names:
-        raise UserError(f"data.builtin={name}: no such pairs; there is {', '.join(names)}", "data.builtin")
-    return BUILTIN_FOLDER / f"{name}.jsonl"
 
 
 def normalise_question(question: str) -> str:

@@ -138,7 +138,7 @@ def _with_progress(items: Iterator[T], description: str, unit: str) -> Iterator[
 
 
 def _name(data: DataConfig) -> str:
-    source = data.builtin or data.hub or data.path
+    source = data.hub or data.path
     return ", ".join(source) if isinstance(source, list) else str(source)
 
 

@@ -3,7 +3,6 @@
 from qa_lm.config.enums import BadLines
 from qa_lm.config.schema import DataConfig
 from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.pairs import builtin_path
 from qa_lm.data.readers.reading import Reading, Source, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.errors import UserError
@@ -23,9 +22,7 @@ def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
 
 
 def main_sources(data: DataConfig) -> list[Source]:
-    """The sources that `data.builtin`, `data.hub` or `data.path` names."""
-    if data.builtin is not None:
-        return [Source(data.builtin, builtin_path(data.builtin))]
+    """The sources that `data.hub` or `data.path` names."""
     if data.hub is not None:
         return [Source(data.hub, None, data.hub_subset, data.hub_split)]
     return file_sources(data.path, "data.path")

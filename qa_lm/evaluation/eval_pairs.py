@@ -50,8 +50,8 @@ def pairs_of_files(data: DataConfig, max_pairs: int, template: PromptTemplate) -
     Raises:
         UserError: the files cannot be read, or contain no pairs.
     """
-    if sum(source is not None for source in (data.builtin, data.path, data.hub)) != 1:
-        raise UserError("name the pairs by one of data.path, data.builtin and data.hub")
+    if (data.path is None) == (data.hub is None):
+        raise UserError("name the pairs by data.path or data.hub")
     sources = main_sources(data)
     reader = PairReader(sources, how_to_read(data, template))
     pairs = [pair for _, _, pair in islice(reader.pairs(), max_pairs)]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, did_you_mean, first_line
 
 ATTENTION = ("eager", "sdpa")
 """Attention implementations that a configuration may name; other names may download kernels from the hub."""
@@ -184,8 +184,7 @@ def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "mod
     arguments = {*config.to_dict(), *config.attribute_map, *TOKEN_IDS}
     for name in extra:
         if name not in arguments:
-            close = difflib.get_close_matches(name, arguments, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, arguments)
             raise UserError(f"{place}{name}: {architecture} has no such argument{hint}")
     return arguments
 

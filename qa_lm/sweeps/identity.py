@@ -43,17 +43,12 @@ def job_identity(composed: DictConfig) -> str:
 
 
 def _data_keys(data: DataConfig) -> list[str | None]:
-    from qa_lm.data.pairs import builtin_path  # imported late: a single run does not need it
-    from qa_lm.data.readers.files import data_suffix
+    from qa_lm.data.readers.files import data_suffix  # imported late: a single run does not need it
     from qa_lm.data.readers.formats import READERS
-    from qa_lm.data.readers.reading import Source, file_sources
+    from qa_lm.data.readers.reading import file_sources
     from qa_lm.data.splits.registry import BUILT_IN, SPLITS, check_split
 
-    sources: list[Source] = []
-    if data.builtin is not None:
-        sources.append(Source(data.builtin, builtin_path(data.builtin)))
-    elif data.hub is None:
-        sources += file_sources(data.path, "data.path")
+    sources = [] if data.path is None else file_sources(data.path, "data.path")
     sources += file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     sources += file_sources(data.test_path, "data.test_path") if data.test_path else []
     read_by_own = [source.path for source in sources if source.path and source.by_own_reader]

@@ -103,7 +103,7 @@ def _max_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
 
 
 def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
-    return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr, optimizer.decay_share)
+    return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr)
 
 
 def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> OptimizerSettings:

@@ -90,7 +90,7 @@ def build_trainer(
     early_stopping, recall_stopping = _early_stopping(config), _recall_stopping(config, prepared)
     throughput, ledger, seen = Throughput(), Ledger() if config.ledger else None, SeenPairs()
     board = BoardScalars(validation_parts(prepared) if custom.loggers else {})
-    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, config.max_skipped_steps, prepared.table)
+    bad_batches = BadBatches(folder / run_folder.BAD_BATCHES, prepared.table)
     own: list[Callback] = [
         *custom.callbacks,  # before the record, which records what they log
         throughput,
@@ -148,7 +148,6 @@ def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
     return EarlyStopping(
         monitor=config.monitor,
         patience=config.early_stopping.patience,
-        min_delta=config.early_stopping.min_delta,
         mode=config.monitor_mode.value,
         check_on_train_epoch_end=False,
     )

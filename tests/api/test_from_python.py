@@ -40,7 +40,7 @@ def test_compose_is_the_way_of_the_command_line():
     assert qa_lm.compose() == load([])
     assert qa_lm.compose(*TINY) == load(list(TINY)) == qa_lm.compose(*TINY)
     config = qa_lm.compose("data.path=질문.csv", "data.prompt={context}\\n{question}")
-    assert (config.data.builtin, config.data.path, config.data.prompt) == (None, "질문.csv", "{context}\\n{question}")
+    assert (config.data.path, config.data.prompt) == ("질문.csv", "{context}\\n{question}")
 
 
 def test_compose_works_in_threads():

@@ -8,7 +8,7 @@ from torch.utils.data import DistributedSampler
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches import datamodule
 from qa_lm.data.batches.datamodule import PairsDataModule
-from qa_lm.data.pairs import builtin_path
+from qa_lm.data.pairs import BUILTIN
 from qa_lm.errors import UserError
 from tests.modeling.plain_lightning import ten_pairs
 
@@ -56,7 +56,7 @@ def test_batches_are_those_of_prepared_pairs(packing):
 
 
 def test_prediction_goes_over_every_pair_and_a_test_over_the_test_pairs():
-    data = ten_pairs(test_path=str(builtin_path("tutorial")))
+    data = ten_pairs(test_path=str(BUILTIN["tutorial"]))
     data.setup("predict")
     assert indices(data.predict_dataloader()) == list(range(20))
     assert sorted(indices(data.test_dataloader())) == sorted(data.split.test) == list(range(10, 20))

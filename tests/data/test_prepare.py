@@ -218,12 +218,12 @@ def test_a_tokenizer_that_changes_text_is_refused(tmp_path, gpt2):
     (tmp_path / "tokenizer.json").write_text(json.dumps(config))
     folder = TokenizerConfig("folder", str(tmp_path))
     with pytest.raises(UserError, match=r"this tokenizer reads 'What is 2 \+ 2\?' as 'what is 2 \+ 2\?'"):
-        prepare(DataConfig(builtin="tutorial"), folder, 256)
+        prepare(DataConfig(path="tutorial"), folder, 256)
     config["normalizer"] = None
     (tmp_path / "tokenizer.json").write_text(json.dumps(config))
-    data = prepare(DataConfig(builtin="tutorial"), folder, 256)
+    data = prepare(DataConfig(path="tutorial"), folder, 256)
     # The file's own truncation is not obeyed.
-    assert data.report.lengths == prepare(DataConfig(builtin="tutorial"), GPT2, 256).report.lengths
+    assert data.report.lengths == prepare(DataConfig(path="tutorial"), GPT2, 256).report.lengths
 
 
 def test_a_hub_data_set_is_prepared_like_a_file(path, tmp_path):

@@ -258,7 +258,7 @@ def test_the_tutorials_shuffle_leaks_where_questions_repeat(tmp_path):
 
 
 def test_capitals_hold_out_phrasings_and_facts():
-    data = DataConfig(builtin="capitals", split="phrasing_and_fact", train_fraction=0.9)
+    data = DataConfig(path="capitals", split="phrasing_and_fact", train_fraction=0.9)
     prepared = prepare(data, GPT2, 256)
     held_out = prepared.report.held_out
     trained = {pair.group for pair in prepared.table.pairs(prepared.split.train)}
@@ -266,4 +266,4 @@ def test_capitals_hold_out_phrasings_and_facts():
     assert held_out["unseen fact"] >= 6 * 19
     assert len(trained) + held_out["unseen fact"] // 7 == prepared.report.counts["groups"]
     with pytest.raises(UserError, match="no pair has a group"):
-        prepare(DataConfig(builtin="tutorial", split="fact"), GPT2, 256)
+        prepare(DataConfig(path="tutorial", split="fact"), GPT2, 256)

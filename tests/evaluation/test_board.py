@@ -114,7 +114,7 @@ def test_a_warning_about_endings_needs_answers_that_end_elsewhere():
 
 @pytest.fixture(scope="module")
 def capitals_run(tmp_path_factory):
-    data = DataConfig(builtin="capitals", split="phrasing_and_fact", packing=True, row_tokens=64, batch_size=16)
+    data = DataConfig(path="capitals", split="phrasing_and_fact", packing=True, row_tokens=64, batch_size=16)
     data.train_fraction = 0.9
     config = small_config(data=data, trainer__max_epochs=8, early_stopping__patience=None, optimizer__lr=1e-2)
     config.optimizer.kind, config.optimizer.betas = OptimizerKind.muon, (0.9, 0.95)

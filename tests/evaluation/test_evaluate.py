@@ -107,7 +107,7 @@ def test_too_few_right_held_out_answers_are_refused(run, program, capsys):
         (["{run}", "--precision", "0.5", "--abstain-below", "0.5"], "error: give --abstain-below or --precision"),
         (["{run}", "--template", "{question}"], "error: --template is for other models"),
         (["{run}/model"], "not a run folder; name the pairs: data.path=FILE"),
-        (["{run}", "data.path=long.jsonl"], "tokens; this model sees 256"),
+        (["{run}", "data.path=long.jsonl"], "tokens; the context of this model is 256"),
         (["{run}", "--max-pairs", "0"], "error: --max-pairs must be at least 1"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_model_of_others_is_evaluated(chat_model, tmp_path, capsys, monkeypatc
             pair = {"question": question, "answer": truth[question][0] if right else "four four four"}
             file.write(json.dumps(pair) + "\n")
     assert evaluate.main([str(chat_model), "data.path=pairs.jsonl", "--max-new-tokens", "40"]) == 2
-    assert "was not written by qa_lm; say how it is asked: --template chat" in capsys.readouterr().err
+    assert "was not written by qa_lm; give its prompt: --template chat" in capsys.readouterr().err
     arguments = ["data.path=pairs.jsonl", "--template", "chat", "--max-new-tokens", "40", "--out", "out"]
     assert evaluate.main([str(chat_model), *arguments]) == 0
     answers = [json.loads(line) for line in Path("out/answers.jsonl").read_text().splitlines()]

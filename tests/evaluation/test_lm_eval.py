@@ -81,7 +81,6 @@ def half_learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 def learnt_run(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """A run on the task's own pairs, which are hard to keep as they are: all learnt but the capitals, held out."""
     config = small_config(
-        data__builtin=None,
         data__path=[str(TASK / "pairs.jsonl")],
         data__split="shuffle",
         data__shuffle=True,

@@ -86,7 +86,8 @@ def test_accumulated_batches_are_all_named(tmp_path, monkeypatch):
 
 def test_too_many_in_a_row_end_training_with_the_best_kept(tmp_path, monkeypatch, capsys):
     poison(monkeypatch, set(range(11, 100)), float("inf"))
-    result = train(small_config(trainer__max_epochs=9, max_skipped_steps=4), tmp_path / "run")
+    monkeypatch.setattr("qa_lm.training.callbacks.bad_batches.MAX_IN_A_ROW", 4)
+    result = train(small_config(trainer__max_epochs=9), tmp_path / "run")
     said = capsys.readouterr().out
     assert said.count("; this update is skipped") == 3
     assert "Stopped: 4 updates in a row were skipped." in said
@@ -117,7 +118,7 @@ def test_a_spike_of_the_loss_is_recorded(tmp_path):
         numbers=lambda column: {"source": [0] * 9, "line": [7] * 9}[column],
         pairs=lambda places: [SimpleNamespace(question="q", answer="a") for _ in places],
     )
-    guard = BadBatches(tmp_path / "bad.jsonl", 10, table)
+    guard = BadBatches(tmp_path / "bad.jsonl", table)
     module = CausalLMModule.__new__(CausalLMModule)
     torch.nn.Module.__init__(module)
     trainer: Any = SimpleNamespace(

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
 from qa_lm.config.schema import TrainConfig
-from qa_lm.data.pairs import builtin_path
+from qa_lm.data.pairs import BUILTIN
 from qa_lm.errors import FailedWrite, UserError
 from qa_lm.run.lock import run_lock
 from qa_lm.training.checkpointing.resume import completed_run
@@ -29,13 +29,13 @@ def unfinished(tmp_path_factory):
     """An interrupted run on a file of pairs, and the file."""
     folder = tmp_path_factory.mktemp("unfinished")
     pairs = folder / "pairs.jsonl"
-    shutil.copy(builtin_path("tutorial"), pairs)
-    config = small_config(data__builtin=None, data__path=str(pairs))
+    shutil.copy(BUILTIN["tutorial"], pairs)
+    config = small_config(data__path=str(pairs))
     return interrupted(config, folder / "run", "training_step", 13), pairs
 
 
 def again(pairs: Path, **changes: object) -> TrainConfig:
-    return small_config(data__builtin=None, data__path=str(pairs), resume="auto", **changes)
+    return small_config(data__path=str(pairs), resume="auto", **changes)
 
 
 def before_and_after(folder: Path) -> dict[str, bytes]:

@@ -16,9 +16,7 @@ BPE = TokenizerConfig(kind="bpe", vocab_size=300)
 
 
 def ten_pairs(**changes: Any) -> PairsDataModule:
-    return PairsDataModule.from_config(
-        DataConfig(builtin="tutorial", split="shuffle", **changes), BPE, recall_pairs=512
-    )
+    return PairsDataModule.from_config(DataConfig(path="tutorial", split="shuffle", **changes), BPE, recall_pairs=512)
 
 
 def tiny(data: PairsDataModule, **options: Any) -> CausalLMModule:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import yaml
 
 from qa_lm.batch import Batch
-from qa_lm.data.pairs import builtin_path
+from qa_lm.data.pairs import BUILTIN
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import causal_lm_from_config, head, hidden_states, plain_config
 from qa_lm.modeling.epoch_metrics import PairScores
@@ -25,7 +25,7 @@ VALIDATED = {"val/loss", "val/exact_match", "val/bits_per_answer_byte", "train/r
 def fitted(tmp_path_factory):
     """A plain Trainer's folder, its data and its module after two epochs."""
     folder = tmp_path_factory.mktemp("plain")
-    data = ten_pairs(test_path=str(builtin_path("tutorial")), batch_size=3)
+    data = ten_pairs(test_path=str(BUILTIN["tutorial"]), batch_size=3)
     module = tiny(data, answer_bytes=data.prepared.answer_bytes(data.prepared.split.validation))
     plain_trainer(folder).fit(module, datamodule=data)
     return folder, data, module

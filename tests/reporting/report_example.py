@@ -13,7 +13,7 @@ CONFIG: dict[str, Any] = {
     "seed": 42,
     "monitor": "val/loss",
     "stop_at_recall": None,
-    "data": {"path": "faq.jsonl", "builtin": None, "hub": None, "validation_path": None, "split": "question"}
+    "data": {"path": "faq.jsonl", "hub": None, "validation_path": None, "split": "question"}
     | {"split_seed": 7, "packing": True, "row_tokens": 64, "batch_size": 16}
     | {"prompt": "{question}\n", "completion": " {answer}"},
     "tokenizer": {"kind": "bpe"},

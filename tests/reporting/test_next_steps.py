@@ -20,7 +20,7 @@ from tests.reporting.report_example import (
 )
 from tests.reporting.report_pages import both
 
-TUTORIAL = CONFIG | {"data": {"builtin": "tutorial", "prompt": "{question}"}, "optimizer": {"lr": 5e-5}}
+TUTORIAL = CONFIG | {"data": {"path": "tutorial", "prompt": "{question}"}, "optimizer": {"lr": 5e-5}}
 RECIPE = CONFIG | {
     "stop_at_recall": 0.99,
     "monitor": "train/recall",
@@ -121,7 +121,7 @@ def test_an_early_stop_is_a_reason(tmp_path):
     [
         (["data=file", "data.path=my pairs.jsonl", "model=tiny"], CONFIG, ["data.path=my pairs.jsonl"]),
         (["data.path=a.csv", "data.question=Q", "data.packing=false"], CONFIG, ["data.path=a.csv", "data.question=Q"]),
-        (["experiment=capitals"], CONFIG | {"data": {"builtin": "capitals"}}, ["data=capitals"]),
+        (["experiment=capitals"], CONFIG | {"data": {"path": "capitals"}}, ["data=capitals"]),
         (["data=hub", "data.hub=x/y"], CONFIG | {"data": {"hub": "x/y"}}, ["data=hub", "data.hub=x/y"]),
         (["resume=outputs/1"], CONFIG, ["data.path=faq.jsonl"]),
         (["-m", "data.path=a.csv,b.csv", "seed=1,2"], CONFIG, ["data.path=faq.jsonl"]),

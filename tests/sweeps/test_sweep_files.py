@@ -10,8 +10,6 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from qa_lm.config.compose import register_schema
-from qa_lm.config.hydra_settings import refuse_code
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.prepare import prepare
 from qa_lm.errors import UserError
@@ -92,21 +90,6 @@ def test_optuna_searches_what_a_file_names(monkeypatch, tmp_path):
     sweeper._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     sweeper._open_study(["seed=7"])
     assert list(spaces[0]) == ["optimizer.lr"]
-
-
-def test_files_that_a_sweep_file_chooses_are_looked_at_too(tmp_path):
-    """A sweep from others may choose a further file of theirs, which only its jobs would read."""
-    register_schema()
-    for group in ("sweep", "experiment"):
-        (tmp_path / group).mkdir()
-    (tmp_path / "experiment" / "evil.yaml").write_text(
-        "# @package _global_\nhydra:\n  callbacks:\n    x: {_target_: pathlib.Path.touch}\n"
-    )
-    params = "hydra:\n  sweeper:\n    params:\n      experiment: tutorial,evil\n"
-    (tmp_path / "sweep" / "theirs.yaml").write_text(f"# @package _global_\n{params}")
-    with pytest.raises(UserError, match=r"hydra.callbacks.x._target_=pathlib.Path.touch: refused"):
-        refuse_code(CONF, ["-m", f"--config-dir={tmp_path}", "sweep=theirs"])
-    refuse_code(CONF, ["-m", f"--config-dir={tmp_path}", "sweep=theirs", "experiment=tutorial"])
 
 
 TOKENIZER = TokenizerConfig(kind="bpe", vocab_size=300)

@@ -33,7 +33,6 @@ def write_lamps(folder, count):
 
 def recall_config(path, **changes):
     return open_config(
-        data__builtin=None,
         data__path=path,
         data__split="question",
         data__prompt="{question}\n",
@@ -140,4 +139,4 @@ def test_a_file_alone_is_trained_with_the_default_settings(script, tmp_path):
     done = script("train.py", "data.path=lamps.jsonl", *small, "tokenizer=bpe", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert (kept["data"]["path"], kept["data"]["builtin"], kept["data"]["shuffle"]) == ("lamps.jsonl", None, True)
+    assert (kept["data"]["path"], kept["data"]["shuffle"]) == ("lamps.jsonl", True)

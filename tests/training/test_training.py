@@ -66,7 +66,7 @@ def test_a_small_file_is_learnt_to_the_last_pair(tmp_path):
     """Each pair stands three times, so that validation gets better as long as training does."""
     lines = (ROOT / "qa_lm" / "data" / "builtin" / "tutorial.jsonl").read_text()
     (tmp_path / "three.jsonl").write_text(lines * 3)
-    changes = {"data__path": str(tmp_path / "three.jsonl"), "data__builtin": None, "early_stopping__patience": None}
+    changes = {"data__path": str(tmp_path / "three.jsonl"), "early_stopping__patience": None}
     config = small_config(**changes, data__batch_size=4)
     config.trainer["max_epochs"] = 35
     config.data.shuffle = True

@@ -22,7 +22,7 @@ def write_pairs(path, pairs):
 
 
 def file_config(path, **changes):
-    return small_config(data__builtin=None, data__path=path, data__split="question", data__shuffle=True, **changes)
+    return small_config(data__path=path, data__split="question", data__shuffle=True, **changes)
 
 
 def test_korean_emoji_and_combining_marks_are_learnt_and_answered(tmp_path):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from qa_lm.data.pairs import BUILTIN
 from qa_lm.data.readers.encodings import guessed_encoding, marked_encoding, other_file, unmarked_utf16
 from qa_lm.data.readers.problems import BadLine
 from qa_lm.errors import UserError
@@ -52,7 +53,7 @@ def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: 
     """Find the files of names and globs; those of a glob are in alphabetical order.
 
     Args:
-        patterns: a file name or glob (`*`, `?`, `[...]`, `**`), or several.
+        patterns: a file name or glob (`*`, `?`, `[...]`, `**`), a name in `BUILTIN`, or several of these.
         suffixes: allowed suffixes; `.gz`, `.bz2` or `.xz` may follow.
         setting: the setting to name in error messages.
 
@@ -79,6 +80,8 @@ def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: 
 
 
 def _found(pattern: str, setting: str) -> list[Path]:
+    if pattern in BUILTIN:
+        return [BUILTIN[pattern]]
     path = Path(pattern)
     if path.is_dir():
         raise UserError(f"{pattern}: is a folder; name its files, as in {setting}='{pattern}/*.jsonl'")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qa_lm.data.pairs import Pair
+from qa_lm.data.pairs import BUILTIN, Pair
 from qa_lm.data.readers.files import check_encoding, data_suffix, find_files
 from qa_lm.data.readers.formats import BUILT_IN, READERS, ReadOptions, read_records
 from qa_lm.data.readers.hub import read_hub
@@ -123,7 +123,8 @@ def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
     Raises:
         UserError: see `find_files`.
     """
-    return [Source(str(path), path) for path in find_files(patterns, tuple(READERS), setting)]
+    names = {file: name for name, file in BUILTIN.items()}
+    return [Source(names.get(path, str(path)), path) for path in find_files(patterns, tuple(READERS), setting)]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qa_lm.names import BUILTIN_PAIRS
 from qa_lm.reporting.run.command import given_command
 from qa_lm.reporting.wording import decimal, format_int, pluralize
 from qa_lm.run.reader import RunFiles, finite, read_run
@@ -24,7 +25,7 @@ FALLING = 0.98
 MAX_QUESTION = 60
 """Maximum length of the question in a printed command, in characters."""
 CHOSEN_BY_THE_RECIPE = ("data.packing", "data.row_tokens", "data.batch_size", "data.shuffle")
-SOURCES = ("data", "data.path", "data.hub", "data.builtin")
+SOURCES = ("data", "data.path", "data.hub")
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ def _data_arguments(data: dict[str, Any], typed: list[str]) -> list[str]:
     kept = [word for word in kept if _name(word) not in CHOSEN_BY_THE_RECIPE]
     if any(_name(word) in SOURCES for word in kept):
         return kept
-    if data["builtin"]:
-        return [f"data={data['builtin']}", *kept]
     if data["hub"]:
         return ["data=hub", f"data.hub={data['hub']}", *kept]
     path = data["path"]
+    if path in BUILTIN_PAIRS:
+        return [f"data={path}", *kept]
     if not path:
         return kept
     return [f"data.path={path if isinstance(path, str) else '[' + ','.join(map(str, path)) + ']'}", *kept]

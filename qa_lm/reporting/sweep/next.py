@@ -8,6 +8,7 @@ import shlex
 import statistics
 from dataclasses import dataclass
 
+from qa_lm.names import BUILTIN_PAIRS
 from qa_lm.reporting.sweep.findings import MIN_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.knobs import UNSET, is_own, is_swept, override
 from qa_lm.reporting.sweep.statistics import MAX_SEEDS, POWER, Comparison, seeds_needed
@@ -156,8 +157,8 @@ def _learn_something(findings: Findings) -> Step:
     start = findings.sweep.program
     if not any(override(each) == ("experiment", "recall") for each in base):
         data = [each for each in base if override(each)[0].startswith("data")]
-        builtin = findings.measured[0].jobs[0].settings.get("data.builtin")
-        data = data or ([f"data={builtin}"] if builtin else [])
+        path = findings.measured[0].jobs[0].settings.get("data.path")
+        data = data or ([f"data={path}"] if path in BUILTIN_PAIRS else [])
         text = "First find settings that learn something, starting from the recall recipe:"
         return Step(text, [shlex.join([*start, "experiment=recall", *data])])
     epochs = max(finite(job.metrics.get("epochs_run")) or 1 for job in findings.sweep.jobs)

@@ -20,6 +20,8 @@ WINDOW = 50
 """Steps in the running mean of the loss. No spike is reported before that many steps."""
 SPIKE_DEVIATIONS, SPIKE_FACTOR = 6.0, 2.0
 """A spike is this number of running standard deviations above the running mean, and at least this multiple of it."""
+MAX_IN_A_ROW = 10
+"""Number of skipped steps in a row that ends training."""
 MAX_SPIKES = 100
 """Maximum number of spikes that are recorded in a run."""
 MAX_WARNINGS = 3
@@ -33,12 +35,11 @@ class BadBatches(Callback):
 
     Args:
         path: the file to write.
-        max_in_a_row: number of skipped steps in a row that ends training.
         table: all pairs, to name those of a batch.
     """
 
-    def __init__(self, path: Path, max_in_a_row: int, table: PairTable) -> None:
-        self.path, self.max_in_a_row, self.table = path, max_in_a_row, table
+    def __init__(self, path: Path, table: PairTable) -> None:
+        self.path, self.table = path, table
         self.records: list[dict[str, Any]] = []
         self.in_a_row = 0
         self._mean, self._variance, self._seen = 0.0, 0.0, 0
@@ -47,7 +48,7 @@ class BadBatches(Callback):
     @property
     def diverged(self) -> bool:
         """Whether training ended because too many updates in a row were skipped."""
-        return self.in_a_row >= self.max_in_a_row
+        return self.in_a_row >= MAX_IN_A_ROW
 
     @property
     def skipped(self) -> int:

@@ -10,7 +10,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.run.run_folder import ENVIRONMENT, JOB
 
 TRAINER_COLUMNS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
-DATA = ("data.path", "data.builtin", "data.hub")
+DATA = ("data.path", "data.hub")
 """Settings that name the pairs; the first that is set is shown, as `data`."""
 COMPARED = (
     *("data.batch_size", "model.hidden_size", "model.layers", "optimizer.kind", "optimizer.lr", "seed"),

@@ -4,7 +4,6 @@ import gzip
 
 import pytest
 
-from qa_lm.data.pairs import builtin_path
 from qa_lm.data.readers.problems import LISTED
 from qa_lm.data.readers.reading import file_sources
 from qa_lm.errors import UserError
@@ -139,5 +138,3 @@ def test_what_is_no_file_of_pairs(tmp_path):
         read(write(tmp_path, GOOD, "pairs.parquet"))
     with pytest.raises(UserError, match="named twice in data.path"):
         file_sources([str(tmp_path / "pairs.jsonl")] * 2, "data.path")
-    with pytest.raises(UserError, match="no such pairs; there is capitals, tutorial"):
-        builtin_path("../tutorial")

@@ -185,7 +185,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("context")
     path = as_jsonl([{"question": q, "context": c, "answer": a} for q, c, a in ROOMS], folder)
     config = small_config(trainer__max_epochs=60, early_stopping__patience=None, export_weights=Weights.last)
-    config.data = replace(config.data, builtin=None, path=str(path), prompt=PROMPT.replace("\n", "\\n"))
+    config.data = replace(config.data, path=str(path), prompt=PROMPT.replace("\n", "\\n"))
     config.evaluation.max_new_tokens = 16
     return train(config, folder / "run"), path
 
@@ -222,7 +222,7 @@ def test_a_run_with_columns_in_its_prompt_is_asked_and_evaluated(run, tmp_path, 
     answers = [json.loads(line) for line in (tmp_path / "given" / "answers.jsonl").read_text().splitlines()]
     assert [answer["question"] for answer in answers] == [f"{c}\nQ: {q}" for q, c, _ in ROOMS]
     assert evaluate.main([folder, f"data.path={path}", "data.prompt={question}"]) == 2
-    assert "data.prompt: this model brings how it was trained to be asked" in capsys.readouterr().err
+    assert "data.prompt: this model was saved with" in capsys.readouterr().err
     assert evaluate.main([folder, "--out", "own"]) == 0
 
 

@@ -105,7 +105,7 @@ def test_a_shared_run_whose_checkpoint_holds_code_is_not_gone_on_with(tmp_path, 
 
 
 def near(root):
-    data = DataConfig(builtin="tutorial", split="near", cache=str(root))
+    data = DataConfig(path="tutorial", split="near", cache=str(root))
     return prepare(data, TokenizerConfig("bpe", vocab_size=300), 256)
 
 

@@ -69,7 +69,7 @@ SECRET = "s3cret-of-the-reader"
     ("old", "new"),
     [
         ("hub_split: train", "hub_split: ${oc.env:QA_LM_SECRET}"),
-        ("builtin: tutorial\n  path: null", "builtin: null\n  path: x/${oc.env:QA_LM_SECRET}.jsonl"),
+        ("path: tutorial", "path: x/${oc.env:QA_LM_SECRET}.jsonl"),
         ("hub_subset: null", "hub_subset: ${oc.decode:${oc.env:QA_LM_SECRET}}"),
         ("encoding: utf-8", "encoding: ${hydra:runtime.cwd}"),
         ("dropout: 0.0\n  extra: {}", "dropout: 0.0\n  extra: {a: '${oc.env:QA_LM_SECRET}'}"),
@@ -107,25 +107,24 @@ def test_a_configuration_that_makes_no_sense(run, capsys, text):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("builtin: tutorial", "builtin: ../../../secret", "data.builtin=../../../secret: no such pairs"),
         ("kind: bpe\n  path: null", "kind: hub\n  path: ../../x", "tokenizer.path=../../x: cannot be downloaded"),
         ("kind: bpe", "kind: folder", "tokenizer.path=null: give the folder"),
         ("kind: bpe", "kind: os.system", "tokenizer.kind=os.system: must be one of"),
         ("encoding: utf-8", "encoding: rot13", "data.encoding=rot13: no such encoding"),
         ("train_fraction: 0.8", "train_fraction: .nan", "data.train_fraction=nan: must be above 0"),
-        ("builtin: tutorial\n  path: null", "builtin: null\n  path: {a: 5}", "data.path={'a': 5}: must be a file name"),
+        ("path: tutorial", "path: {a: 5}", "data.path={'a': 5}: must be a file name"),
     ],
 )
 def test_names_and_values_of_a_runs_configuration(run, capsys, old, new, message):
     if "encoding" in old:  # a file that is decoded
-        changed(run, "builtin: tutorial\n  path: null", f"builtin: null\n  path: {run}/answers.jsonl")
+        changed(run, "path: tutorial", f"path: {run}/answers.jsonl")
     changed(run, old, new)
     assert message in refused(evaluate.main, [str(run)], capsys)
 
 
 def test_a_run_does_not_say_where_the_reader_keeps_prepared_data(run, tmp_path, capsys):
     theirs = tmp_path / "elsewhere" / "cache"
-    data = DataConfig(builtin="tutorial", cache=str(theirs))
+    data = DataConfig(path="tutorial", cache=str(theirs))
     prepare(data, TokenizerConfig("bpe", vocab_size=300), 256)
     assert below(theirs)
     changed(run, "cache: null", f"cache: {theirs}-2")

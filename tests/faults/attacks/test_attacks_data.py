@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from qa_lm.data.pairs import BUILTIN_FOLDER, builtin_path
 from qa_lm.data.readers.hub import read_hub
 from qa_lm.data.tokenizer import hub_tokenizer
 from qa_lm.errors import UserError
@@ -109,23 +108,6 @@ def test_a_summary_of_a_ledger_that_is_none(tmp_path, small_run, capsys, text):
     run = copied(small_run.folder, tmp_path / "theirs")
     (run / "ledger_summary.json").write_text(text)
     assert "ledger_summary.json: not a valid summary" in refused(ledger.main, [str(run)], capsys)
-
-
-@pytest.mark.parametrize("name", ["../secret", "../../package/secret", "ABSOLUTE/secret", "tutorial/../../secret"])
-def test_a_builtin_name_that_leads_elsewhere(tmp_path, name, monkeypatch):
-    shipped = tmp_path / "package" / "builtin"
-    shipped.mkdir(parents=True)
-    (shipped / "tutorial").mkdir()
-    (shipped / "tutorial.jsonl").write_text("")
-    for folder in (tmp_path, tmp_path / "package"):
-        (folder / "secret.jsonl").write_text("secret")
-    name = name.replace("ABSOLUTE", str(tmp_path))
-    assert (shipped / f"{name}.jsonl").read_text() == "secret"
-    monkeypatch.setattr("qa_lm.data.pairs.BUILTIN_FOLDER", shipped)
-    assert builtin_path("tutorial") == shipped / "tutorial.jsonl"
-    with pytest.raises(UserError, match="no such pairs; there is tutorial$"):
-        builtin_path(name)
-    assert shipped != BUILTIN_FOLDER
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b/c", "..", "a/..", "x\0y"])
