@@ -98,10 +98,8 @@ def prepare(
     root = Path(temporary.name) if cache_is_off(data) else cache
     sides = sources_of(data)
     template = PromptTemplate.from_settings(data.prompt, data.completion)
-    # Data sets of the hub are cached by its own library, which knows when they have changed. The records of a custom
-    # reader depend on all the code that it calls, so they are never cached.
-    uncached = data.hub is not None or any(source.by_own_reader for side in sides for source in side)
-    place = Path(temporary.name) if uncached else root
+    is_cacheable = all(source.is_cacheable for side in sides for source in side)
+    place = root if is_cacheable else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))
     try:
         split = _split(data, table, [len(side) for side in sides], root)

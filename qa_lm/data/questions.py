@@ -95,7 +95,7 @@ def _in_table(
 ) -> Iterator[str]:
     _check_names(texts, placeholders(template.question_parts))
     source = Source(str(path), path)
-    reading = Reading(ColumnNames(question=column), encoding=encoding, prompt=template.question_parts)
+    reading = Reading(ColumnNames(question=column), prompt=template.question_parts, answers=False, encoding=encoding)
     columns: Columns | None = None
     problems = Problems()
     for found in source.records(reading):
@@ -105,7 +105,7 @@ def _in_table(
         line, record = found
         try:
             record = {**record, **texts}
-            columns = columns or reading.columns_of(record, answers=False)
+            columns = columns or reading.columns_of(record)
             yield question_from(record, columns)
         except ValueError as error:
             fixed = columns is None and source.has_fixed_columns

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from qa_lm.data.readers.excel import read_excel
-from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, seekable, text_encoding, undecodable
+from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, data_suffix, seekable, text_encoding, undecodable
 from qa_lm.data.readers.json_files import read_json, read_jsonl
 from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.separated import read_separated
@@ -44,7 +44,7 @@ class ReadOptions:
 Reader = Callable[[Path, ReadOptions], Iterator[Found]]
 """From a file to its records, each with its line from 1: a mapping of column names to texts, numbers, lists, ..."""
 READERS: dict[str, Reader] = {}
-"""By suffix, in lower case."""
+"""Readers by suffix, in lower case."""
 
 
 def register_format(suffix: str) -> Callable[[Reader], Reader]:
@@ -66,21 +66,15 @@ def register_format(suffix: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def read_records(path: Path, suffix: str, options: ReadOptions | None = None) -> Iterator[Found]:
-    """The records of a file and its bad lines, in order.
-
-    Args:
-        path: the file.
-        suffix: its format, one of `READERS`.
-        options: how it is read.
+def read_records(path: Path, options: ReadOptions) -> Iterator[Found]:
+    """Iterate over the records of a file and its bad lines, in order.
 
     Raises:
-        UserError: the file cannot be opened, or a reader of your own fails.
+        UserError: the file cannot be opened, or a registered reader fails.
     """
-    options = options or ReadOptions()
-    read = READERS[suffix]
+    suffix = data_suffix(path)
     try:
-        yield from read(path, options) if suffix in BUILT_IN else _checked(read, path, options)
+        yield from READERS[suffix](path, options) if suffix in BUILT_IN else _checked(READERS[suffix], path, options)
     except BadLine as bad:
         yield bad
 
@@ -107,58 +101,24 @@ def _checked(read: Reader, path: Path, options: ReadOptions) -> Iterator[Found]:
         raise UserError(f"{path}: {name} failed{after} with {type(error).__name__}: {first_line(error)}") from error
 
 
-def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _parquet(path)
-
-
-def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return read_excel(path, options.header, options.remarks)
-
-
-def _read_jsonl(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _text(path, options, lambda encoding, marked: read_jsonl(path, encoding))
-
-
-def _read_json(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _text(path, options, lambda encoding, marked: read_json(path, encoding))
-
-
-def _read_csv(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _separated(path, ",", options)
-
-
-def _read_tsv(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _separated(path, "\t", options)
-
-
-def _separated(path: Path, usual: str, options: ReadOptions) -> Iterator[Found]:
-    header, remarks = options.header, options.remarks
-    return _text(path, options, lambda encoding, marked: read_separated(path, usual, encoding, header, marked, remarks))
-
-
-READERS |= {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".xlsx": _read_excel,
-    ".parquet": _read_parquet,
-}
-BUILT_IN = frozenset(READERS)
-
-
-def _text(path: Path, options: ReadOptions, read: Callable[[str, bool], Iterator[Found]]) -> Iterator[Found]:
-    """The records that `read` finds in text of the encoding, which may be marked by a byte order mark."""
+def _read_text(path: Path, options: ReadOptions) -> Iterator[Found]:
     encoding, marked = text_encoding(path, options.encoding)
     if encoding != options.encoding and codecs.lookup(encoding).name != "utf-8":
         options.remarks.how.append(f"the encoding {codecs.lookup(encoding).name.upper()}")
     try:
-        yield from read(encoding, marked)
+        match data_suffix(path):
+            case ".jsonl":
+                yield from read_jsonl(path, encoding)
+            case ".json":
+                yield from read_json(path, encoding)
+            case suffix:
+                usual = "\t" if suffix == ".tsv" else ","
+                yield from read_separated(path, usual, encoding, options.header, marked, options.remarks)
     except UnicodeError:
         raise undecodable(path, encoding) from None
 
 
-def _parquet(path: Path) -> Iterator[Found]:
+def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
     row = 1
     with seekable(path) as source:
         try:
@@ -202,3 +162,15 @@ def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _is_bytes(kind: pa.DataType) -> bool:
     types = pa.types
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return read_excel(path, options.header, options.remarks)
+
+
+READERS |= {
+    **dict.fromkeys((".jsonl", ".json", ".csv", ".tsv"), _read_text),
+    ".xlsx": _read_excel,
+    ".parquet": _read_parquet,
+}
+BUILT_IN = frozenset(READERS)
