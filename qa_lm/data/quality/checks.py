@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from qa_lm.data.batches.store import EncodedPairs
+from qa_lm.data.keys import slices
 from qa_lm.data.quality.missing import describe_missing
-from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats, slices
+from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats
 from qa_lm.data.quality.shared_answers import describe_shared, shared_answers
 from qa_lm.data.splits.draw import KINDS, Split, leaks
 from qa_lm.data.table import PairTable

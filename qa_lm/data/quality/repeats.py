@@ -1,22 +1,17 @@
-"""Find repeated pairs and questions by their 64-bit keys.
-
-Keys are processed in slices of their range, so that only one slice is in memory.
-"""
+"""Find repeated pairs and questions by their 64-bit keys."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qa_lm.data.keys import slices, sort_by
 from qa_lm.data.pairs import Pair
 from qa_lm.data.table import PairTable
 
 LISTED = 20
 """Maximum number of cases listed with their places."""
-SLICE = 500_000
-"""Approximate number of pairs processed at once."""
 
 
 @dataclass
@@ -45,67 +40,50 @@ class Repeats:
     """The pairs of each of the first questions with more than one answer."""
 
 
-def slices(keys: np.ndarray, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Iterate over indices of pairs, grouped by slices of the key range; equal keys are in the same slice."""
-    count = len(keys) if indices is None else len(indices)
-    shift = np.uint64(64 - max(0, count // SLICE).bit_length())
-    whole = np.arange(len(keys)) if indices is None else indices
-    if shift == 64:
-        yield whole
-        return
-    slice_of = (keys if indices is None else keys[indices]) >> shift
-    slice_of = slice_of.astype(np.uint16)
-    for number in range(1 << (64 - int(shift))):
-        yield whole[slice_of == number]
-
-
 def find_repeats(table: PairTable, indices: np.ndarray) -> Repeats:
-    """Find repeats among these pairs of the table."""
+    """Find repeats among these pairs of the table; the indices must be ascending."""
     found = Repeats(pairs=len(indices))
-    questions, answers = table.numbers("question_key"), table.numbers("answer_key")
-    for part in slices(questions, indices):
+    for part in slices(table.numbers("question_key"), indices):
         if len(part):
-            _add(found, table, part, questions[part], answers[part])
+            _add(found, table, part)
     found.first_surplus = sorted(found.first_surplus)[:LISTED]
     found.first_contradictions = sorted(found.first_contradictions)[:LISTED]
     return found
 
 
-def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarray, answers: np.ndarray) -> None:
-    order = np.lexsort((part, answers, questions))
-    part, questions, answers = part[order], questions[order], answers[order]
-    begins_question = np.diff(questions, prepend=questions[:1] ^ np.uint64(1)) != 0
-    begins_answer = begins_question | (np.diff(answers, prepend=answers[:1]) != 0)
-    question_of_answer = (np.cumsum(begins_question) - 1)[begins_answer]
-    of_answer = np.diff(np.append(np.flatnonzero(begins_answer), len(part)))  # number of pairs per question and answer
-    question_begins = np.flatnonzero(begins_question)
-    of_question = np.diff(np.append(question_begins, len(part)))
-    most = np.zeros(len(of_question), np.int64)
-    np.maximum.at(most, question_of_answer, of_answer)
+def _add(found: Repeats, table: PairTable, part: np.ndarray) -> None:
+    order, begins_question, begins_answer = sort_by(
+        table.numbers("question_key")[part], table.numbers("answer_key")[part]
+    )
+    part = part[order]
+    questions, answers = np.flatnonzero(begins_question), np.flatnonzero(begins_answer)  # first pair of each
+    of_question = np.diff(np.append(questions, len(part)))  # number of pairs
+    of_answer = np.diff(np.append(answers, len(part)))
+    question_of_answer = (np.cumsum(begins_question) - 1)[answers]
+    first_answers = np.searchsorted(answers, questions)
+    most = np.maximum.reduceat(of_answer, first_answers)
     several = np.flatnonzero(np.bincount(question_of_answer) > 1)
 
-    found.questions += len(of_question)
-    found.surplus += int((~begins_answer).sum())
+    found.questions += len(questions)
+    found.surplus += len(part) - len(answers)
     found.contradicted += len(several)
     found.contradicted_pairs += int(of_question[several].sum())
     found.answered_best += int(most.sum())
     found.answer_nats += float((of_answer * np.log(of_question[question_of_answer] / of_answer)).sum())
     found.pair_nats += float((of_answer * np.log(found.pairs / of_answer)).sum())
 
-    has_others = table.numbers("other_answers")[part] > 0
-    for number in several[np.logical_or.reduceat(has_others, question_begins)[several]] if len(part) else ():
-        begin = question_begins[number]
-        of_one = table.pairs(part[begin : begin + of_question[number]])
-        found.answered_best += _most_accepted(of_one) - int(most[number])
+    def pairs_of(question: int) -> np.ndarray:
+        return part[questions[question] : questions[question] + of_question[question]]
 
+    has_others = np.logical_or.reduceat(table.numbers("other_answers")[part] > 0, questions)
+    for question in several[has_others[several]]:
+        found.answered_best += _most_accepted(table.pairs(pairs_of(question))) - int(most[question])
     again = np.flatnonzero(~begins_answer)
     again = again[np.argsort(part[again])][:LISTED]
     found.first_surplus += zip(part[again].tolist(), part[again - 1].tolist(), strict=True)
-    if len(several):
-        firsts = np.minimum.reduceat(part, question_begins)[several]
-        for number in several[np.argsort(firsts)][:LISTED]:
-            begin = question_begins[number]
-            found.first_contradictions.append(sorted(part[begin : begin + of_question[number]].tolist())[:LISTED])
+    firsts = np.minimum.reduceat(part, questions)[several]
+    for question in several[np.argsort(firsts)][:LISTED]:
+        found.first_contradictions.append(sorted(pairs_of(question).tolist())[:LISTED])
 
 
 def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> float:

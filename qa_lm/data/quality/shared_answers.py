@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qa_lm.data.quality.repeats import slices
+from qa_lm.data.keys import slices, sort_by
 from qa_lm.data.table import PairTable
 
 MIN_ANSWERS = 6
@@ -60,9 +60,6 @@ def describe_shared(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _questions_of(answers: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number of different questions of each answer, and number of its pairs."""
-    order = np.lexsort((questions, answers))
-    answers, questions = answers[order], questions[order]
-    begins_answer = np.diff(answers, prepend=answers[:1] ^ np.uint64(1)) != 0
-    begins_question = begins_answer | (np.diff(questions, prepend=questions[:1]) != 0)
+    _, begins_answer, begins_question = sort_by(answers, questions)
     answer = np.cumsum(begins_answer) - 1
     return np.bincount(answer[begins_question]), np.bincount(answer)

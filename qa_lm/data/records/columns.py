@@ -43,7 +43,6 @@ class Wanted:
     """The wanted columns."""
 
     columns: ColumnNames = field(default_factory=ColumnNames)
-    """Names of the columns; None for a column to be recognised."""
     prompt: TemplateParts = QUESTION
     """Columns of a question."""
     completion: TemplateParts = ANSWER

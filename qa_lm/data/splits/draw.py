@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qa_lm import names
+from qa_lm.data.keys import sort_by
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
@@ -143,16 +144,13 @@ def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarr
     """Mark, in `why`, the first `number` phrasings of each trained fact in the order that the seed draws."""
     trained = np.flatnonzero((groups != 0) & (why == SEEN))
     # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
-    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)
-    order = trained[np.lexsort((questions[trained], drawn, groups[trained]))]
-    fact_begins = np.diff(groups[order], prepend=groups[order[:1]] ^ np.uint64(1)) != 0
-    phrasing_begins = fact_begins | (np.diff(questions[order], prepend=questions[order[:1]]) != 0)
-    fact = np.cumsum(fact_begins) - 1
-    phrasing = np.cumsum(phrasing_begins)
-    rank = phrasing - phrasing[np.flatnonzero(fact_begins)][fact]  # of the phrasing in its fact, from 0
-    phrasings = np.zeros(fact[-1] + 1, np.int64) if len(fact) else np.zeros(0, np.int64)
-    np.maximum.at(phrasings, fact, rank + 1)
-    why[order[(rank < number) & (phrasings[fact] > number)]] = UNSEEN_PHRASING
+    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)  # different for the phrasings of a fact
+    order, fact_begins, phrasing_begins = sort_by(groups[trained], drawn)
+    fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
+    first, last = phrasing[fact_begins], phrasing[np.append(fact_begins[1:], True)]  # of each fact
+    is_first = phrasing - first[fact] < number
+    has_more = last - first >= number
+    why[trained[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
 
 
 def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tiebreak: np.ndarray, seed: int) -> Split:
