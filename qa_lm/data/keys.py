@@ -36,3 +36,15 @@ def sort_by(outer: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, np.ndarra
     inner_begins = outer_begins.copy()
     inner_begins[1:] |= inner[1:] != inner[:-1]
     return order, outer_begins, inner_begins
+
+
+def smallest_of_group(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The smallest key of each pair's group, (pairs,).
+
+    Args:
+        groups: number of each pair's group, from 0.
+        keys: key of each pair.
+    """
+    smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, groups, keys)
+    return smallest[groups]

@@ -57,11 +57,11 @@ class Source:
     subset: str | None = None
     split: str = "train"
 
-    def records(self, reading: Reading, remarks: Remarks | None = None) -> Iterator[Found]:
+    def records(self, reading: Reading, remarks: Remarks) -> Iterator[Found]:
         """Iterate over records and bad lines, in order; `remarks` receives notes on how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
-        return read_records(self.path, ReadOptions(reading.encoding, reading.header, remarks or Remarks()))
+        return read_records(self.path, ReadOptions(reading.encoding, reading.header, remarks))
 
     @property
     def suffix(self) -> str:

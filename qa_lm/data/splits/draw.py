@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qa_lm import names
-from qa_lm.data.keys import sort_by
+from qa_lm.data.keys import smallest_of_group, sort_by
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
@@ -90,9 +90,7 @@ def joined_units(units: np.ndarray, source: np.ndarray, line: np.ndarray) -> np.
     size = int(dialogue[-1]) + 1
     edges = coo_array((np.ones(len(units), bool), (unit, dialogue)), shape=(size, size))
     component = connected_components(edges, directed=False)[1][unit]
-    smallest = np.full(component.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(smallest, component, units)
-    return smallest[component]
+    return smallest_of_group(component, units)
 
 
 def group_split(

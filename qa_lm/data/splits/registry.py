@@ -153,31 +153,26 @@ def _by_units(pairs: PairsToSplit, units: np.ndarray, seed: int, train_fraction:
     return unit_split(units, pairs.keys, train_fraction, seed, what)
 
 
-def _fact(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    if train_fraction == 1:
-        return _question(pairs, seed, train_fraction)
-    return _by_group(pairs, seed, train_fraction, 0, True)
+def _by_group(phrasings: bool, facts: bool) -> SplitFunction:
+    """A split that holds out phrasings of trained facts, whole facts, or both."""
 
+    def split(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
+        hold_out_facts = facts and train_fraction < 1
+        if not (phrasings or hold_out_facts):
+            return _question(pairs, seed, train_fraction)
+        groups, questions = pairs.numbers("group_key"), pairs.numbers("normalised_key")
+        number = pairs.held_out_phrasings if phrasings else 0
+        return group_split(groups, questions, pairs.keys, train_fraction, seed, number, hold_out_facts)
 
-def _phrasing(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    return _by_group(pairs, seed, train_fraction, pairs.held_out_phrasings, False)
-
-
-def _phrasing_and_fact(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    return _by_group(pairs, seed, train_fraction, pairs.held_out_phrasings, train_fraction < 1)
-
-
-def _by_group(pairs: PairsToSplit, seed: int, train_fraction: float, phrasings: int, facts: bool) -> Split:
-    groups, questions = pairs.numbers("group_key"), pairs.numbers("normalised_key")
-    return group_split(groups, questions, pairs.keys, train_fraction, seed, phrasings, facts)
+    return split
 
 
 SPLITS |= {
     "shuffle": _shuffle,
     "question": _question,
     "near": _near,
-    "fact": _fact,
-    "phrasing": _phrasing,
-    "phrasing_and_fact": _phrasing_and_fact,
+    "fact": _by_group(phrasings=False, facts=True),
+    "phrasing": _by_group(phrasings=True, facts=False),
+    "phrasing_and_fact": _by_group(phrasings=True, facts=True),
 }
 BUILT_IN = frozenset(SPLITS)
