@@ -1,11 +1,11 @@
 """The formats of files of pairs: each reader yields (line, record) and raises or yields `BadLine`.
 
 A record maps column names to values. Readers stream: memory does not grow with the file, except for JSON files, whose
-text is read whole. Lines are counted from 1; for a record over several lines it is the first. Where lines mean nothing,
-in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends a line of JSONL: U+2028, U+0085
+text is read whole. Lines are counted from 1; a record over several lines has the line of its start. JSON on one line
+and SQuAD's nested format have the number of the record instead. Only "\\n" ends a line of JSONL: U+2028, U+0085
 and the like inside a string are text.
 
-`register_format` adds a reader of your own to them.
+`register_format` adds a custom reader.
 """
 
 import codecs
@@ -31,28 +31,29 @@ NO_TEXT = b"\xff"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file is read; a reader uses what it has a use for."""
+    """How a file is read; a reader may ignore options that do not apply to its format."""
 
     encoding: str = "utf-8"
-    """The setting `data.encoding`, for text."""
+    """The setting `data.encoding`, for text files."""
     header: Sequence[str] | None = None
     """The setting `data.columns`: the columns of a table without a row of names; None if the table names them."""
     remarks: Remarks = field(default_factory=Remarks)
-    """To be filled with how the file was read, and what in it looks wrong."""
+    """Receives notes on how the file was read, and suspicious places."""
 
 
 Reader = Callable[[Path, ReadOptions], Iterator[Found]]
-"""From a file to its records, each with its line from 1: a mapping of column names to texts, numbers, lists, ..."""
+"""Yields the records of a file, each with its line, counted from 1."""
 READERS: dict[str, Reader] = {}
 """Readers by suffix, in lower case."""
 
 
 def register_format(suffix: str) -> Callable[[Reader], Reader]:
-    """Make a reader known for files whose names end in the suffix; use it as a decorator. A second one of that suffix
-    replaces the first. `qa_lm.data.readers.files.opened` opens a file, and unpacks .gz, .bz2 and .xz.
+    """Decorate a function to register it as the reader of files with this suffix; it replaces an earlier one.
+
+    `qa_lm.data.readers.files.opened` opens a file, and unpacks .gz, .bz2 and .xz.
 
     Raises:
-        UserError: the suffix is none, or one that qa_lm reads itself.
+        UserError: this is not a suffix, or qa_lm reads files with this suffix itself.
     """
     if not re.fullmatch(r"\.[a-z0-9_-]+", suffix):
         raise UserError(f"register_format({suffix!r}): must be a dot and lower-case letters or digits, such as '.faq'")
@@ -80,7 +81,7 @@ def read_records(path: Path, options: ReadOptions) -> Iterator[Found]:
 
 
 def _checked(read: Reader, path: Path, options: ReadOptions) -> Iterator[Found]:
-    """What a reader of the user's yields; its mistakes become one line each."""
+    """Check the records of a registered reader, and report its errors in one line."""
     name = getattr(read, "__name__", type(read).__name__)
     line = 0
     try:
@@ -134,8 +135,8 @@ def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
 
 
 def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str, object]]:
-    """The columns to read; and those of pictures and the like, which are left in the file, with bytes that are no
-    text in their place."""
+    """The columns to read, and the columns of images and other large binary values, which are not read: each of their
+    values is replaced by bytes that are not text."""
     schema = parquet.schema_arrow
     sizes = {each.name: _mean_bytes(parquet, each.name) for each in schema if _is_bytes(each.type)}
     pictures = [name for name, size in sizes.items() if size > LONGEST_BYTES]
@@ -143,14 +144,14 @@ def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str,
 
 
 def _mean_bytes(parquet: pa.parquet.ParquetFile, column: str) -> float:
-    """Mean size of a column's first values. Its metadata has the sizes of all, but looking there ends the process where
-    a damaged file has a size that cannot be: pyarrow does not catch that exception of its C++ library."""
+    """Mean size of the first values of a column. The metadata are not used: in a damaged file, an invalid size there
+    raises a C++ exception that pyarrow does not catch, which ends the process."""
     batch = next(parquet.iter_batches(batch_size=64, columns=[column]), None)
     return batch.nbytes / len(batch) if batch else 0.0
 
 
 def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns whose values Python has: not of all times."""
+    """Drop columns of dates and times that Python cannot represent."""
     for name in [each.name for each in batch.schema if pa.types.is_temporal(each.type)]:
         try:
             batch[name].to_pylist()
