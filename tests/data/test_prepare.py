@@ -145,7 +145,7 @@ def test_bad_lines_are_left_out_only_when_asked(path, tmp_path):
         ("korean_chatbot", 11_823, 11_823 - 161, 73, 85),
         ("gsm8k_train", 7473, 7473, 0, 0),
         ("gsm8k_test", 1319, 1319, 0, 0),
-        pytest.param("tldr_en", 32_135, 32_135 - 250, 171, 78, marks=pytest.mark.slow),
+        ("tldr_en", 32_135, 32_135 - 250, 171, 78),
     ],
 )
 def test_the_report_of_real_files(name, pairs, questions, repeats, contradicted):

@@ -200,7 +200,6 @@ def test_one_group_cannot_be_split_by_facts():
         group_split(groups, keys(list("abcd")), keys(list("abcd")), 0.8, 0, 1, True)
 
 
-@pytest.mark.slow
 def test_near_groups_of_thousands_alike_do_not_depend_on_the_order():
     """Where not all can be compared, what is compared is a function of the set."""
     dice = random.Random(0)

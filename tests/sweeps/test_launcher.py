@@ -66,9 +66,7 @@ def test_a_wider_sweep_in_the_same_folder_runs_only_what_is_new(sweeps):
     assert {"seed-1", "seed-2", "seed-3_lr-0.1"} <= set(sweeps.jobs())  # 0.1 is what seed=1,2 had
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_sweep_interrupted_at_half_goes_on_and_comes_to_what_the_jobs_come_to_alone(sweeps, number, code):
     arguments = ["seed=1,2,3,4,5", "steps=4", "pause=0.25", "hydra.launcher.jobs=2"]
     process = sweeps.start(*arguments)

@@ -101,7 +101,6 @@ def test_a_failed_or_nan_job_is_a_failed_trial_and_the_study_goes_on(sweeps, tmp
     assert {record["starts"] for record in sweeps.jobs().values()} == {1, 2}
 
 
-@pytest.mark.slow
 def test_the_study_goes_on_after_a_kill_as_if_there_had_been_none(sweeps, tmp_path):
     arguments = [LR, "seed=0,1", "pause=0.2", "hydra.sweeper.n_trials=6", "hydra.sweeper.startup_trials=2"]
     killed = sweeps.start(*arguments, command=STUDY)

@@ -19,11 +19,7 @@ TRAIN = [
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"),
-    [
-        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
-        (signal.SIGINT, 130, "interrupted"),
-    ],
+    ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_signal_saves_and_the_run_is_resumed(script, tmp_path, number, code, word):
     run = tmp_path / "run"

@@ -51,10 +51,7 @@ def signalled_in_training(
     return job.end()
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGUSR1, id="ours"), pytest.param(signal.SIGUSR2, id="submitit's", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=["ours", "submitit's"])
 def test_it_is_requeued_and_resumed(script, tmp_path, number):
     environment = slurm(tmp_path)
     done = signalled_in_training(script, environment, number)
