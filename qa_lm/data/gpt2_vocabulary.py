@@ -86,12 +86,9 @@ def _from_package() -> Tokenizer:
             ranks_file = archive.read(RANKS_FILE)
     if hashlib.sha256(ranks_file).hexdigest() != RANKS_SHA256:
         raise ValueError("sha256 of the rank file differs")
-    return tokenizer_from_ranks(parse_ranks(ranks_file))
-
-
-def parse_ranks(file: bytes) -> dict[bytes, int]:
-    """Parse a tiktoken rank file: each line has a token in base64 and its rank, which is its id."""
-    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in file.splitlines() if line)}
+    # Each line has a token in base64 and its rank, which is its id.
+    lines = (line.split() for line in ranks_file.splitlines() if line)
+    return tokenizer_from_ranks({base64.b64decode(token): int(rank) for token, rank in lines})
 
 
 def tokenizer_from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
@@ -100,7 +97,9 @@ def tokenizer_from_ranks(ranks: dict[bytes, int]) -> Tokenizer:
     A rank file contains no merges, but they can be derived: the merge of a token joins the two parts that remain when
     its bytes are merged by lower ranks only.
     """
-    letters = _byte_letters()
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = bytes_to_unicode()
 
     def printable(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -126,10 +125,3 @@ def _last_two_parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[b
         assert pair_ranks[best] < rank, f"no merge below rank {rank} for {token!r}"
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     return parts[0], parts[1]
-
-
-def _byte_letters() -> dict[int, str]:
-    """GPT-2's printable character for each byte: itself if printable in Latin-1, otherwise the next from U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -15,10 +15,10 @@ from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
 from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.keys import smallest_of_group
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
-from qa_lm.data.sizes import Sizes, mean_paraphrases
 from qa_lm.data.sources import how_to_read, sources_of
 from qa_lm.data.splits.draw import Split, given_split
 from qa_lm.data.splits.registry import PairsToSplit, drawn_split
@@ -31,6 +31,35 @@ NO_LIMIT = 2**31 - 1
 NEAR_GROUPS = "groups.npy"
 ANSWERS = 4096
 """Number of answers in memory at once while their bytes are counted."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the prepared pairs, from which the recipe chooses settings."""
+
+    lengths: np.ndarray
+    """Number of inputs of each trained pair."""
+    longest: int
+    """Number of inputs of the longest pair."""
+    answer: float
+    """Mean number of tokens of a trained answer (EOS included)."""
+    row: int | None
+    """Positions of a packed row; None without packing."""
+    vocab_size: int
+    """Number of tokens in the vocabulary."""
+    paraphrases: float = 1.0
+    """Mean number of trained pairs per fact."""
+
+
+def mean_paraphrases(groups: np.ndarray) -> float:
+    """Mean number of trained pairs per fact.
+
+    Args:
+        groups: key of the fact that each pair states; 0 for a pair without a group, which counts as its own fact.
+    """
+    stated = groups[groups != 0]
+    facts = len(np.unique(stated)) + len(groups) - len(stated)
+    return len(groups) / max(1, facts)
 
 
 @dataclass(frozen=True)
@@ -98,10 +127,8 @@ def prepare(
     root = Path(temporary.name) if cache_is_off(data) else cache
     sides = sources_of(data)
     template = PromptTemplate.from_settings(data.prompt, data.completion)
-    # Data sets of the hub are cached by its own library, which knows when they have changed. The records of a custom
-    # reader depend on all the code that it calls, so they are never cached.
-    uncached = data.hub is not None or any(source.by_own_reader for side in sides for source in side)
-    place = Path(temporary.name) if uncached else root
+    is_cacheable = all(source.is_cacheable for side in sides for source in side)
+    place = root if is_cacheable else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))
     try:
         split = _split(data, table, [len(side) for side in sides], root)
@@ -210,9 +237,7 @@ def _near_units(table: PairTable, pairs: np.ndarray, root: Path) -> np.ndarray:
         groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
     except (ValueError, IndexError) as error:  # pickled objects, or too few values
         raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
-    smallest = np.full(groups.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(smallest, groups, table.numbers("normalised_key")[pairs])
-    return smallest[groups]
+    return smallest_of_group(groups, table.numbers("normalised_key")[pairs])
 
 
 def _tokenizer(

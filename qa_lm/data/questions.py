@@ -6,8 +6,9 @@ from pathlib import Path
 from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
 from qa_lm.data.readers.files import check_encoding, data_suffix, opened
 from qa_lm.data.readers.formats import READERS
-from qa_lm.data.readers.problems import BadLine, Problems
+from qa_lm.data.readers.problems import BadLine, Problems, Remarks
 from qa_lm.data.readers.reading import Reading, Source
+from qa_lm.data.readers.written_lists import with_lists
 from qa_lm.data.records.columns import ColumnNames, Columns, question_from
 from qa_lm.errors import UserError
 from qa_lm.run.run_folder import CHECKPOINTS, MODEL
@@ -95,17 +96,17 @@ def _in_table(
 ) -> Iterator[str]:
     _check_names(texts, placeholders(template.question_parts))
     source = Source(str(path), path)
-    reading = Reading(ColumnNames(question=column), encoding=encoding, prompt=template.question_parts)
+    reading = Reading(ColumnNames(question=column), prompt=template.question_parts, answers=False, encoding=encoding)
     columns: Columns | None = None
     problems = Problems()
-    for found in source.records(reading):
+    for found in with_lists(lambda remarks: source.records(reading, remarks), reading, Remarks()):
         if isinstance(found, BadLine):
             problems.add(source.name, found)
             continue
         line, record = found
         try:
             record = {**record, **texts}
-            columns = columns or reading.columns_of(record, answers=False)
+            columns = columns or reading.columns_of(record)
             yield question_from(record, columns)
         except ValueError as error:
             fixed = columns is None and source.has_fixed_columns

@@ -11,13 +11,13 @@ from qa_lm.errors import UserError
 def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
     """How to read the sources for this template."""
     return Reading(
-        ColumnNames(data.question, data.answer, data.group),
-        None if data.columns is None else tuple(data.columns),
-        data.encoding,
-        data.bad_lines is BadLines.skip,
-        template.question_parts,
-        template.answer_parts,
-        data.unanswerable,
+        columns=ColumnNames(data.question, data.answer, data.group),
+        prompt=template.question_parts,
+        completion=template.answer_parts,
+        unanswerable=data.unanswerable,
+        header=None if data.columns is None else tuple(data.columns),
+        encoding=data.encoding,
+        skip_bad_lines=data.bad_lines is BadLines.skip,
     )
 
 

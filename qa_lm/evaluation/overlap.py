@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qa_lm.data.pairs import Pair, normalise_question
-from qa_lm.data.quality.nearest import TrainedQuestions
+from qa_lm.data.quality.similarity import TrainedQuestions
 from qa_lm.evaluation.metrics import normalise_answer
 from qa_lm.names import KNOWN_ANSWER, NEAR, NEW, TRAINED
 
@@ -52,10 +52,10 @@ class TrainedPairs:
 
     def overlaps(self, pairs: Sequence[Pair]) -> list[Overlap]:
         """Overlap of each pair with the trained pairs, in order."""
-        nearest = self.index.nearest([pair.question for pair in pairs])
+        places, near = self.index.nearest([pair.question for pair in pairs])
         return [
-            Overlap(self._name(pair, bool(near)), self.questions[index], self.answers[index], self.most_common)
-            for pair, index, near in zip(pairs, nearest.places, nearest.near, strict=True)
+            Overlap(self._name(pair, bool(is_near)), self.questions[place], self.answers[place], self.most_common)
+            for pair, place, is_near in zip(pairs, places, near, strict=True)
         ]
 
     def _name(self, pair: Pair, near: bool) -> str:

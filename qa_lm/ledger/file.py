@@ -119,7 +119,7 @@ def write_ledger(
 def _analyse(
     table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
 ) -> _Analysis:
-    from qa_lm.data.quality.consistency import answer_consistency  # scipy and datasketch take a second to import
+    from qa_lm.data.quality.similarity import answer_consistency  # scipy and datasketch take a second to import
 
     dynamics = training_dynamics(losses, exact, len(trained))
     minority = minority_answers(table, trained)

@@ -6,7 +6,7 @@ from pathlib import Path
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import TARGET, import_trusted
 from qa_lm.config.trainer_arguments import check_trainer_arguments
-from qa_lm.data.readers.files import check_files_exist
+from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
 
@@ -27,7 +27,7 @@ def check_early(config: TrainConfig) -> None:
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
         if patterns := getattr(data, name):
-            check_files_exist(patterns, f"data.{name}")
+            file_sources(patterns, f"data.{name}")
     if tokenizer.kind == "folder" and not Path(tokenizer.path or "").is_dir():
         raise UserError(f"tokenizer.path={tokenizer.path}: no such folder", "tokenizer.path")
     if data.hub is not None:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
-from qa_lm.data.sizes import Sizes
+from qa_lm.data.prepare import Sizes
 from qa_lm.modeling.optimizers import OptimizerSettings
 
 HEAD_WIDTH = 64

@@ -55,7 +55,7 @@ def test_slices_of_many_keys_find_the_same(tmp_path, monkeypatch):
     pairs = [Pair(f"q{q}", f"a{a}") for q, a in generator.integers(0, [300, 3], (1000, 2))]
     table = table_of(pairs, tmp_path)
     whole = find_repeats(table, np.arange(1000))
-    monkeypatch.setattr("qa_lm.data.quality.repeats.SLICE", 60)
+    monkeypatch.setattr("qa_lm.data.keys.SLICE", 60)
     sliced = find_repeats(table, np.arange(1000))
     assert sliced.answer_nats == pytest.approx(whole.answer_nats)
     sliced.answer_nats, sliced.pair_nats = whole.answer_nats, whole.pair_nats

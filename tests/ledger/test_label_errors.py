@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qa_lm.data.pairs import Pair
-from qa_lm.data.quality.consistency import answer_consistency
 from qa_lm.data.quality.minority import minority_answers
+from qa_lm.data.quality.similarity import answer_consistency
 from qa_lm.ledger.training_dynamics import LOSS_WEIGHT, MINORITY_WEIGHT, is_high, label_error_score, training_dynamics
 from tests.conftest import builtin, table_of
 
@@ -93,7 +93,7 @@ def test_pairs_are_compared_within_blocks_of_neighbours(tmp_path, monkeypatch):
     table = table_of(pairs, tmp_path)
     halves = [answer_consistency(table_of(half, tmp_path), np.arange(35)) for half in (pairs[:35], pairs[35:])]
     assert not np.allclose(answer_consistency(table, np.arange(70)), np.concatenate(halves), atol=0.01)
-    monkeypatch.setattr("qa_lm.data.quality.consistency.BLOCK", 40)
+    monkeypatch.setattr("qa_lm.data.quality.similarity.BLOCK", 40)
     np.testing.assert_allclose(answer_consistency(table, np.arange(70)), np.concatenate(halves), atol=1e-5)
 
 

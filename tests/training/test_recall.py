@@ -16,9 +16,8 @@ from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.packing import FEW_ROWS, fill, plan_rows, row_tokens
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.data.pairs import Pair
-from qa_lm.data.prepare import prepare
+from qa_lm.data.prepare import Sizes, mean_paraphrases, prepare
 from qa_lm.data.quality.repeats import answerable
-from qa_lm.data.sizes import Sizes, mean_paraphrases
 from qa_lm.data.tokenizer import bpe_vocab_size, train_bpe
 from qa_lm.errors import UserError
 from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs

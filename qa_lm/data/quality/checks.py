@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 
 from qa_lm.data.batches.store import EncodedPairs
+from qa_lm.data.keys import slices
 from qa_lm.data.quality.missing import describe_missing
-from qa_lm.data.quality.repeats import find_repeats, report_contradictions, report_repeats, slices
-from qa_lm.data.quality.shared_answers import describe_shared, shared_answers
+from qa_lm.data.quality.repeats import (
+    describe_shared,
+    find_repeats,
+    report_contradictions,
+    report_repeats,
+    shared_answers,
+)
 from qa_lm.data.splits.draw import KINDS, Split, leaks
 from qa_lm.data.table import PairTable
 
@@ -35,7 +41,7 @@ class DataReport:
     lengths: dict[str, dict[str, int]]
     """Percentiles, in characters and tokens, of questions, answers and whole examples (inputs of the model)."""
     shared_answers: dict[str, Any]
-    """Statistics of pairs with the same answer, see `qa_lm.data.quality.shared_answers`."""
+    """Statistics of pairs with the same answer, see `qa_lm.data.quality.repeats.shared_answers`."""
     unanswerable: int
     """Number of questions without an answer that were left out (`data.unanswerable=skip`)."""
     repeats: dict[str, Any]

@@ -7,6 +7,7 @@ occurs once is a minority answer.
 
 import numpy as np
 
+from qa_lm.data.keys import sort_by
 from qa_lm.data.pairs import normalise_question, text_key
 from qa_lm.data.table import PairTable
 
@@ -48,9 +49,8 @@ def _near(table: PairTable, indices: np.ndarray) -> np.ndarray:
 
 def _minority_and_majority(groups: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs with an answer that is unique in a group with a majority answer; and the first pair with the latter."""
-    order = np.lexsort((answers, groups))  # stable: equal keys keep their order
-    group_starts = np.diff(groups[order], prepend=groups[order[:1]] + 1) != 0
-    starts = np.flatnonzero(group_starts | (np.diff(answers[order], prepend=answers[order[:1]]) != 0))
+    order, group_starts, answer_starts = sort_by(groups, answers)
+    starts = np.flatnonzero(answer_starts)
     votes = np.diff(np.append(starts, len(order)))  # per answer of each group
     group = np.cumsum(group_starts)[starts] - 1
     is_majority = 2 * votes > np.bincount(group, votes)[group] if len(group) else np.zeros(0, bool)

@@ -6,6 +6,8 @@ They are kept with a warning: "None" may be a true answer, and "#N/A" the answer
 from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from qa_lm.data.pairs import text_key
 from qa_lm.data.table import PairTable
@@ -27,8 +29,6 @@ MISSING = (
     *("<NA>", "NA", "N/A", "n/a", "N/a", "N.A.", "n.a.", "NaT", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"),
     *("undefined", "[]", "{}"),
 )
-BLOCK = 1 << 18
-"""Number of pairs processed at once."""
 
 
 def describe_missing(table: PairTable) -> list[str]:
@@ -53,12 +53,7 @@ def describe_missing(table: PairTable) -> list[str]:
 def _places(table: PairTable, side: str, words: Iterable[str]) -> tuple[np.ndarray, list[str]]:
     """Indices of the pairs whose question or answer is one of these words, and the words that occur."""
     by_key = {text_key(text): word for word in words for text in (word, f" {word}", f"{word} ")}
-    keys = np.sort(np.fromiter(by_key, np.uint64, len(by_key)))
     column = table.numbers(f"{side}_key")
-    places: list[np.ndarray] = []
-    for begin in range(0, len(column), BLOCK):
-        block = np.asarray(column[begin : begin + BLOCK])
-        nearest = keys[np.minimum(np.searchsorted(keys, block), len(keys) - 1)]
-        places.append(np.flatnonzero(nearest == block) + begin)
-    every = np.concatenate(places) if places else np.zeros(0, np.int64)
-    return every, list(dict.fromkeys(by_key[int(column[place])] for place in every[:1000]))
+    is_word = pc.is_in(pa.array(column), pa.array(list(by_key), pa.uint64()))
+    places = np.flatnonzero(is_word.to_numpy(zero_copy_only=False))
+    return places, list(dict.fromkeys(by_key[int(column[place])] for place in places[:1000]))

@@ -2,18 +2,18 @@
 form groups.
 
 Two questions are near-duplicates if the Jaccard similarity of their sets of character 4-grams is at least `NEAR`.
-MinHash (Broder 1997) with banding finds candidates without comparing all pairs. Signatures come from datasketch, exact
-similarities and groups from scipy. The groups depend only on the set of questions, not on their order.
+MinHash (Broder 1997) with banding finds candidates without comparing all pairs. The groups depend only on the set of
+questions, not on their order.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from itertools import compress, islice
 
 import numpy as np
 from datasketch import MinHash
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from qa_lm.data.pairs import normalise_question
 
@@ -69,43 +69,26 @@ def _joined(groups: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarra
 
 def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
     """Band keys, (wanted, BANDS), uint64, and 4-grams as sparse rows of ones, in the order of `wanted`."""
-    is_wanted = set(wanted.tolist())
-    bands, ids, sizes = [np.zeros((0, BANDS), np.uint64)], [np.zeros(0, np.int32)], [0]
-    chunk: list[np.ndarray] = []
-
-    def flush() -> None:
-        signatures = [each.hashvalues for each in MinHash.bulk(chunk, num_perm=BANDS * BAND, hashfunc=int)]
-        if chunk:
-            bands.append(_band_keys(np.stack(signatures).astype(np.uint64)))
-            ids.extend(chunk)
-            sizes.extend(map(len, chunk))
-        chunk.clear()
-
-    for place, question in enumerate(questions):
-        if place in is_wanted:
-            chunk.append(hashed_pieces(normalise_question(question)))
-            if len(chunk) == CHUNK:
-                flush()
-    flush()
-    columns = np.concatenate(ids)
-    rows = csr_array((np.ones(len(columns), np.int32), columns, np.cumsum(sizes)), shape=(len(sizes) - 1, 1 << 30))
+    hasher = HashingVectorizer(
+        analyzer=pieces, n_features=1 << 30, alternate_sign=False, binary=True, norm=None, dtype=np.int32
+    )
+    bands, rows = [np.zeros((0, BANDS), np.uint64)], [csr_array((0, 1 << 30), dtype=np.int32)]
+    is_wanted = np.zeros(len(wanted) and wanted.max() + 1, bool)
+    is_wanted[wanted] = True
+    texts = compress(questions, is_wanted)
+    while chunk := list(islice(texts, CHUNK)):
+        rows.append(csr_array(hasher.transform(chunk)))
+        hashes = np.split(rows[-1].indices, rows[-1].indptr[1:-1])
+        signatures = [each.hashvalues for each in MinHash.bulk(hashes, num_perm=BANDS * BAND, hashfunc=int)]
+        bands.append(_band_keys(np.stack(signatures).astype(np.uint64)))
     in_order = np.argsort(np.argsort(wanted))  # so far they are in the order of the texts
-    return np.concatenate(bands)[in_order], rows[in_order]
+    return np.concatenate(bands)[in_order], vstack(rows, format="csr")[in_order]
 
 
 def pieces(text: str) -> set[str]:
-    """The set of character 4-grams of a text; a shorter text is one piece."""
+    """The set of character 4-grams of a normalised text; a shorter text is one piece."""
+    text = normalise_question(text)
     return {text[i : i + PIECE] for i in range(max(1, len(text) - PIECE + 1))}
-
-
-def hashed_pieces(text: str) -> np.ndarray:
-    """Hashes of the set of 4-grams of a text, ascending, int32, not negative."""
-    return np.array(sorted({_piece_hash(piece) for piece in pieces(text)}), np.int32)
-
-
-@lru_cache(maxsize=1 << 20)
-def _piece_hash(piece: str) -> int:
-    return int.from_bytes(hashlib.blake2b(piece.encode(), digest_size=4).digest(), "little") >> 2
 
 
 def _band_keys(signatures: np.ndarray) -> np.ndarray:

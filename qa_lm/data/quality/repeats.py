@@ -1,22 +1,24 @@
-"""Find repeated pairs and questions by their 64-bit keys.
-
-Keys are processed in slices of their range, so that only one slice is in memory.
-"""
+"""Find repeated pairs, questions and answers by their 64-bit keys."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qa_lm.data.keys import slices, sort_by
 from qa_lm.data.pairs import Pair
 from qa_lm.data.table import PairTable
 
 LISTED = 20
 """Maximum number of cases listed with their places."""
-SLICE = 500_000
-"""Approximate number of pairs processed at once."""
+MIN_ANSWERS = 6
+"""Minimum number of different answers; fewer are rather classes, such as yes and no."""
+MAX_QUESTIONS = 30
+"""Maximum number of questions of the median answer; more indicate classes too."""
+MIN_CHARACTERS = 8
+"""Minimum characters of the median answer; shorter ones are numbers and names, which unrelated questions share."""
 
 
 @dataclass
@@ -45,67 +47,50 @@ class Repeats:
     """The pairs of each of the first questions with more than one answer."""
 
 
-def slices(keys: np.ndarray, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Iterate over indices of pairs, grouped by slices of the key range; equal keys are in the same slice."""
-    count = len(keys) if indices is None else len(indices)
-    shift = np.uint64(64 - max(0, count // SLICE).bit_length())
-    whole = np.arange(len(keys)) if indices is None else indices
-    if shift == 64:
-        yield whole
-        return
-    slice_of = (keys if indices is None else keys[indices]) >> shift
-    slice_of = slice_of.astype(np.uint16)
-    for number in range(1 << (64 - int(shift))):
-        yield whole[slice_of == number]
-
-
 def find_repeats(table: PairTable, indices: np.ndarray) -> Repeats:
-    """Find repeats among these pairs of the table."""
+    """Find repeats among these pairs of the table; the indices must be ascending."""
     found = Repeats(pairs=len(indices))
-    questions, answers = table.numbers("question_key"), table.numbers("answer_key")
-    for part in slices(questions, indices):
+    for part in slices(table.numbers("question_key"), indices):
         if len(part):
-            _add(found, table, part, questions[part], answers[part])
+            _add(found, table, part)
     found.first_surplus = sorted(found.first_surplus)[:LISTED]
     found.first_contradictions = sorted(found.first_contradictions)[:LISTED]
     return found
 
 
-def _add(found: Repeats, table: PairTable, part: np.ndarray, questions: np.ndarray, answers: np.ndarray) -> None:
-    order = np.lexsort((part, answers, questions))
-    part, questions, answers = part[order], questions[order], answers[order]
-    begins_question = np.diff(questions, prepend=questions[:1] ^ np.uint64(1)) != 0
-    begins_answer = begins_question | (np.diff(answers, prepend=answers[:1]) != 0)
-    question_of_answer = (np.cumsum(begins_question) - 1)[begins_answer]
-    of_answer = np.diff(np.append(np.flatnonzero(begins_answer), len(part)))  # number of pairs per question and answer
-    question_begins = np.flatnonzero(begins_question)
-    of_question = np.diff(np.append(question_begins, len(part)))
-    most = np.zeros(len(of_question), np.int64)
-    np.maximum.at(most, question_of_answer, of_answer)
+def _add(found: Repeats, table: PairTable, part: np.ndarray) -> None:
+    order, begins_question, begins_answer = sort_by(
+        table.numbers("question_key")[part], table.numbers("answer_key")[part]
+    )
+    part = part[order]
+    questions, answers = np.flatnonzero(begins_question), np.flatnonzero(begins_answer)  # first pair of each
+    of_question = np.diff(np.append(questions, len(part)))  # number of pairs
+    of_answer = np.diff(np.append(answers, len(part)))
+    question_of_answer = (np.cumsum(begins_question) - 1)[answers]
+    first_answers = np.searchsorted(answers, questions)
+    most = np.maximum.reduceat(of_answer, first_answers)
     several = np.flatnonzero(np.bincount(question_of_answer) > 1)
 
-    found.questions += len(of_question)
-    found.surplus += int((~begins_answer).sum())
+    found.questions += len(questions)
+    found.surplus += len(part) - len(answers)
     found.contradicted += len(several)
     found.contradicted_pairs += int(of_question[several].sum())
     found.answered_best += int(most.sum())
     found.answer_nats += float((of_answer * np.log(of_question[question_of_answer] / of_answer)).sum())
     found.pair_nats += float((of_answer * np.log(found.pairs / of_answer)).sum())
 
-    has_others = table.numbers("other_answers")[part] > 0
-    for number in several[np.logical_or.reduceat(has_others, question_begins)[several]] if len(part) else ():
-        begin = question_begins[number]
-        of_one = table.pairs(part[begin : begin + of_question[number]])
-        found.answered_best += _most_accepted(of_one) - int(most[number])
+    def pairs_of(question: int) -> np.ndarray:
+        return part[questions[question] : questions[question] + of_question[question]]
 
+    has_others = np.logical_or.reduceat(table.numbers("other_answers")[part] > 0, questions)
+    for question in several[has_others[several]]:
+        found.answered_best += _most_accepted(table.pairs(pairs_of(question))) - int(most[question])
     again = np.flatnonzero(~begins_answer)
     again = again[np.argsort(part[again])][:LISTED]
     found.first_surplus += zip(part[again].tolist(), part[again - 1].tolist(), strict=True)
-    if len(several):
-        firsts = np.minimum.reduceat(part, question_begins)[several]
-        for number in several[np.argsort(firsts)][:LISTED]:
-            begin = question_begins[number]
-            found.first_contradictions.append(sorted(part[begin : begin + of_question[number]].tolist())[:LISTED])
+    firsts = np.minimum.reduceat(part, questions)[several]
+    for question in several[np.argsort(firsts)][:LISTED]:
+        found.first_contradictions.append(sorted(pairs_of(question).tolist())[:LISTED])
 
 
 def answerable(table: PairTable, trained: np.ndarray, sample: np.ndarray) -> float:
@@ -169,3 +154,49 @@ def report_contradictions(
             for group in found.first_contradictions
         ],
     }
+
+
+def shared_answers(table: PairTable) -> dict[str, Any]:
+    """Statistics of the number of different questions per answer.
+
+    Returns:
+        answers: number of different answers; median and most: median and maximum number of questions per answer;
+        shared: share of the pairs whose answer has other questions too; faq: whether the file looks like a FAQ without
+        groups, whose paraphrases a split with `data.group=answer` can hold out.
+    """
+    answers, questions = table.numbers("answer_key"), table.numbers("normalised_key")
+    counts = [_questions_of(answers[part], questions[part]) for part in slices(answers)]
+    of_answer, pairs_of = (np.concatenate(each) for each in zip(*counts, strict=True))
+    shared = float(pairs_of[of_answer > 1].sum() / max(1, pairs_of.sum()))
+    median = float(np.median(of_answer)) if len(of_answer) else 0.0
+    faq = (
+        shared >= 0.5
+        and len(of_answer) >= MIN_ANSWERS
+        and median <= MAX_QUESTIONS
+        and float(np.median(table.numbers("answer_characters"))) >= MIN_CHARACTERS
+        and not table.numbers("group_key").any()
+    )
+    most = int(of_answer.max(initial=0))
+    return {"answers": len(of_answer), "median": median, "most": most, "shared": shared, "faq": faq}
+
+
+def describe_shared(found: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the statistics; nothing if no answer is shared."""
+    if not found["shared"]:
+        return
+    yield (
+        f"answers: {found['answers']:,} different ones; an answer has {found['median']:g} "
+        f"question{'s' if found['median'] != 1 else ''} (median; at most {found['most']:,})"
+    )
+    if found["faq"]:
+        yield (
+            "if questions with the same answer are paraphrases: data.group=answer data.split=phrasing holds out "
+            "paraphrases of trained facts"
+        )
+
+
+def _questions_of(answers: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of different questions of each answer, and number of its pairs."""
+    _, begins_answer, begins_question = sort_by(answers, questions)
+    answer = np.cumsum(begins_answer) - 1
+    return np.bincount(answer[begins_question]), np.bincount(answer)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.data.readers.files import seekable
-from qa_lm.data.readers.problems import BadLine, Remarks
+from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.rows import HEADER_WITHIN, OddRows, check_names, cleaned, find_header
 from qa_lm.errors import UserError, first_line
 
 FIXED = re.compile(r"(?:#,##)?0(?:\.(0+))?(%?)")
 """Number formats with a fixed number of digits, such as 0.00, #,##0 and 0%."""
-
-Found = tuple[int, dict[str, str]] | BadLine
 
 
 def read_excel(path: Path, header: Sequence[str] | None, remarks: Remarks) -> Iterator[Found]:

@@ -58,7 +58,7 @@ def find_files(patterns: str | Sequence[str], suffixes: Sequence[str], setting: 
         setting: the setting to name in error messages.
 
     Raises:
-        UserError: no file matches, a folder is named, a suffix is not allowed, or a file is named twice.
+        UserError: a file does not exist, a folder is named, a suffix is not allowed, or a file is named twice.
     """
     files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -85,27 +85,14 @@ def _found(pattern: str, setting: str) -> list[Path]:
     path = Path(pattern)
     if path.is_dir():
         raise UserError(f"{pattern}: is a folder; name its files, as in {setting}='{pattern}/*.jsonl'")
-    if path.exists() or not glob.has_magic(pattern):
+    if path.exists():
         return [path]
+    if not glob.has_magic(pattern):
+        raise UserError(f"{path}: cannot be read: No such file or directory")
     found = sorted(match for name in glob.glob(pattern, recursive=True) if (match := Path(name)).is_file())
     if not found:
         raise UserError(f"{setting}={pattern}: no file matches")
     return found
-
-
-def check_files_exist(patterns: str | Sequence[str], setting: str) -> None:
-    """Check that names and globs match files; `find_files` checks the rest.
-
-    Raises:
-        UserError: no file matches, or a folder is named.
-    """
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        try:
-            missing = [path for path in _found(pattern, setting) if not path.exists()]
-        except OSError:  # a name that is too long
-            continue
-        if missing:
-            raise UserError(f"{missing[0]}: cannot be read: No such file or directory")
 
 
 def data_suffix(path: Path) -> str:

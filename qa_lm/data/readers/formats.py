@@ -1,11 +1,11 @@
 """The formats of files of pairs: each reader yields (line, record) and raises or yields `BadLine`.
 
 A record maps column names to values. Readers stream: memory does not grow with the file, except for JSON files, whose
-text is read whole. Lines are counted from 1; for a record over several lines it is the first. Where lines mean nothing,
-in JSON on one line and in SQuAD's nesting, it is the record's number. Only "\\n" ends a line of JSONL: U+2028, U+0085
+text is read whole. Lines are counted from 1; a record over several lines has the line of its start. JSON on one line
+and SQuAD's nested format have the number of the record instead. Only "\\n" ends a line of JSONL: U+2028, U+0085
 and the like inside a string are text.
 
-`register_format` adds a reader of your own to them.
+`register_format` adds a custom reader.
 """
 
 import codecs
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from qa_lm.data.readers.excel import read_excel
-from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, seekable, text_encoding, undecodable
+from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, data_suffix, seekable, text_encoding, undecodable
 from qa_lm.data.readers.json_files import read_json, read_jsonl
 from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.separated import read_separated
@@ -31,28 +31,29 @@ NO_TEXT = b"\xff"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file is read; a reader uses what it has a use for."""
+    """How a file is read; a reader may ignore options that do not apply to its format."""
 
     encoding: str = "utf-8"
-    """The setting `data.encoding`, for text."""
+    """The setting `data.encoding`, for text files."""
     header: Sequence[str] | None = None
     """The setting `data.columns`: the columns of a table without a row of names; None if the table names them."""
     remarks: Remarks = field(default_factory=Remarks)
-    """To be filled with how the file was read, and what in it looks wrong."""
+    """Receives notes on how the file was read, and suspicious places."""
 
 
 Reader = Callable[[Path, ReadOptions], Iterator[Found]]
-"""From a file to its records, each with its line from 1: a mapping of column names to texts, numbers, lists, ..."""
+"""Yields the records of a file, each with its line, counted from 1."""
 READERS: dict[str, Reader] = {}
-"""By suffix, in lower case."""
+"""Readers by suffix, in lower case."""
 
 
 def register_format(suffix: str) -> Callable[[Reader], Reader]:
-    """Make a reader known for files whose names end in the suffix; use it as a decorator. A second one of that suffix
-    replaces the first. `qa_lm.data.readers.files.opened` opens a file, and unpacks .gz, .bz2 and .xz.
+    """Decorate a function to register it as the reader of files with this suffix; it replaces an earlier one.
+
+    `qa_lm.data.readers.files.opened` opens a file, and unpacks .gz, .bz2 and .xz.
 
     Raises:
-        UserError: the suffix is none, or one that qa_lm reads itself.
+        UserError: this is not a suffix, or qa_lm reads files with this suffix itself.
     """
     if not re.fullmatch(r"\.[a-z0-9_-]+", suffix):
         raise UserError(f"register_format({suffix!r}): must be a dot and lower-case letters or digits, such as '.faq'")
@@ -66,27 +67,21 @@ def register_format(suffix: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def read_records(path: Path, suffix: str, options: ReadOptions | None = None) -> Iterator[Found]:
-    """The records of a file and its bad lines, in order.
-
-    Args:
-        path: the file.
-        suffix: its format, one of `READERS`.
-        options: how it is read.
+def read_records(path: Path, options: ReadOptions) -> Iterator[Found]:
+    """Iterate over the records of a file and its bad lines, in order.
 
     Raises:
-        UserError: the file cannot be opened, or a reader of your own fails.
+        UserError: the file cannot be opened, or a registered reader fails.
     """
-    options = options or ReadOptions()
-    read = READERS[suffix]
+    suffix = data_suffix(path)
     try:
-        yield from read(path, options) if suffix in BUILT_IN else _checked(read, path, options)
+        yield from READERS[suffix](path, options) if suffix in BUILT_IN else _checked(READERS[suffix], path, options)
     except BadLine as bad:
         yield bad
 
 
 def _checked(read: Reader, path: Path, options: ReadOptions) -> Iterator[Found]:
-    """What a reader of the user's yields; its mistakes become one line each."""
+    """Check the records of a registered reader, and report its errors in one line."""
     name = getattr(read, "__name__", type(read).__name__)
     line = 0
     try:
@@ -107,58 +102,24 @@ def _checked(read: Reader, path: Path, options: ReadOptions) -> Iterator[Found]:
         raise UserError(f"{path}: {name} failed{after} with {type(error).__name__}: {first_line(error)}") from error
 
 
-def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _parquet(path)
-
-
-def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return read_excel(path, options.header, options.remarks)
-
-
-def _read_jsonl(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _text(path, options, lambda encoding, marked: read_jsonl(path, encoding))
-
-
-def _read_json(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _text(path, options, lambda encoding, marked: read_json(path, encoding))
-
-
-def _read_csv(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _separated(path, ",", options)
-
-
-def _read_tsv(path: Path, options: ReadOptions) -> Iterator[Found]:
-    return _separated(path, "\t", options)
-
-
-def _separated(path: Path, usual: str, options: ReadOptions) -> Iterator[Found]:
-    header, remarks = options.header, options.remarks
-    return _text(path, options, lambda encoding, marked: read_separated(path, usual, encoding, header, marked, remarks))
-
-
-READERS |= {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".xlsx": _read_excel,
-    ".parquet": _read_parquet,
-}
-BUILT_IN = frozenset(READERS)
-
-
-def _text(path: Path, options: ReadOptions, read: Callable[[str, bool], Iterator[Found]]) -> Iterator[Found]:
-    """The records that `read` finds in text of the encoding, which may be marked by a byte order mark."""
+def _read_text(path: Path, options: ReadOptions) -> Iterator[Found]:
     encoding, marked = text_encoding(path, options.encoding)
     if encoding != options.encoding and codecs.lookup(encoding).name != "utf-8":
         options.remarks.how.append(f"the encoding {codecs.lookup(encoding).name.upper()}")
     try:
-        yield from read(encoding, marked)
+        match data_suffix(path):
+            case ".jsonl":
+                yield from read_jsonl(path, encoding)
+            case ".json":
+                yield from read_json(path, encoding)
+            case suffix:
+                usual = "\t" if suffix == ".tsv" else ","
+                yield from read_separated(path, usual, encoding, options.header, marked, options.remarks)
     except UnicodeError:
         raise undecodable(path, encoding) from None
 
 
-def _parquet(path: Path) -> Iterator[Found]:
+def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
     row = 1
     with seekable(path) as source:
         try:
@@ -174,8 +135,8 @@ def _parquet(path: Path) -> Iterator[Found]:
 
 
 def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str, object]]:
-    """The columns to read; and those of pictures and the like, which are left in the file, with bytes that are no
-    text in their place."""
+    """The columns to read, and the columns of images and other large binary values, which are not read: each of their
+    values is replaced by bytes that are not text."""
     schema = parquet.schema_arrow
     sizes = {each.name: _mean_bytes(parquet, each.name) for each in schema if _is_bytes(each.type)}
     pictures = [name for name, size in sizes.items() if size > LONGEST_BYTES]
@@ -183,14 +144,14 @@ def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str,
 
 
 def _mean_bytes(parquet: pa.parquet.ParquetFile, column: str) -> float:
-    """Mean size of a column's first values. Its metadata has the sizes of all, but looking there ends the process where
-    a damaged file has a size that cannot be: pyarrow does not catch that exception of its C++ library."""
+    """Mean size of the first values of a column. The metadata are not used: in a damaged file, an invalid size there
+    raises a C++ exception that pyarrow does not catch, which ends the process."""
     batch = next(parquet.iter_batches(batch_size=64, columns=[column]), None)
     return batch.nbytes / len(batch) if batch else 0.0
 
 
 def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns whose values Python has: not of all times."""
+    """Drop columns of dates and times that Python cannot represent."""
     for name in [each.name for each in batch.schema if pa.types.is_temporal(each.type)]:
         try:
             batch[name].to_pylist()
@@ -202,3 +163,15 @@ def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _is_bytes(kind: pa.DataType) -> bool:
     types = pa.types
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:
+    return read_excel(path, options.header, options.remarks)
+
+
+READERS |= {
+    **dict.fromkeys((".jsonl", ".json", ".csv", ".tsv"), _read_text),
+    ".xlsx": _read_excel,
+    ".parquet": _read_parquet,
+}
+BUILT_IN = frozenset(READERS)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +12,39 @@ from qa_lm.data.readers.formats import BUILT_IN, READERS, ReadOptions, read_reco
 from qa_lm.data.readers.hub import read_hub
 from qa_lm.data.readers.problems import BadLine, Found, Problems, Record, Remarks
 from qa_lm.data.readers.written_lists import with_lists, written_list
-from qa_lm.data.records.columns import ColumnNames, Columns, Unanswerable, Wanted, choose_columns, pairs_from
+from qa_lm.data.records.columns import Columns, Unanswerable, Wanted, choose_columns, pairs_from
 from qa_lm.data.records.dialogues import find_turns
 from qa_lm.data.records.unread import SeenColumns, missed_in_words
 from qa_lm.errors import UserError
-from qa_lm.templates import ANSWER, QUESTION, TemplateParts
 
-BLOCK = 1 << 20
 LIST_AS_TEXT = "answers that are lists written as text; they are trained with their brackets"
 RULES = 2
 """Version of the reading rules; increased when a file is read as other pairs, so that cached pairs are not used."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How files are read."""
+class Reading(Wanted):
+    """How files are read, and which columns."""
 
-    columns: ColumnNames = field(default_factory=ColumnNames)
-    """Names of the columns; None for a column to be recognised."""
     header: tuple[str, ...] | None = None
     """Columns of CSV, TSV and Excel files without a header line."""
     encoding: str = "utf-8"
     skip_bad_lines: bool = False
     """Whether bad lines are skipped and counted, instead of raising an error."""
-    prompt: TemplateParts = QUESTION
-    """Columns of a question, see `qa_lm.templates`."""
-    completion: TemplateParts = ANSWER
-    """Columns of an answer, see `qa_lm.templates`."""
-    unanswerable: str | None = None
-    """How to treat questions without an answer, see `qa_lm.data.records.columns.Wanted`."""
 
-    @property
-    def wanted(self) -> Wanted:
-        """The wanted columns."""
-        return Wanted(self.columns, self.prompt, self.completion, self.unanswerable)
-
-    def columns_of(self, record: Record, answers: bool = True) -> Columns:
+    def columns_of(self, record: Record) -> Columns:
         """Choose the columns of a source from its first record.
-
-        Args:
-            record: the record.
-            answers: whether answers are read too.
 
         Raises:
             ValueError: see `choose_columns`.
         """
-        wanted = self.wanted if answers else replace(self.wanted, answers=False)
         turns = find_turns(record, self.columns.question, self.columns.answer)
         if turns and not turns.is_certain:
             try:
-                return choose_columns(record, wanted)
+                return choose_columns(record, self)
             except ValueError:
                 pass  # only the dialogue is left
-        return choose_columns(record, wanted, turns)
+        return choose_columns(record, self, turns)
 
 
 @dataclass(frozen=True)
@@ -77,27 +57,32 @@ class Source:
     subset: str | None = None
     split: str = "train"
 
-    def records(self, reading: Reading, remarks: Remarks | None = None) -> Iterator[Found]:
+    def records(self, reading: Reading, remarks: Remarks) -> Iterator[Found]:
         """Iterate over records and bad lines, in order; `remarks` receives notes on how they were read."""
         if self.path is None:
             return read_hub(self.name, self.subset, self.split)
-        options = ReadOptions(reading.encoding, reading.header, remarks or Remarks())
-        return read_records(self.path, data_suffix(self.path), options)
+        return read_records(self.path, ReadOptions(reading.encoding, reading.header, remarks))
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the file's format; empty for a data set of the hub."""
+        return data_suffix(self.path) if self.path else ""
 
     @property
     def has_fixed_columns(self) -> bool:
         """Whether all records have the same columns, so that columns missing in one record are missing in all."""
-        return self.path is None or data_suffix(self.path) in (".csv", ".tsv", ".xlsx", ".parquet")
+        return self.suffix in ("", ".csv", ".tsv", ".xlsx", ".parquet")
 
     @property
     def may_lack_header(self) -> bool:
         """Whether this is a CSV or TSV file, or an Excel workbook."""
-        return self.path is not None and data_suffix(self.path) in (".csv", ".tsv", ".xlsx")
+        return self.suffix in (".csv", ".tsv", ".xlsx")
 
     @property
-    def by_own_reader(self) -> bool:
-        """Whether a reader that the user registered reads it."""
-        return self.path is not None and data_suffix(self.path) not in BUILT_IN
+    def is_cacheable(self) -> bool:
+        """Whether the bytes of the file determine its pairs: not for a registered reader, whose result depends on its
+        code, nor for the hub, whose library has its own cache."""
+        return self.suffix in BUILT_IN
 
     def content_key(self) -> str | None:
         """sha256 of the file's bytes; None for a data set of the hub.
@@ -107,14 +92,11 @@ class Source:
         """
         if self.path is None:
             return None
-        digest = hashlib.sha256(data_suffix(self.path).encode())
         try:
             with self.path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
+                return hashlib.file_digest(file, lambda: hashlib.sha256(self.suffix.encode())).hexdigest()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read: {error.strerror or error}") from None
-        return digest.hexdigest()
 
 
 def file_sources(patterns: str | Sequence[str], setting: str) -> list[Source]:
@@ -172,7 +154,7 @@ class PairReader:
     def _pairs_of(self, source: Source) -> Iterator[tuple[int, Pair]]:
         columns: Columns | None = None
         remarks = Remarks()
-        for found in with_lists(lambda filled: source.records(self.reading, filled), self.reading.wanted, remarks):
+        for found in with_lists(lambda filled: source.records(self.reading, filled), self.reading, remarks):
             if isinstance(found, BadLine):
                 self.problems.add(source.name, found)
                 continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from qa_lm.data.readers.files import as_text, opened
-from qa_lm.data.readers.problems import BadLine, Remarks
+from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.quotes import TAB, Form, QuotedLines, tabs_are_quoted
 from qa_lm.data.readers.rows import MARK, OddRows, check_names, find_header
 
@@ -25,8 +25,6 @@ HEAD = 50
 """Number of lines from which the separator and the column names are detected."""
 LONGEST_FIELD = 1 << 24
 """Maximum characters of a field, so that an unclosed quotation mark does not read the whole file into memory."""
-
-Found = tuple[int, dict[str, str]] | BadLine
 
 
 def read_separated(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from qa_lm.data.readers.problems import BadLine, Remarks
+from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.records.columns import Wanted, choose_columns
 
 PEEK = 20
@@ -24,10 +24,9 @@ TOKEN = re.compile(
     |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
-Values = Iterator[tuple[int, Mapping[str, Any]] | BadLine]
 
 
-def with_lists(records: Callable[[Remarks], Values], wanted: Wanted, remarks: Remarks) -> Values:
+def with_lists(records: Callable[[Remarks], Iterator[Found]], wanted: Wanted, remarks: Remarks) -> Iterator[Found]:
     """Iterate over the records with columns of written lists parsed.
 
     Args:
@@ -55,7 +54,7 @@ def _restored(record: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
     }
 
 
-def _columns_of_lists(records: Values, wanted: Wanted) -> set[str]:
+def _columns_of_lists(records: Iterator[Found], wanted: Wanted) -> set[str]:
     columns: set[str] = set()
     others: set[str] = set()
     for each in records:

@@ -42,7 +42,7 @@ class ColumnNames(NamedTuple):
 class Wanted:
     """The wanted columns."""
 
-    names: ColumnNames = field(default_factory=ColumnNames)
+    columns: ColumnNames = field(default_factory=ColumnNames)
     prompt: TemplateParts = QUESTION
     """Columns of a question."""
     completion: TemplateParts = ANSWER
@@ -136,7 +136,7 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
             if column is None:
                 raise ValueError(f"no column {name} (data.{setting}); found {listed(names)}")
             others[name] = column
-    group = wanted.names.group
+    group = wanted.columns.group
     by_answer = group is not None and (group == answer or (group == "answer" and group not in names))
     more = keys.get(INPUT, INPUT) if question and not turns and is_question_name(question) else None
     if more in (answer, *others.values()):
@@ -146,7 +146,7 @@ def choose_columns(found: Iterable[str], wanted: Wanted, turns: Turns | None = N
 
 def _question_and_answer(names: list[str], wanted: Wanted) -> tuple[str | None, str | None]:
     """The columns of question and answer; None for one that the templates do not name."""
-    given = wanted.names
+    given = wanted.columns
     for setting, name in zip(("data.question", "data.answer"), given[:2], strict=True):
         if name is not None and name not in names and (wanted.answers or setting == "data.question"):
             raise ValueError(f"no column {name} ({setting}); found {listed(names)}")

@@ -14,6 +14,7 @@ as text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from qa_lm.data.records.column_names import by_key
@@ -175,16 +176,9 @@ def _joined(content: object, where: str) -> object:
 
 def _merged(dialogue: list[_Turn]) -> Iterator[_Turn]:
     """Merge consecutive turns of the same role."""
-    last: _Turn | None = None
-    for turn in dialogue:
-        if last and last.role == turn.role:
-            last = _Turn(turn.role, f"{last.text}\n{turn.text}", last.trained and turn.trained)
-            continue
-        if last:
-            yield last
-        last = turn
-    if last:
-        yield last
+    for role, group in groupby(dialogue, key=lambda turn: turn.role):
+        turns = list(group)
+        yield _Turn(role, "\n".join(turn.text for turn in turns), all(turn.trained for turn in turns))
 
 
 def _is_turns(value: object) -> bool:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qa_lm import names
+from qa_lm.data.keys import smallest_of_group, sort_by
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
@@ -28,13 +29,13 @@ KINDS = ("", names.UNSEEN_PHRASING, names.UNSEEN_FACT)
 
 
 class Split(NamedTuple):
-    """Places of pairs in the table, int32, each side in an order of its own."""
+    """Indices of the pairs of each side in the table, int32; each side has its own random order."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     held_out: np.ndarray
-    """Why each validation pair is held out, an index of `KINDS`, int8."""
+    """The reason why each validation pair is held out, as an index of `KINDS`, int8."""
 
 
 def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
@@ -49,13 +50,13 @@ def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
 
 
 def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, seed: int, what: str) -> Split:
-    """Whole units to one side or the other.
+    """Assign whole units to training or validation.
 
     Args:
         units: a key of the unit that each pair belongs to, (pairs,) uint64.
         tiebreak: a key of the pair itself, which orders the pairs of a unit, (pairs,) uint64.
-        train_fraction: share of the pairs that is trained, as nearly as whole units allow; 1 trains all.
-        seed: another seed, another split.
+        train_fraction: share of the pairs that is trained, approximated with whole units; 1 trains all.
+        seed: random seed of the split.
         what: name of a unit, for errors.
 
     Raises:
@@ -71,11 +72,11 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
 
 
 def joined_units(units: np.ndarray, source: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Units that share a dialogue as one unit: all pairs of a dialogue come from one line.
+    """Merge units that share a dialogue; all pairs of a dialogue come from one line.
 
     Args:
         units: a key of the unit that each pair belongs to, (pairs,) uint64.
-        source: the file of each pair; those of one dialogue follow one another.
+        source: the file of each pair; the pairs of a dialogue are consecutive.
         line: the line of each pair.
     """
     begins = (np.diff(source, prepend=-1) != 0) | (np.diff(line, prepend=-1) != 0)
@@ -89,9 +90,7 @@ def joined_units(units: np.ndarray, source: np.ndarray, line: np.ndarray) -> np.
     size = int(dialogue[-1]) + 1
     edges = coo_array((np.ones(len(units), bool), (unit, dialogue)), shape=(size, size))
     component = connected_components(edges, directed=False)[1][unit]
-    smallest = np.full(component.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(smallest, component, units)
-    return smallest[component]
+    return smallest_of_group(component, units)
 
 
 def group_split(
@@ -110,7 +109,7 @@ def group_split(
         questions: key of the normalised question, (pairs,) uint64; pairs of a fact that ask the same are one phrasing.
         tiebreak: key of the pair itself.
         train_fraction: share of the facts that is trained, if facts are held out.
-        seed: another seed, another split.
+        seed: random seed of the split.
         held_out_phrasings: phrasings held out of each trained fact that has more of them; 0 for none.
         hold_out_facts: whether facts are held out whole.
 
@@ -140,23 +139,21 @@ def group_split(
 
 
 def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarray, seed: int, number: int) -> None:
-    """Mark, in `why`, the first `number` phrasings of each trained fact in the order that the seed draws."""
+    """Mark `number` random phrasings of each trained fact in `why`."""
     trained = np.flatnonzero((groups != 0) & (why == SEEN))
     # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
-    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)
-    order = trained[np.lexsort((questions[trained], drawn, groups[trained]))]
-    fact_begins = np.diff(groups[order], prepend=groups[order[:1]] ^ np.uint64(1)) != 0
-    phrasing_begins = fact_begins | (np.diff(questions[order], prepend=questions[order[:1]]) != 0)
-    fact = np.cumsum(fact_begins) - 1
-    phrasing = np.cumsum(phrasing_begins)
-    rank = phrasing - phrasing[np.flatnonzero(fact_begins)][fact]  # of the phrasing in its fact, from 0
-    phrasings = np.zeros(fact[-1] + 1, np.int64) if len(fact) else np.zeros(0, np.int64)
-    np.maximum.at(phrasings, fact, rank + 1)
-    why[order[(rank < number) & (phrasings[fact] > number)]] = UNSEEN_PHRASING
+    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)  # different for the phrasings of a fact
+    order, fact_begins, phrasing_begins = sort_by(groups[trained], drawn)
+    fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
+    first = phrasing[fact_begins]  # of each fact
+    last = np.append(first[1:] - 1, phrasing[-1:])
+    is_first = phrasing - first[fact] < number
+    has_more = last - first >= number
+    why[trained[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
 
 
 def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tiebreak: np.ndarray, seed: int) -> Split:
-    """Sides that files name, each in an order drawn from the seed and the pairs' content."""
+    """A split that files define; the order of each side depends on the seed and the texts of the pairs."""
 
     def drawn(side: np.ndarray) -> np.ndarray:
         order, _ = random_order(tiebreak[side], tiebreak[side], seed)
@@ -183,8 +180,12 @@ def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
 
 
 def random_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs by the number that is drawn for their unit, then by the one that is drawn for the pair itself, int32; and
-    where in this order a unit ends and the next begins."""
+    """Order pairs by a random number of their unit, and within a unit by a random number of the pair.
+
+    Returns:
+        order: indices of the pairs, int32.
+        borders: positions in `order` at which a new unit begins.
+    """
     drawn = _drawn(units, seed)  # different units have different numbers
     order = np.argsort(drawn).astype(np.int32)
     drawn.sort()  # in place, instead of a copy by `order`
@@ -198,15 +199,15 @@ def random_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np
 
 
 def two_sides(train: np.ndarray, validation: np.ndarray) -> Split:
-    """A split without test pairs, whose validation pairs are held out for no stated reason."""
+    """A split without test pairs and without reasons for holding out pairs."""
     return Split(train, validation, np.zeros(0, np.int32), np.zeros(len(validation), np.int8))
 
 
 def _drawn(keys: np.ndarray, seed: int) -> np.ndarray:
-    """A number for each key, as good as random and the same wherever it is computed: SplitMix64's finaliser
-    (Steele, Lea and Flood, 2014) of key and seed, which is a bijection for each seed."""
+    """A pseudo-random number for each key: SplitMix64's finaliser (Steele, Lea and Flood, 2014) of key and seed. It is
+    a bijection for each seed, and the same on every machine."""
     with np.errstate(over="ignore"):
-        mixed = keys.astype(np.uint64)  # in place from here: at millions of pairs each copy is felt
+        mixed = keys.astype(np.uint64)  # in place from here, because copies of millions of keys take time
         mixed += np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(30)
         mixed *= np.uint64(0xBF58476D1CE4E5B9)

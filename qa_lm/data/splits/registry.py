@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairsToSplit:
-    """The pairs that a split divides, numbered from 0 in the order of the files. Iterate over it for their texts."""
+    """The pairs to split, numbered from 0 in the order of the files; iterating over this object gives their texts."""
 
     table: "PairTable"
     """All pairs, also those of `data.test_path`."""
     places: np.ndarray
-    """Where in the table each pair to split is; ascending."""
+    """Index of each pair in the table; ascending."""
     held_out_phrasings: int
     """The setting `data.held_out_phrasings`."""
     near_units: Callable[[], np.ndarray]
-    """A key for each pair, (pairs,) uint64, equal for near-duplicate questions. The first call takes time."""
+    """Returns a key for each pair, (pairs,) uint64, equal for near-duplicate questions. The first call takes time."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -46,14 +46,14 @@ class PairsToSplit:
 
 
 SplitFunction = Callable[[PairsToSplit, int, float], Split | np.ndarray]
-"""From the pairs, the seed (`data.split_seed`) and the share to train (`data.train_fraction`) to their `Split`, or to a
-mask of those held out, (pairs,) bool."""
+"""Returns a `Split`, or a mask of the pairs to hold out, (pairs,) bool; its arguments are the pairs, the seed
+(`data.split_seed`) and the share to train (`data.train_fraction`)."""
 SPLITS: dict[str, SplitFunction] = {}
-"""By the values of `data.split`."""
+"""Functions by the value of `data.split`."""
 
 
 def register_split(name: str) -> Callable[[SplitFunction], SplitFunction]:
-    """Make a function known as `data.split=NAME`; use it as a decorator. A second one of that name replaces the first.
+    """Decorate a function to register it as `data.split=NAME`; it replaces an earlier one.
 
     Raises:
         UserError: the name is one of qa_lm's own splits.
@@ -69,10 +69,10 @@ def register_split(name: str) -> Callable[[SplitFunction], SplitFunction]:
 
 
 def check_split(name: str) -> None:
-    """Refuse a value of `data.split` that no function is registered for.
+    """Check that `data.split` has this value.
 
     Raises:
-        UserError: with the nearest name.
+        UserError: the value is unknown; the message suggests a similar name.
     """
     if name in SPLITS:
         return
@@ -82,11 +82,12 @@ def check_split(name: str) -> None:
 
 
 def drawn_split(name: str, pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    """The split of this name, with places from 0 to the number of pairs. A split of your own is checked, and is not
-    asked where all pairs are trained.
+    """Compute the split of this name, with indices from 0 to the number of pairs.
+
+    The result of a registered function is checked. It is not called if all pairs are trained.
 
     Raises:
-        UserError: there is none of this name, the pairs cannot be split so, or a split of your own fails.
+        UserError: the name is unknown, the pairs cannot be split in this way, or a registered function fails.
     """
     check_split(name)
     if name in BUILT_IN:
@@ -110,7 +111,7 @@ def drawn_split(name: str, pairs: PairsToSplit, seed: int, train_fraction: float
 
 
 def _wrong(found: object, count: int, train_fraction: float) -> str | None:
-    """What is wrong with the result of a split function; None if nothing is."""
+    """Describe what is wrong with the result of a split function; None if it is valid."""
     if isinstance(found, Split):
         sides = [np.asarray(side) for side in found[:3]]
         places = np.concatenate(sides)
@@ -153,31 +154,26 @@ def _by_units(pairs: PairsToSplit, units: np.ndarray, seed: int, train_fraction:
     return unit_split(units, pairs.keys, train_fraction, seed, what)
 
 
-def _fact(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    if train_fraction == 1:
-        return _question(pairs, seed, train_fraction)
-    return _by_group(pairs, seed, train_fraction, 0, True)
+def _by_group(phrasings: bool, facts: bool) -> SplitFunction:
+    """A split that holds out phrasings of trained facts, whole facts, or both."""
 
+    def split(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
+        hold_out_facts = facts and train_fraction < 1
+        if not (phrasings or hold_out_facts):
+            return _question(pairs, seed, train_fraction)
+        groups, questions = pairs.numbers("group_key"), pairs.numbers("normalised_key")
+        number = pairs.held_out_phrasings if phrasings else 0
+        return group_split(groups, questions, pairs.keys, train_fraction, seed, number, hold_out_facts)
 
-def _phrasing(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    return _by_group(pairs, seed, train_fraction, pairs.held_out_phrasings, False)
-
-
-def _phrasing_and_fact(pairs: PairsToSplit, seed: int, train_fraction: float) -> Split:
-    return _by_group(pairs, seed, train_fraction, pairs.held_out_phrasings, train_fraction < 1)
-
-
-def _by_group(pairs: PairsToSplit, seed: int, train_fraction: float, phrasings: int, facts: bool) -> Split:
-    groups, questions = pairs.numbers("group_key"), pairs.numbers("normalised_key")
-    return group_split(groups, questions, pairs.keys, train_fraction, seed, phrasings, facts)
+    return split
 
 
 SPLITS |= {
     "shuffle": _shuffle,
     "question": _question,
     "near": _near,
-    "fact": _fact,
-    "phrasing": _phrasing,
-    "phrasing_and_fact": _phrasing_and_fact,
+    "fact": _by_group(phrasings=False, facts=True),
+    "phrasing": _by_group(phrasings=True, facts=False),
+    "phrasing_and_fact": _by_group(phrasings=True, facts=True),
 }
 BUILT_IN = frozenset(SPLITS)

@@ -14,6 +14,7 @@ from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.encoding import PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
+from qa_lm.data.questions import questions_in
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
@@ -238,6 +239,13 @@ def test_questions_are_asked_from_tables(small_run, tmp_path, capsys, name):
         write(tmp_path, columns[name.partition(".")[2]].format(*questions), name)
     assert ask.main([str(small_run.folder), "--json", "--file", str(tmp_path / name)]) == 0
     assert [json.loads(line)["question"] for line in capsys.readouterr().out.splitlines()] == questions
+
+
+def test_lists_written_as_text_are_asked_as_they_are_trained(tmp_path):
+    path = write(tmp_path, "question,choices,answer\nWhich?,\"['red', 'blue']\",red\n", "q.csv")
+    template = PromptTemplate("{choices}\n{question}")
+    (trained,) = read(path, prompt=template.question_parts)
+    assert questions_in(path, template, {}, None, "utf-8") == [trained.question] == ["red\nblue\nWhich?"]
 
 
 def test_mistakes_in_a_table_of_questions(small_run, tmp_path, capsys):

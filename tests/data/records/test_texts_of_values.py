@@ -94,12 +94,6 @@ def test_missing_values_and_errors_are_counted_with_their_places(tmp_path):
     assert len({*ERRORS, *MISSING}) > 100
 
 
-def test_missing_values_are_found_in_every_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("qa_lm.data.quality.missing.BLOCK", 2)
-    pairs = [Pair(f"q{number}", "NULL" if number in (1, 2, 6) else "a") for number in range(7)]
-    assert "3, at pairs:2, pairs:3, pairs:7" in describe_missing(table_of(pairs, tmp_path))[0]
-
-
 def test_the_check_shows_how_files_were_read_and_what_is_odd(tmp_path, capsys):
     rows = "".join(f"q{number}?;a{number}\n" for number in range(9))
     path = write(tmp_path, f'sep=;\nquestion;answer\n{rows}Say;"Red\n{rows.replace("q", "r")}x;#N/A\n', "a.csv")
