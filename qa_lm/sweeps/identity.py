@@ -51,7 +51,7 @@ def _data_keys(data: DataConfig) -> list[str | None]:
     sources = [] if data.path is None else file_sources(data.path, "data.path")
     sources += file_sources(data.validation_path, "data.validation_path") if data.validation_path else []
     sources += file_sources(data.test_path, "data.test_path") if data.test_path else []
-    read_by_own = [source.path for source in sources if source.path and source.by_own_reader]
+    read_by_own = [source.path for source in sources if source.path and not source.is_cacheable]
     own: list[object] = [READERS[data_suffix(path)] for path in read_by_own]
     if data.split not in BUILT_IN:
         check_split(data.split)
