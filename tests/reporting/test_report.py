@@ -221,10 +221,10 @@ def test_samples_are_a_mix():
     ]
     samples = sample_answers(answers)
     assert len(samples) == COUNT
-    kinds = [(sample["kind"], sample["mark"]) for sample in samples]
+    kinds = [(sample["notes"], sample["mark"]) for sample in samples]
     assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [7, 1, 6, 6]
     assert samples == sample_answers(answers)
-    assert [sample["kind"] for sample in samples] == sorted((sample["kind"] for sample in samples), reverse=True)
+    assert [sample["notes"] for sample in samples] == sorted((sample["notes"] for sample in samples), reverse=True)
     assert {"question 0", "question 400", "question 499", "question 899"} <= {sample["question"] for sample in samples}
 
 

@@ -1,14 +1,11 @@
 """The tables of a run's report."""
 
-from typing import Any
-
 from qa_lm import names
 from qa_lm.reporting.run.board import SPLITS, WHOLE_SPLITS, BoardRow, thin_out
 from qa_lm.reporting.tables import Cell, Table, plain_rows
 from qa_lm.reporting.wording import ABSENT, decimal, excerpt, format_int, percent
 from qa_lm.run.reader import RunFiles, Stopping, Threshold, WorstPair
 
-MARKS = {"right": "✓ right", "nearly": "≈ nearly", "wrong": "✗ wrong"}
 EPOCHS_SHOWN = 20
 
 
@@ -86,23 +83,6 @@ def coverage_table(points: list[Threshold]) -> Table:
         [decimal(point["threshold"], 2), percent(point["coverage"]), percent(point["precision"])] for point in points
     ]
     return Table("thresholds", ["probability\nat least", "answered", "of them\nright"], "rrr", plain_rows(rows))
-
-
-def samples_table(samples: list[dict[str, Any]]) -> Table:
-    """A row per sample answer."""
-    rows = [
-        [
-            MARKS[each["mark"]],
-            each["question"],
-            each["generated"],
-            "" if each["mark"] == "right" else each["answer"],
-            each["kind"] + ("" if each["stopped"] else "; did not end on its own"),
-            percent(each["probability"]),
-        ]
-        for each in samples
-    ]
-    header = ["", "question", "the model's answer", "the right answer", "pairs", "probability of being right"]
-    return Table("sample answers", header, "lllllr", plain_rows(rows))
 
 
 def worst_table(worst: list[WorstPair]) -> Table:

@@ -38,7 +38,7 @@ def settings_table(findings: Findings) -> Table:
         ]
         for group in findings.groups
     ]
-    align = "l" * len(knobs) + "rrlrrl" + "r" * len(others)
+    align = "l" * len(knobs) + "rrrrrl" + "r" * len(others)
     return Table("settings", [*header, *(outcome.title for outcome in others)], align, rows)
 
 
