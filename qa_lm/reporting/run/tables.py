@@ -33,7 +33,10 @@ def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
     header = ["pairs", "meaning", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
     rows = [
         [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(format_int(row.n))]
-        + [Cell(each.text, each.interval) for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)]
+        + [
+            Cell(each.text, each.interval) if each else Cell(ABSENT)
+            for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)
+        ]
         for title, group in groups
         for row in group
     ]
@@ -54,7 +57,7 @@ def printed_board(rows: list[BoardRow]) -> Table:
                 Cell(row.name, indent=0 if row.name in WHOLE_SPLITS else 2),
                 Cell(f"{row.n:,}"),
                 Cell(f"{row.exact.value:.1%} ({row.exact.low:.1%} to {row.exact.high:.1%})"),
-                *(Cell("-" if each.value is None else f"{each.value:.1%}") for each in others),
+                *(Cell(f"{each.value:.1%}" if each else "-") for each in others),
             ]
         )
     return Table("kinds of pairs", header, "lrrrrrr", shown)
