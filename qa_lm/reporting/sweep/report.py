@@ -73,13 +73,13 @@ def _content(findings: Findings) -> dict[str, Any]:
     """The variables of both templates."""
     outcome, knobs = findings.objective.outcome, findings.design.knobs
     swept = list_names([knob.key for knob in knobs])
+    better = "smaller" if outcome.smaller_is_better else "larger"
     return {
         "findings": findings,
         "title": f"Results of the sweep of {swept}" if knobs else "Results of the sweep",
         "conclusion": conclusion(findings),
         "steps": next_steps(findings),
-        "objective": f"{outcome.title} ({outcome.name} of metrics.json, {_better(outcome.smaller_is_better)}): "
-        f"{findings.objective.why}",
+        "objective": f"{outcome.title} ({outcome.name} of metrics.json, {better} is better): {findings.objective.why}",
         "settings": settings_table(findings) if len(findings.groups) > 1 or findings.repeated else None,
         "comparisons": table if findings.ranked and (table := knobs_table(findings)).rows else None,
         "jobs": jobs_table(findings),
@@ -90,10 +90,6 @@ def _content(findings: Findings) -> dict[str, Any]:
         "rows_open": ROWS_OPEN,
         "rows_first": ROWS_FIRST,
     }
-
-
-def _better(smaller: bool) -> str:
-    return "smaller is better" if smaller else "larger is better"
 
 
 def _printed(findings: Findings, content: dict[str, Any]) -> list[str]:
