@@ -47,8 +47,9 @@ class Table:
         """Format the table as Markdown."""
         titles = [" ".join(title.split()) for title in self.header]
         rules = ["---" if side == "l" else "---:" for side in self.align]
-        rows = [[escape(text) for text in row] for row in (titles, *([cell.both for cell in row] for row in self.rows))]
-        return Markup("\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rules, *rows[1:])))
+        lines = [titles, *([cell.both for cell in row] for row in self.rows)]
+        escaped: list[list[str]] = [[escape(text) for text in line] for line in lines]
+        return Markup("\n".join(f"| {' | '.join(line)} |" for line in (escaped[0], rules, *escaped[1:])))
 
     def lines(self, rows: int | None = None, columns: int | None = None, letters: int = LETTERS) -> list[str]:
         """Format the first rows and columns for the terminal; None for all of them."""
