@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.reporting.figures import INK, MARKERS, SOFT, STYLES, epoch_axis, new_axes, png, style
-from qa_lm.run.reader import RunFiles, read_run
+from qa_lm.run.reader import Epoch, RunFiles, read_run
 from qa_lm.run.run_folder import LOSS_CURVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Curve = list[tuple[float, float]]
+"""Epochs with values."""
 MAX_MARKS = 40
 """Lines with more points have no markers, which would hide the line."""
 
@@ -31,20 +33,22 @@ def draw_loss_curve(run_folder: Path) -> Path:
 def loss_figure(run: RunFiles) -> "Figure":
     """Train and validation loss by epoch, with the best epoch, skipped updates and loss spikes marked."""
     figure, axes = new_axes("epoch", "loss, nats per token")
-    draw_by_epoch(axes, run, {"train": by_epoch(run, "train_loss"), "validation": by_epoch(run, "val_loss")})
+    draw_by_epoch(
+        axes, run, {"train": by_epoch(run.epochs, "train_loss"), "validation": by_epoch(run.epochs, "val_loss")}
+    )
     axes.set_ylim(bottom=0)
     _mark_bad_batches(axes, run)
     add_legend(figure)
     return figure
 
 
-def by_epoch(run: RunFiles, column: str) -> list[tuple[float, float]]:
+def by_epoch(rows: list[Epoch], column: str) -> Curve:
     """Epochs at which a column of metrics.csv has a value, each with that value."""
-    rows = [(row.get("epoch"), row.get(column)) for row in run.epochs]
-    return [(epoch, value) for epoch, value in rows if epoch is not None and value is not None]
+    points = [(row.get("epoch"), row.get(column)) for row in rows]
+    return [(epoch, value) for epoch, value in points if epoch is not None and value is not None]
 
 
-def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, list[tuple[float, float]]]) -> None:
+def draw_by_epoch(axes: "Axes", run: RunFiles, lines: dict[str, Curve]) -> None:
     """Draw lines over the epochs of a run, and mark the best epoch.
 
     Args:

@@ -1,7 +1,6 @@
 """Escape untrusted text for Markdown: it cannot end a table cell, start a list, or be read as HTML."""
 
 import re
-from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -18,20 +17,6 @@ def escape(text: object) -> Markup:
         return text
     lines = [line.strip().translate(ESCAPES) for line in printable(str(text)).strip().split("\n")]
     return Markup("<br>".join(_escape_line_start(line) for line in lines))
-
-
-def table(header: Sequence[object], rows: Sequence[Sequence[object]], align: str) -> Markup:
-    """Format a table.
-
-    Args:
-        header: a title per column.
-        rows: the rows of cells.
-        align: a letter per column: l (left) or r (right).
-    """
-    rules = ["---" if side == "l" else "---:" for side in align]
-    cells: list[list[str]] = [[escape(cell) for cell in row] for row in (header, *rows)]
-    lines = [cells[0], rules, *cells[1:]]
-    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def fenced(text: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Fill the templates of the reports.
+"""Write a report as HTML and as Markdown, both from one template.
 
 The environment, not each template, escapes every value that a template prints, because text of pairs, models and file
 names can be hostile. Only text that our own code has marked as HTML or Markdown is printed unescaped.
@@ -13,27 +13,33 @@ from markupsafe import Markup
 
 from qa_lm.reporting import markdown
 from qa_lm.reporting.wording import decimal, format_int, percent, printable
+from qa_lm.run.atomic import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def html_page(template: str, content: dict[str, Any]) -> str:
-    """Fill a template as an HTML page."""
-    return _render(template, _printable, content)
+def write_pages(page: Path, template: str, content: dict[str, Any]) -> Path:
+    """Write a report as an HTML page and, next to it, as Markdown. Return the path of the page.
+
+    Args:
+        page: the path of the HTML page.
+        template: file name of the template.
+        content: the template's variables.
+    """
+    content = {**content, "html": page.name}
+    write_text(page.with_suffix(".md"), _filled(template, content, "markdown.j2", markdown.escape))
+    write_text(page, _filled(template, content, "html.j2", _printable))
+    return page
 
 
-def markdown_page(template: str, content: dict[str, Any]) -> str:
-    """Fill a template as Markdown."""
-    return _render(template, markdown.escape, content)
-
-
-def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) -> str:
+def _filled(template: str, content: dict[str, Any], parts: str, text: Callable[[Any], Any]) -> str:
     """Fill a template.
 
     Args:
         template: file name of the template.
-        text: converts each printed value, before the environment escapes it as HTML unless it is Markup.
         content: the template's variables.
+        parts: file name of the macros for the parts of a page, in one format.
+        text: converts each printed value, before the environment escapes it as HTML unless it is Markup.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -46,7 +52,7 @@ def _render(template: str, text: Callable[[Any], Any], content: dict[str, Any]) 
     )
     environment.globals |= {"fenced": markdown.fenced}
     environment.filters |= {"percent": percent, "decimal": decimal, "format_int": format_int}
-    return environment.get_template(template).render(content)
+    return environment.get_template(template).render(content, parts=parts).lstrip()
 
 
 def _printable(value: Any) -> Any:

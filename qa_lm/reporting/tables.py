@@ -1,6 +1,5 @@
 """Tables for both pages and for the terminal."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from qa_lm.errors import sanitize
-from qa_lm.reporting.markdown import table
+from qa_lm.reporting.markdown import escape
 
 LETTERS = 44
 """Maximum width of a cell, in terminal columns."""
@@ -46,8 +45,11 @@ class Table:
 
     def markdown(self) -> Markup:
         """Format the table as Markdown."""
-        header = [re.sub(r"\s+", " ", title) for title in self.header]
-        return table(header, [[cell.both for cell in row] for row in self.rows], self.align)
+        titles = [" ".join(title.split()) for title in self.header]
+        rules = ["---" if side == "l" else "---:" for side in self.align]
+        lines = [titles, *([cell.both for cell in row] for row in self.rows)]
+        escaped: list[list[str]] = [[escape(text) for text in line] for line in lines]
+        return Markup("\n".join(f"| {' | '.join(line)} |" for line in (escaped[0], rules, *escaped[1:])))
 
     def lines(self, rows: int | None = None, columns: int | None = None, letters: int = LETTERS) -> list[str]:
         """Format the first rows and columns for the terminal; None for all of them."""

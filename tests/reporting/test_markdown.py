@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from qa_lm.reporting.markdown import escape, fenced, table
+from qa_lm.reporting.markdown import escape, fenced
 from qa_lm.reporting.run.report import write_report
+from qa_lm.reporting.tables import Table, plain_rows
 from qa_lm.reporting.wording import duration, list_names, percent, pluralize, printable
 from tests.reporting.report_example import (
     hostile_folder,
@@ -44,9 +45,8 @@ def test_markdown_escapes(text, expected):
 
 
 def test_markdown_tables_and_blocks():
-    assert (
-        str(table(["a|", "b"], [["1\n2", "<x>"]], "lr")) == "| a&#124; | b |\n| --- | ---: |\n| 1<br>2 | &#60;x&#62; |"
-    )
+    table = Table("rows", ["a|", "b"], "lr", plain_rows([["1\n2", "<x>"]]))
+    assert str(table.markdown()) == "| a&#124; | b |\n| --- | ---: |\n| 1<br>2 | &#60;x&#62; |"
     assert str(fenced("a ```` b")) == "`````text\na ```` b\n`````"
     assert escape(escape("<")) == "&#60;"
 

@@ -54,7 +54,7 @@ def test_a_metric_that_was_asked_for_is_compared_where_nothing_was_learnt_too(tm
     assert "Nothing was learnt" in printed
     assert "Best by validation loss: lr=0.001" in printed
     assert RING in (sweep / "report-best_val_loss.html").read_text()
-    assert "Charts are in report-best_val_loss.html" in plain(sweep, "report-best_val_loss.md")
+    assert "The charts are in report-best_val_loss.html" in plain(sweep, "report-best_val_loss.md")
     assert (sweep / "report.html").read_bytes() == before
 
 

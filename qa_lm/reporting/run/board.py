@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from qa_lm import names
 from qa_lm.reporting.wording import format_int, percent
-from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Proportion, Stopping, Threshold, WorstPair
+from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Stopping, Threshold, WorstPair
 
 SPLITS = {
     "train": "Trained",
@@ -29,6 +29,8 @@ MEANINGS = {
 }
 METHODS = {"platt": "logistic regression", "isotonic": "isotonic regression"}
 """Calibration methods, with the names that scikit-learn uses."""
+COPYING, COMMON_ANSWER = "copying the answer of the nearest training question", "always giving the most common answer"
+"""What the baselines do."""
 WORST_SHOWN = 20
 CURVE_SHOWN = 8
 
@@ -37,11 +39,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """A fraction with its 95% confidence interval; None where it was not measured."""
+    """A fraction with its 95% confidence interval."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float
+    low: float
+    high: float
 
     @property
     def text(self) -> str:
@@ -50,20 +52,12 @@ class Share:
 
     @property
     def interval(self) -> str:
-        """The interval, from low to high; empty if there is none."""
-        if self.value is None or self.low is None or self.high is None:
-            return ""
+        """The interval, from low to high."""
         return f"{100 * self.low:.1f}\N{EN DASH}{100 * self.high:.1f}%"
 
-    @property
-    def both(self) -> str:
-        """The percentage with its interval in brackets."""
-        return f"{self.text} ({self.interval})" if self.interval else self.text
-
-    @property
-    def known(self) -> bool:
-        """Whether the interval is known, so that it can be drawn."""
-        return bool(self.interval)
+    def clearly_above(self, other: "Share") -> bool:
+        """Whether this one is larger and the intervals do not overlap."""
+        return self.low > other.high
 
 
 @dataclass(frozen=True)
@@ -77,13 +71,16 @@ class BoardRow:
     exact: Share
     normalised: Share
     f1: Share
-    nearest: Share
-    common: Share
+    nearest: Share | None
+    """None, like `common`, if the baselines were not measured."""
+    common: Share | None
 
-
-def share(measured: Proportion | None) -> Share:
-    """Convert a value of board.json to a `Share`."""
-    return Share(measured["value"], measured["low"], measured["high"]) if measured else Share(None, None, None)
+    @property
+    def better_baseline(self) -> tuple[Share, str] | None:
+        """The better of the two baselines, and what it does; None if they were not measured."""
+        if self.nearest is None or self.common is None:
+            return None
+        return (self.nearest, COPYING) if self.nearest.value >= self.common.value else (self.common, COMMON_ANSWER)
 
 
 def board_rows(board: Board) -> list[BoardRow]:
@@ -94,11 +91,11 @@ def board_rows(board: Board) -> list[BoardRow]:
             name=row["name"],
             meaning=MEANINGS.get(row["name"], ""),
             n=row["n"],
-            exact=share(row["exact_match"]),
-            normalised=share(row["normalised_exact_match"]),
-            f1=share(row["f1"]),
-            nearest=share(row["baselines"] and row["baselines"]["nearest_question"]),
-            common=share(row["baselines"] and row["baselines"]["most_common_answer"]),
+            exact=Share(**row["exact_match"]),
+            normalised=Share(**row["normalised_exact_match"]),
+            f1=Share(**row["f1"]),
+            nearest=Share(**baselines["nearest_question"]) if (baselines := row["baselines"]) else None,
+            common=Share(**baselines["most_common_answer"]) if baselines else None,
         )
         for row in board["rows"]
     ]

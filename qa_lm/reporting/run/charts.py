@@ -14,23 +14,22 @@ if TYPE_CHECKING:
 
 def loss_chart(run: RunFiles) -> Chart | None:
     """Train and validation loss by epoch, with the best epoch marked; None if no loss was measured."""
-    if not (by_epoch(run, "train_loss") or by_epoch(run, "val_loss")):
+    if not (by_epoch(run.epochs, "train_loss") or by_epoch(run.epochs, "val_loss")):
         return None
     return Chart("loss", "Loss", "Train and validation loss, by epoch", loss_figure(run))
 
 
 def recall_chart(run: RunFiles) -> Chart | None:
     """Exact match of trained and held-out pairs by epoch; None if it was never measured."""
-    if not (by_epoch(run, "train_recall") or by_epoch(run, "val_exact_match")):
+    if not (by_epoch(run.epochs, "train_recall") or by_epoch(run.epochs, "val_exact_match")):
         return None
     return Chart("recall", "Exact match", "Exact match, by epoch", _recall_figure(run))
 
 
 def logged_charts(run: RunFiles) -> list[Chart]:
     """One chart for each metric that a callback, loss or model of the user logged."""
-    names = [
-        name for name in (run.epochs[0] if run.epochs else ()) if name not in METRICS_COLUMNS and by_epoch(run, name)
-    ]
+    columns = run.epochs[0] if run.epochs else ()
+    names = [name for name in columns if name not in METRICS_COLUMNS and by_epoch(run.epochs, name)]
     return [
         Chart(f"logged-{number}", name, f"{name}, by epoch", _logged_figure(run, name))
         for number, name in enumerate(names, start=1)
@@ -49,7 +48,7 @@ def coverage_chart(run: RunFiles) -> Chart | None:
 @style()
 def _recall_figure(run: RunFiles) -> "Figure":
     figure, axes = new_axes("epoch", "share answered exactly")
-    trained, held_out = by_epoch(run, "train_recall"), by_epoch(run, "val_exact_match")
+    trained, held_out = by_epoch(run.epochs, "train_recall"), by_epoch(run.epochs, "val_exact_match")
     draw_by_epoch(axes, run, {"trained pairs (recall)": trained, "held-out pairs": held_out})
     axes.set_ylim(0, 1)
     percent_axis(axes.yaxis)
@@ -60,7 +59,7 @@ def _recall_figure(run: RunFiles) -> "Figure":
 @style()
 def _logged_figure(run: RunFiles, name: str) -> "Figure":
     figure, axes = new_axes("epoch", "")
-    draw_by_epoch(axes, run, {name: by_epoch(run, name)})
+    draw_by_epoch(axes, run, {name: by_epoch(run.epochs, name)})
     return figure
 
 

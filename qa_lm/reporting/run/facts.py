@@ -3,7 +3,7 @@
 import shlex
 
 from qa_lm.reporting.run.command import COMMAND, given_command, training_program
-from qa_lm.reporting.wording import ABSENT, decimal, duration, format_int, list_names, pluralize, size
+from qa_lm.reporting.wording import decimal, duration, format_int, list_names, pluralize, size
 from qa_lm.run.reader import RunFiles, finite
 
 Fact = tuple[str, str]
@@ -86,7 +86,7 @@ def _prompt(run: RunFiles) -> str:
 
 def _split(run: RunFiles) -> str:
     data = run.config["data"]
-    words = "by files" if data["validation_path"] else f"by {data['split']}, seed {_plain(data['split_seed'])}"
+    words = "by files" if data["validation_path"] else f"by {data['split']}, seed {data['split_seed']}"
     reasons = [f"{reason} {format_int(count)}" for reason, count in run.data_report["held_out"].items()]
     return f"{words}; held out: {list_names(reasons)}" if reasons else words
 
@@ -157,7 +157,3 @@ def _cost(run: RunFiles) -> str:
     if metrics["peak_memory"] is not None:
         parts.append(f"{metrics['peak_memory'] / 1e9:.2f} GB peak memory")
     return ", ".join(parts)
-
-
-def _plain(value: object) -> str:
-    return ABSENT if value is None else str(value)

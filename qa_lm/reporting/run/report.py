@@ -7,7 +7,7 @@ Both pages show the same content, gathered once from the files of the run folder
 from pathlib import Path
 from typing import Any
 
-from qa_lm.reporting.pages import html_page, markdown_page
+from qa_lm.reporting.pages import write_pages
 from qa_lm.reporting.run.board import (
     CURVE_SHOWN,
     board_rows,
@@ -23,18 +23,15 @@ from qa_lm.reporting.run.facts import environment_facts, reproduction, run_facts
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
 from qa_lm.reporting.run.tables import (
-    MARKS,
     board_table,
     coverage_table,
     epochs_table,
-    samples_table,
     stopping_table,
     worst_table,
 )
 from qa_lm.reporting.run.verdict import verdict
-from qa_lm.run.atomic import write_text
 from qa_lm.run.reader import RunFiles, read_run
-from qa_lm.run.run_folder import REPORT_HTML, REPORT_MARKDOWN
+from qa_lm.run.run_folder import REPORT_HTML
 
 
 def write_report(run_folder: Path) -> Path:
@@ -43,12 +40,7 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         UserError: the folder is not a run folder.
     """
-    run = read_run(run_folder)
-    content = _content(run)
-    write_text(run_folder / REPORT_MARKDOWN, markdown_page("report.md.j2", content))
-    page = run_folder / REPORT_HTML
-    write_text(page, html_page("report.html.j2", content))
-    return page
+    return write_pages(run_folder / REPORT_HTML, "report.j2", _content(read_run(run_folder)))
 
 
 def _title(run: RunFiles) -> str:
@@ -61,13 +53,12 @@ def _content(run: RunFiles) -> dict[str, Any]:
     """The variables of both templates."""
     command, notes = reproduction(run)
     board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
-    samples = sample_answers(run.answers)
+    tags = ", ".join(map(str, run.config.get("tags") or []))
     charts = [loss_chart(run), recall_chart(run), *logged_charts(run)]
     return {
         "run": run,
-        "marks": MARKS,
         "title": _title(run),
-        "tags": ", ".join(map(str, run.config.get("tags") or [])),
+        "run_name": f"Run {run.name}" + (f", tagged {tags}" if tags else ""),
         "verdict": verdict(run),
         "next": quoted([*training_program(run.environment), *next_arguments(run)]) if why_little(run) else "",
         "trained": run_facts(run),
@@ -79,8 +70,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "confidence": confidence_content(confidence),
         "coverage_chart": coverage_chart(run),
         "coverage": coverage_table(thin_out(coverage_points(confidence), CURVE_SHOWN)),
-        "samples": samples,
-        "samples_table": samples_table(samples),
+        "samples": sample_answers(run.answers),
         "worst": worst_table(worst_pairs(run.ledger)),
         "environment": environment_facts(run),
         "command": command,

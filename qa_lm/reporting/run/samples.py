@@ -1,15 +1,14 @@
 """Choose sample answers for the report: trained and held out, right and wrong. The choice is deterministic."""
 
-from typing import Any
-
 from qa_lm.reporting.run.board import SPLITS, thin_out
-from qa_lm.reporting.wording import excerpt
+from qa_lm.reporting.wording import excerpt, percent
 from qa_lm.run.reader import Answer
 
 COUNT = 20
+VERDICTS = {"right": "✓ right", "nearly": "≈ nearly", "wrong": "✗ wrong"}
 
 
-def sample_answers(answers: list[Answer]) -> list[dict[str, Any]]:
+def sample_answers(answers: list[Answer]) -> list[dict[str, str]]:
     """Choose at most `COUNT` answers, trained pairs first, in the order of the file.
 
     Each of the four kinds (trained or held out, right or wrong) gets a quarter of the places. Places that a kind cannot
@@ -37,14 +36,16 @@ def _spread(members: list[int], room: int) -> list[int]:
     return members[:room] if room < 2 else thin_out(members, room)
 
 
-def _shown(answer: Answer) -> dict[str, Any]:
-    split, relation = answer["split"], answer["relation"] or answer["held_out"]
+def _shown(answer: Answer) -> dict[str, str]:
+    relation, probability = answer["relation"] or answer["held_out"], answer["probability"]
+    kind = SPLITS[answer["split"]] + (f": {relation}" if relation else "")
+    notes = [kind] if probability is None else [kind, f"probability of being right {percent(probability)}"]
+    mark = "right" if answer["exact_match"] else "nearly" if answer["normalised_exact_match"] else "wrong"
     return {
         "question": excerpt(answer["question"]),
         "answer": excerpt(answer["answer"]),
         "generated": excerpt(answer["generated"]) or "(empty answer)",
-        "mark": "right" if answer["exact_match"] else "nearly" if answer["normalised_exact_match"] else "wrong",
-        "kind": SPLITS[split] + (f": {relation}" if relation else ""),
-        "probability": answer["probability"],
-        "stopped": answer["stopped"],
+        "mark": mark,
+        "verdict": VERDICTS[mark],
+        "notes": "; ".join([*notes, *([] if answer["stopped"] else ["did not end on its own"])]),
     }

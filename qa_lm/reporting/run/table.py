@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from qa_lm.reporting.run.board import board_rows, ending_text
+from qa_lm.reporting.run.board import COMMON_ANSWER, COPYING, board_rows, ending_text
 from qa_lm.reporting.run.tables import printed_board
 from qa_lm.reporting.tables import Table, plain_rows, truncate
 from qa_lm.run.reader import Answer, Board, Metrics, read_answers, read_board, read_metrics
@@ -74,11 +74,7 @@ def _copying(asked: list[Answer]) -> str:
     common = sum(bool(answer["most_common_is_right"]) for answer in asked)
     if not nearest and not common:
         return ""
-    copying, common_answer = (
-        "copying the answer of the nearest training question",
-        "always giving the most common answer",
-    )
-    return f"; {copying if nearest >= common else common_answer} would get {max(nearest, common)} right"
+    return f"; {COPYING if nearest >= common else COMMON_ANSWER} would get {max(nearest, common)} right"
 
 
 def _count(answers: list[Answer]) -> str:

@@ -1,14 +1,11 @@
 """The tables of a run's report."""
 
-from typing import Any
-
 from qa_lm import names
 from qa_lm.reporting.run.board import SPLITS, WHOLE_SPLITS, BoardRow, thin_out
 from qa_lm.reporting.tables import Cell, Table, plain_rows
 from qa_lm.reporting.wording import ABSENT, decimal, excerpt, format_int, percent
 from qa_lm.run.reader import RunFiles, Stopping, Threshold, WorstPair
 
-MARKS = {"right": "✓ right", "nearly": "≈ nearly", "wrong": "✗ wrong"}
 EPOCHS_SHOWN = 20
 
 
@@ -36,7 +33,10 @@ def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
     header = ["pairs", "meaning", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
     rows = [
         [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(format_int(row.n))]
-        + [Cell(each.text, each.interval) for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)]
+        + [
+            Cell(each.text, each.interval) if each else Cell(ABSENT)
+            for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)
+        ]
         for title, group in groups
         for row in group
     ]
@@ -57,7 +57,7 @@ def printed_board(rows: list[BoardRow]) -> Table:
                 Cell(row.name, indent=0 if row.name in WHOLE_SPLITS else 2),
                 Cell(f"{row.n:,}"),
                 Cell(f"{row.exact.value:.1%} ({row.exact.low:.1%} to {row.exact.high:.1%})"),
-                *(Cell("-" if each.value is None else f"{each.value:.1%}") for each in others),
+                *(Cell(f"{each.value:.1%}" if each else "-") for each in others),
             ]
         )
     return Table("kinds of pairs", header, "lrrrrrr", shown)
@@ -86,23 +86,6 @@ def coverage_table(points: list[Threshold]) -> Table:
         [decimal(point["threshold"], 2), percent(point["coverage"]), percent(point["precision"])] for point in points
     ]
     return Table("thresholds", ["probability\nat least", "answered", "of them\nright"], "rrr", plain_rows(rows))
-
-
-def samples_table(samples: list[dict[str, Any]]) -> Table:
-    """A row per sample answer."""
-    rows = [
-        [
-            MARKS[each["mark"]],
-            each["question"],
-            each["generated"],
-            "" if each["mark"] == "right" else each["answer"],
-            each["kind"] + ("" if each["stopped"] else "; did not end on its own"),
-            percent(each["probability"]),
-        ]
-        for each in samples
-    ]
-    header = ["", "question", "the model's answer", "the right answer", "pairs", "probability of being right"]
-    return Table("sample answers", header, "lllllr", plain_rows(rows))
 
 
 def worst_table(worst: list[WorstPair]) -> Table:

@@ -4,6 +4,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from qa_lm.reporting.figures import MARKERS, STYLES, Chart, epoch_axis, new_axes, style
+from qa_lm.reporting.loss_curve import Curve, by_epoch
 from qa_lm.reporting.run.board import thin_out
 from qa_lm.reporting.sweep.charts import COLOURS, value_axis
 from qa_lm.reporting.sweep.findings import Findings, Group
@@ -20,8 +21,6 @@ MAX_POINTS = 80
 SHOWN = (("val_loss", "train_loss"), ("train_recall", "val_exact_match"))
 """Columns to plot: from each group, the first that was measured."""
 
-Curve = list[tuple[float, float]]
-
 
 def learning_curves(findings: Findings) -> list[Chart]:
     """A chart of the loss and one of the exact match, if measured."""
@@ -34,7 +33,7 @@ def learning_curves(findings: Findings) -> list[Chart]:
 
 
 def _chart(findings: Findings, groups: list[Group], column: Outcome) -> Chart | None:
-    runs = [[curve for job in group.jobs if (curve := _curve(job.epochs, column.name))] for group in groups]
+    runs = [[curve for job in group.jobs if (curve := by_epoch(job.epochs, column.name))] for group in groups]
     if not any(runs):
         return None
     coloured = len(groups) if len(groups) <= COLOURS else NAMED_OF_MANY
@@ -73,10 +72,6 @@ def _thin(axes: "Axes", curves: list[Curve], number: int) -> None:
     for curve in curves:
         points = zip(*thin_out(curve, MAX_POINTS), strict=True)
         axes.plot(*points, color=STYLES[number], linewidth=1, alpha=0.45)
-
-
-def _curve(epochs: list[dict[str, float | None]], column: str) -> Curve:
-    return [(x, y) for row in epochs if (x := row.get("epoch")) is not None and (y := row.get(column)) is not None]
 
 
 def _mean(curves: list[Curve]) -> Curve:

@@ -8,7 +8,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qa_lm.reporting.sweep.jobs import Job, SweepFiles, label, plain
@@ -64,15 +64,16 @@ Columns = Mapping[str, Mapping[str, str]]
 def design(sweep: SweepFiles) -> Design:
     """Find the knobs of a sweep."""
     known = [job for job in sweep.jobs if job.settings or job.overrides]
-    settings = _differing([job for job in known if job.settings])
+    configured = [job for job in known if job.settings]
+    settings = _differing(configured, (key for job in configured for key in job.settings))
     by_overrides = bool(known) and all(job.overrides is not None for job in known)
     seeds = {job.name: _seed(job) for job in known}
     if by_overrides:
-        knobs = _overridden(known)
+        knobs = _differing(known, (override(each)[0] for job in known for each in job.overrides or []))
     else:
-        candidates = _named(settings, sweep.arguments)
-        candidates = [key for key in candidates if not _seed_determines(settings[key], seeds)]
-        knobs = {key: settings[key] for key in _independent({key: settings[key] for key in candidates})}
+        named = _named(settings, sweep.arguments)
+        candidates = {key: settings[key] for key in named if not _seed_determines(settings[key], seeds)}
+        knobs = {key: settings[key] for key in _independent(candidates)}
     determined, unexplained = _explained(
         {key: levels for key, levels in settings.items() if key not in knobs}, knobs, seeds
     )
@@ -113,23 +114,13 @@ def _seed(job: Job) -> str:
     return label(job.settings.get(SEED, job.metrics.get(SEED, given[-1] if given else None)))
 
 
-def _differing(jobs: list[Job]) -> dict[str, dict[str, str]]:
-    """Settings with more than one value over the jobs."""
-    keys = dict.fromkeys(key for job in jobs for key in job.settings if is_own(key))
-    columns = {key: {job.name: label(job.settings.get(key)) for job in jobs} for key in keys}
-    return {key: levels for key, levels in columns.items() if len(set(levels.values())) > 1}
-
-
-def _overridden(jobs: list[Job]) -> dict[str, dict[str, str]]:
-    """Overrides with more than one value over the jobs. Values of config.yaml take precedence over the overrides'."""
+def _differing(jobs: list[Job], keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Those of the keys that have more than one value over the jobs: in config.yaml, else in the overrides."""
     given = {job.name: dict(map(override, job.overrides or [])) for job in jobs}
-    keys = dict.fromkeys(key for values in given.values() for key in values if is_own(key))
-    columns: dict[str, dict[str, str]] = {
-        key: {
-            job.name: label(job.settings[key] if key in job.settings else given[job.name].get(key, UNSET))
-            for job in jobs
-        }
-        for key in keys
+    columns = {
+        key: {job.name: label(job.settings.get(key, given[job.name].get(key, UNSET))) for job in jobs}
+        for key in dict.fromkeys(keys)
+        if is_own(key)
     }
     return {key: levels for key, levels in columns.items() if len(set(levels.values())) > 1}
 
@@ -191,10 +182,10 @@ def _explained(rest: Columns, knobs: Columns, seeds: Mapping[str, str]) -> tuple
 
 def _knob(key: str, levels: Mapping[str, str], endings: list[str]) -> Knob:
     ending = key.rpartition(".")[2]
+    name = ending if endings.count(ending) == 1 else key
     values = list(dict.fromkeys(levels.values()))
     numbers = [None if isinstance(plain(level), bool) else finite(plain(level)) for level in values]
     sizes = [number for number in numbers if number is not None]
-    if len(sizes) == len(values):
-        values = [level for _, level in sorted(zip(sizes, values, strict=True))]
-        return Knob(key, ending if endings.count(ending) == 1 else key, values, sorted(sizes))
-    return Knob(key, ending if endings.count(ending) == 1 else key, values, None)
+    if len(sizes) < len(values):
+        return Knob(key, name, values, None)
+    return Knob(key, name, [level for _, level in sorted(zip(sizes, values, strict=True))], sorted(sizes))

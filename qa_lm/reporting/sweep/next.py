@@ -41,9 +41,8 @@ def next_steps(findings: Findings) -> list[Step]:
         return [_learn_something(findings)]
     if not findings.design.knobs or len(measured) < 2:
         return [_one_setting(findings)]
-    seeds = _more_seeds(findings) if findings.repeated else _first_seeds(findings)
     edges = (_edge(findings, knob) for knob in range(len(findings.design.knobs)))
-    steps = [step for step in (seeds, *edges) if step]
+    steps = [step for step in (_more_seeds(findings), *edges) if step]
     if not steps:
         return [Step("Nothing: the best setting is significantly better than all others.", [])]
     if steps[0].commands and not findings.design.by_overrides and not findings.sweep.arguments:
@@ -62,7 +61,7 @@ def commands(findings: Findings, places: list[tuple[str, ...]], seeds: str) -> l
     written = []
     for line in lines:
         given = [
-            f"{knob.key}={','.join(map(_hydra, chosen))}"
+            f"{knob.key}={','.join(map(_quoted, chosen))}"
             for knob, chosen in zip(knobs, line, strict=True)
             if chosen != [UNSET]
         ]
@@ -105,17 +104,6 @@ def _one_setting(findings: Findings) -> Step:
     return Step(text, commands(findings, [group.place], new_seeds(findings, MIN_SEEDS)))
 
 
-def _first_seeds(findings: Findings) -> Step:
-    measured = findings.measured
-    few = measured if len(measured) <= MAX_REPEATED else measured[:BEST_REPEATED]
-    what = "each setting" if few is measured else f"each of the best {BEST_REPEATED} settings"
-    text = (
-        f"Each setting has one seed, so no difference can be distinguished from chance. {MIN_SEEDS} more seeds of "
-        f"{what} show the variation by chance, and how many seeds a significant result takes{_cost(few, MIN_SEEDS)}."
-    )
-    return Step(text, commands(findings, [group.place for group in few], new_seeds(findings, MIN_SEEDS)))
-
-
 def _more_seeds(findings: Findings) -> Step | None:
     """More seeds for the two best settings; None if the best is significantly better than all others."""
     undecided = [each for each in findings.against_best if not findings.is_better(each)]
@@ -123,8 +111,7 @@ def _more_seeds(findings: Findings) -> Step | None:
         return None
     first = undecided[0]
     groups = [group for group in findings.measured if group.place in (first.best, first.other)]
-    have = min(len(group.values) for group in groups)
-    if have < MIN_SEEDS:
+    if min(len(group.values) for group in groups) < MIN_SEEDS:
         return _seeds_for_a_test(findings)
     gap, needed = findings.objective.outcome.gap(first.difference.value), seeds_needed(first.difference)
     if needed is None or needed > MAX_PROPOSED_SEEDS:
@@ -166,7 +153,7 @@ def _learn_something(findings: Findings) -> Step:
     text = f"First find settings that learn something, with a run {LONGER} times as long:"
     best = min(findings.measured, key=_train_loss)
     knobs = [
-        f"{knob.key}={_hydra(level)}"
+        f"{knob.key}={_quoted(level)}"
         for knob, level in zip(findings.design.knobs, best.place, strict=True)
         if level != UNSET and knob.key != "trainer.max_epochs"
     ]
@@ -191,30 +178,22 @@ def _hard_to_distinguish(first: Comparison, gap: str, needed: int | None) -> str
 
 def _edge(findings: Findings, knob: int) -> Step | None:
     """A value beyond the tried range, if the best value is at its edge and the knob has a significant effect."""
-    numbers = findings.design.knobs[knob].numbers
-    best = findings.measured[0].place[knob]
-    levels = findings.design.knobs[knob].levels
-    if numbers is None or len(numbers) < 2 or not _has_effect(findings, knob):
+    numbers, levels = findings.design.knobs[knob].numbers, findings.design.knobs[knob].levels
+    compared = findings.by_knob[knob] if findings.by_knob else findings.against_best
+    if numbers is None or len(numbers) < 2 or not any(findings.is_better(each) for each in compared):
         return None
-    place = levels.index(best)
+    place = levels.index(findings.measured[0].place[knob])
     if place not in (0, len(levels) - 1):
         return None
     inner = numbers[1] if place == 0 else numbers[-2]
     beyond = _beyond(numbers[place], inner)
     if beyond is None:
         return None
-    key, side = findings.design.knobs[knob].key, "smallest" if place == 0 else "largest"
-    target = findings.measured[0].place
-    moved = (*target[:knob], beyond, *target[knob + 1 :])
-    text = f"The best {key} is the {side} value tried: the optimum may lie beyond it."
-    used = list(dict.fromkeys(findings.measured[0].values))
-    return Step(text, commands(findings, [moved], ",".join(used)))
-
-
-def _has_effect(findings: Findings, knob: int) -> bool:
-    """Whether this knob has a significant effect."""
-    compared = findings.by_knob[knob] if findings.by_knob else findings.against_best
-    return any(findings.is_better(each) for each in compared)
+    side = "smallest" if place == 0 else "largest"
+    text = f"The best {findings.design.knobs[knob].key} is the {side} value tried: the optimum may lie beyond it."
+    best = findings.measured[0]
+    moved = (*best.place[:knob], beyond, *best.place[knob + 1 :])
+    return Step(text, commands(findings, [moved], ",".join(best.values)))
 
 
 def _beyond(edge: float, inner: float) -> str | None:
@@ -246,11 +225,10 @@ def _base(findings: Findings) -> list[str]:
     return [each for each in shared if is_own(override(each)[0]) and override(each)[0] not in swept]
 
 
-def _hydra(level: str) -> str:
-    """Format a level in Hydra's syntax: text with special characters is quoted."""
+def _quoted(level: str) -> str:
+    """Format a level in Hydra's syntax: text with special characters is quoted, JSON is not."""
     try:
         json.loads(level)
-        return level
     except ValueError:
-        pass
-    return "'" + level.replace("'", "\\'") + "'" if re.search(r"[=,(){}\[\]:'\"\\]", level) else level
+        return "'" + level.replace("'", "\\'") + "'" if re.search(r"[=,(){}\[\]:'\"\\]", level) else level
+    return level

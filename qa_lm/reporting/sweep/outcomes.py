@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qa_lm.errors import UserError
 from qa_lm.reporting.sweep.jobs import Job
@@ -119,10 +119,11 @@ def objective_of(jobs: list[Job], metric: str | None = None, mode: str | None = 
         measured = sorted({name for job in jobs for name, value in job.metrics.items() if finite(value) is not None})
         if measured and metric not in measured:
             raise UserError(f"--metric {metric}: no job has this metric; available: {', '.join(measured)}")
-        return Objective(_with_mode(outcome_named(metric), mode), "chosen by --metric", chosen=True)
-    chosen, why = _monitored(jobs)
-    outcome = _own_monitor(jobs) if chosen == OWN_MONITOR else outcome_named(chosen)
-    return Objective(_with_mode(outcome, mode), why)
+    name, why = (metric, "chosen by --metric") if metric else _monitored(jobs)
+    outcome = _own_monitor(jobs) if name == OWN_MONITOR and not metric else outcome_named(name)
+    if mode is not None:
+        outcome = replace(outcome, smaller_is_better=mode == "min")
+    return Objective(outcome, why, chosen=bool(metric))
 
 
 def _own_monitor(jobs: list[Job]) -> Outcome:
@@ -153,7 +154,8 @@ def _monitored(jobs: list[Job]) -> tuple[str, str]:
     monitor = monitors.most_common(1)[0][0] if monitors else "val/loss"
     chosen = METRIC_OF_MONITOR.get(monitor, OWN_MONITOR)
     note = f"; jobs use {len(monitors)} different monitors" if len(monitors) > 1 else ""
-    if chosen == "recall" and finished and all(map(_reached, finished)):
+    timed = [job for job in finished if job.recall_reached and finite(job.metrics.get("fit_seconds")) is not None]
+    if chosen == "recall" and finished and len(timed) == len(finished):
         return "fit_seconds", f"every job reached its target recall, so they are compared by time{note}"
     if not finished or any(finite(job.metrics.get(chosen)) is not None for job in finished):
         return chosen, f"it corresponds to monitor={monitor}{note}"
@@ -161,15 +163,3 @@ def _monitored(jobs: list[Job]) -> tuple[str, str]:
         if any(finite(job.metrics.get(name)) is not None for job in finished):
             return name, f"the metric of monitor={monitor} was not measured"
     return chosen, f"it corresponds to monitor={monitor}"
-
-
-def _reached(job: Job) -> bool:
-    wanted, reached = (finite(job.settings.get("stop_at_recall")), finite(job.metrics.get("final_train_recall")))
-    seconds = finite(job.metrics.get("fit_seconds"))
-    return wanted is not None and reached is not None and reached >= wanted and seconds is not None
-
-
-def _with_mode(outcome: Outcome, mode: str | None) -> Outcome:
-    if mode is None:
-        return outcome
-    return Outcome(outcome.name, outcome.title, mode == "min", outcome.kind)

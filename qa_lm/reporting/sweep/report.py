@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from qa_lm.reporting.pages import html_page, markdown_page
+from qa_lm.reporting.pages import write_pages
 from qa_lm.reporting.sweep.charts import knob_charts
 from qa_lm.reporting.sweep.curves import learning_curves
 from qa_lm.reporting.sweep.findings import Findings, compare_jobs
@@ -49,9 +49,8 @@ def write_sweep_report(folder: Path, metric: str | None = None, mode: str | None
     content = _content(findings)
     write_text(folder / RESULTS, results_csv(findings))
     name = "-".join([REPORT, *(re.sub(r"[^\w.]+", "_", each) for each in (metric, mode) if each)])
-    write_text(folder / f"{name}.md", markdown_page("sweep.md.j2", {**content, "page": f"{name}.html"}))
-    write_text(folder / f"{name}.html", html_page("sweep.html.j2", content))
-    return "\n".join([*_printed(findings, content), "", str(folder / f"{name}.html")])
+    page = write_pages(folder / f"{name}.html", "sweep.j2", content)
+    return "\n".join([*_printed(findings, content), "", str(page)])
 
 
 def results_csv(findings: Findings) -> str:
@@ -74,28 +73,23 @@ def _content(findings: Findings) -> dict[str, Any]:
     """The variables of both templates."""
     outcome, knobs = findings.objective.outcome, findings.design.knobs
     swept = list_names([knob.key for knob in knobs])
+    better = "smaller" if outcome.smaller_is_better else "larger"
     return {
         "findings": findings,
         "title": f"Results of the sweep of {swept}" if knobs else "Results of the sweep",
         "conclusion": conclusion(findings),
         "steps": next_steps(findings),
-        "objective": f"{outcome.title} ({outcome.name} of metrics.json, {_better(outcome.smaller_is_better)}): "
-        f"{findings.objective.why}",
+        "objective": f"{outcome.title} ({outcome.name} of metrics.json, {better} is better): {findings.objective.why}",
         "settings": settings_table(findings) if len(findings.groups) > 1 or findings.repeated else None,
         "comparisons": table if findings.ranked and (table := knobs_table(findings)).rows else None,
         "jobs": jobs_table(findings),
-        "charts": knob_charts(findings),
-        "heat_maps": heat_maps(findings),
+        "charts": knob_charts(findings) + heat_maps(findings),
         "curves": learning_curves(findings),
         "determined": determined_text(findings),
         "spent": spent(findings.sweep.jobs),
         "rows_open": ROWS_OPEN,
         "rows_first": ROWS_FIRST,
     }
-
-
-def _better(smaller: bool) -> str:
-    return "smaller is better" if smaller else "larger is better"
 
 
 def _printed(findings: Findings, content: dict[str, Any]) -> list[str]:

@@ -5,52 +5,34 @@ from collections.abc import Sequence
 
 from qa_lm.reporting.sweep.findings import Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
-from qa_lm.reporting.sweep.statistics import Comparison, Difference
+from qa_lm.reporting.sweep.outcomes import Outcome
+from qa_lm.reporting.sweep.statistics import Difference
 from qa_lm.reporting.sweep.verdict import format_p, verdict_text
 from qa_lm.reporting.tables import LETTERS, Cell, Table
 from qa_lm.reporting.wording import ABSENT, excerpt, format_int, shorten
 
 
 def settings_table(findings: Findings) -> Table:
-    """A row per setting: its results, and whether it differs from the best."""
+    """A row per setting: its results and, if the settings are ranked, whether it differs from the best."""
     knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
     objective, *others = findings.outcomes
-    header = [
-        *knobs,
-        "seeds",
-        f"{objective.title}, mean",
-        "95% interval",
-        "difference to best",
-        "p, corrected",
-        "verdict",
-    ]
+    results, align = [objective.title], "r"
+    if findings.ranked:
+        results = [f"{objective.title}, mean", "95% interval", "difference to best", "p, corrected", "verdict"]
+        align = "rrrrl"
     compared = {each.other: each.difference for each in findings.against_best}
-    if not findings.ranked:
-        return _unranked(findings)
     rows = [
         [
             *_place(group.place),
             _seeds(group),
-            Cell(objective.shown(group.estimate.mean) if group.estimate else ABSENT),
-            Cell(_interval(findings, group)),
-            *_against(findings, group, compared.get(group.place)),
+            Cell(objective.shown(group.mean(objective))),
+            *(_against(findings, group, compared.get(group.place)) if findings.ranked else []),
             *(Cell(outcome.shown(group.mean(outcome))) for outcome in others),
         ]
         for group in findings.groups
     ]
-    align = "l" * len(knobs) + "rrlrrl" + "r" * len(others)
-    return Table("settings", [*header, *(outcome.title for outcome in others)], align, rows)
-
-
-def _unranked(findings: Findings) -> Table:
-    """A row per setting, without a comparison to the best."""
-    knobs = [knob.key for knob in findings.design.knobs] or ["setting"]
-    rows = [
-        [*_place(group.place), _seeds(group), *(Cell(each.shown(group.mean(each))) for each in findings.outcomes)]
-        for group in findings.groups
-    ]
-    header = [*knobs, "seeds", *(outcome.title for outcome in findings.outcomes)]
-    return Table("settings", header, "l" * len(knobs) + "r" * (1 + len(findings.outcomes)), rows)
+    header = [*knobs, "seeds", *results, *(outcome.title for outcome in others)]
+    return Table("settings", header, "l" * len(knobs) + "r" + align + "r" * len(others), rows)
 
 
 def knobs_table(findings: Findings) -> Table:
@@ -60,17 +42,14 @@ def knobs_table(findings: Findings) -> Table:
     for knob, compared in zip(findings.design.knobs, findings.by_knob, strict=False):
         for each in compared:
             difference = each.difference
+            kind = "pairs of runs" if difference.paired else "runs"
             rows.append(
                 [
                     Cell(knob.key),
                     Cell(_level(str(each.best))),
                     Cell(_level(str(each.other))),
-                    Cell(_signed(findings, difference), _gap_interval(findings, each)),
-                    Cell(
-                        ("pairs of runs: " if difference.paired else "runs: ") + format_int(difference.runs)
-                        if difference.runs
-                        else ABSENT
-                    ),
+                    Cell(_signed(outcome, -difference.value), _gap_interval(outcome, difference)),
+                    Cell(f"{kind}: {format_int(difference.runs)}" if difference.runs else ABSENT),
                     Cell(format_p(difference.p_corrected)),
                     _verdict(difference),
                 ]
@@ -111,18 +90,16 @@ def _seeds(group: Group) -> Cell:
     return Cell(format_int(seeds), ", ".join([*notes, *(f"{count} {words}" for words, count in early.items())]))
 
 
-def _interval(findings: Findings, group: Group) -> str:
-    if group.estimate is None:
-        return ABSENT
-    return findings.objective.outcome.interval(group.estimate.low, group.estimate.high) or ABSENT
-
-
 def _against(findings: Findings, group: Group, difference: Difference | None) -> list[Cell]:
+    """Its interval, and its comparison with the best setting."""
+    outcome, mean = findings.objective.outcome, group.estimate
+    interval = Cell((outcome.interval(mean.low, mean.high) if mean else "") or ABSENT)
     if difference is None:
         best = len(findings.measured) > 1 and group is findings.measured[0]
-        return [Cell(ABSENT), Cell(ABSENT), Cell("best" if best else ABSENT)]
+        return [interval, Cell(ABSENT), Cell(ABSENT), Cell("best" if best else ABSENT)]
     return [
-        Cell(findings.objective.outcome.gap(difference.value)),
+        interval,
+        Cell(outcome.gap(difference.value)),
         Cell(format_p(difference.p_corrected)),
         _verdict(difference),
     ]
@@ -133,19 +110,15 @@ def _verdict(difference: Difference) -> Cell:
     return Cell(verdict_text(difference), mark=mark)
 
 
-def _signed(findings: Findings, difference: Difference) -> str:
-    """Format the other minus the best."""
-    sign = "+" if difference.value < 0 else "\N{MINUS SIGN}" if difference.value > 0 else ""
-    return sign + findings.objective.outcome.gap(difference.value)
+def _signed(outcome: Outcome, gap: float) -> str:
+    sign = "+" if gap > 0 else "\N{MINUS SIGN}" if gap < 0 else ""
+    return sign + outcome.gap(gap)
 
 
-def _gap_interval(findings: Findings, each: Comparison) -> str:
-    low, high = each.difference.low, each.difference.high
-    if low is None or high is None:
+def _gap_interval(outcome: Outcome, difference: Difference) -> str:
+    if difference.low is None or difference.high is None:
         return ""
-    outcome = findings.objective.outcome
-    ends = [("\N{MINUS SIGN}" if end < 0 else "+") + outcome.gap(end) for end in (-high, -low)]
-    return f"{ends[0]} to {ends[1]}"
+    return f"{_signed(outcome, -difference.high)} to {_signed(outcome, -difference.low)}"
 
 
 def _state(job: Job) -> Cell:

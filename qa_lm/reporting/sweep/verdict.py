@@ -5,7 +5,7 @@ from collections import Counter
 from qa_lm.reporting.sweep.findings import MIN_SEEDS, Findings, Group
 from qa_lm.reporting.sweep.jobs import Job
 from qa_lm.reporting.sweep.knobs import SEED, TOGETHER
-from qa_lm.reporting.sweep.statistics import Comparison, Difference
+from qa_lm.reporting.sweep.statistics import Difference
 from qa_lm.reporting.wording import ABSENT, duration, list_names, percent, pluralize, size
 from qa_lm.run.reader import finite
 
@@ -23,12 +23,6 @@ def conclusion(findings: Findings) -> list[str]:
             sentences += [*(_knob(findings, knob) for knob in range(len(findings.by_knob))), _lead(findings)]
     sentences.append(_budgets(findings))
     return [sentence for sentence in sentences if sentence]
-
-
-def trained_tokens(job: Job) -> float | None:
-    """Number of tokens that a job was trained on; None if not measured."""
-    speed, seconds = (finite(job.metrics.get(key)) for key in ("tokens_per_second", "train_seconds"))
-    return None if speed is None or seconds is None else speed * seconds
 
 
 def estimated(findings: Findings, group: Group) -> str:
@@ -67,7 +61,8 @@ def determined_text(findings: Findings) -> list[str]:
 def spent(jobs: list[Job]) -> str:
     """Total time and tokens of all jobs; empty if neither is known."""
     seconds = [job.seconds for job in jobs if job.seconds is not None]
-    tokens = [count for job in jobs if (count := trained_tokens(job)) is not None]
+    measured = [[finite(job.metrics.get(key)) for key in ("tokens_per_second", "train_seconds")] for job in jobs]
+    tokens = [speed * time for speed, time in measured if speed is not None and time is not None]
     parts = [f"{duration(sum(seconds))} of compute"] if seconds else []
     parts += [f"{size(sum(tokens))} training tokens"] if tokens else []
     return ", ".join(parts)
@@ -81,14 +76,10 @@ def _ran(jobs: list[Job]) -> str:
         states_text = f"{pluralize(len(jobs), 'job')}, {'all finished' if len(jobs) > 1 else 'finished'}"
     else:
         order = ["finished", *sorted(set(states) - {"finished"})]
-        states_text = f"{pluralize(len(jobs), 'job')}: " + ", ".join(
-            f"{states[state]} {_state(state)}" for state in order
-        )
+        words = {"left": "not started", "running": "still running"}
+        counts = [f"{states[state]} {words.get(state, state)}" for state in order]
+        states_text = f"{pluralize(len(jobs), 'job')}: {', '.join(counts)}"
     return "; ".join(part for part in (states_text, spent(jobs)) if part) + "."
-
-
-def _state(state: str) -> str:
-    return {"left": "not started", "running": "still running"}.get(state, state)
 
 
 def _nothing_learnt(findings: Findings) -> str:
@@ -158,12 +149,8 @@ def _knob(findings: Findings, knob: int) -> str:
     start = f"{key}, averaged over the other settings:"
     if not better:
         return f"{start} the best value, {best}, is not significantly better than any other."
-    worse = list_names([f"{each.other} by {_gap(findings, each)}" for each in better])
+    worse = list_names([f"{each.other} by {findings.objective.outcome.gap(each.difference.value)}" for each in better])
     rest = [str(each.other) for each in tested if not findings.is_better(each)]
     return f"{start} {best} is significantly better than {worse}" + (
         f", but not than {list_names(rest)}." if rest else "."
     )
-
-
-def _gap(findings: Findings, each: Comparison) -> str:
-    return findings.objective.outcome.gap(each.difference.value)
