@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from qa_lm.inference import drafts as drafts_module
+from qa_lm.inference import scoring
 from qa_lm.inference.drafts import Draft, verify_drafts
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.sampling import Sampling, sample_answers
@@ -75,7 +75,7 @@ def drafted(ids, draw):
 
 @pytest.mark.parametrize("check", [True, False])
 def test_equal_transformers_generate_token_for_token(model, prompts, eos, expected, check, monkeypatch):
-    monkeypatch.setattr(drafts_module, "POSITIONS", 256)  # several forward passes
+    monkeypatch.setattr(scoring, "POSITIONS", 256)  # several forward passes
     monkeypatch.setattr(prediction, "CHUNK_ROWS", 50)  # and several chunks in each
     monkeypatch.setattr(prediction, "CHUNK_LOGITS", 1)
     draw = random.Random(1)
