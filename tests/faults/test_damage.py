@@ -107,7 +107,7 @@ def test_without_a_manifest_a_checkpoint_is_used_with_a_warning(run, capsys):
 def test_a_damaged_best_checkpoint_is_not_exported(run, capsys):
     best = run / "checkpoints" / "best.ckpt"
     loop: Any = SimpleNamespace(
-        best=SimpleNamespace(best_model_path=str(best)),
+        best=SimpleNamespace(best_model_path=str(best), best_model_score=1.0),
         files=DirectCheckpointIO(),
         trainer=SimpleNamespace(global_step=-1),
     )

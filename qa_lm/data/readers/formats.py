@@ -14,19 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from qa_lm.data.readers.excel import read_excel
-from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, data_suffix, seekable, text_encoding, undecodable
+from qa_lm.data.readers.files import COMPRESSED, SAME_FORMAT, data_suffix, text_encoding, undecodable
 from qa_lm.data.readers.json_files import read_json, read_jsonl
 from qa_lm.data.readers.problems import BadLine, Found, Remarks
 from qa_lm.data.readers.separated import read_separated
 from qa_lm.errors import UserError, first_line
-
-LONGEST_BYTES = 4096
-"""Mean size of a value up to which a Parquet column of bytes may be text."""
-NO_TEXT = b"\xff"
 
 
 @dataclass(frozen=True)
@@ -120,49 +113,9 @@ def _read_text(path: Path, options: ReadOptions) -> Iterator[Found]:
 
 
 def _read_parquet(path: Path, options: ReadOptions) -> Iterator[Found]:
-    row = 1
-    with seekable(path) as source:
-        try:
-            parquet = pa.parquet.ParquetFile(source)
-            names, pictures = _text_columns(parquet)
-            for batch in parquet.iter_batches(batch_size=4096, columns=names):
-                for record in _readable(batch).to_pylist():
-                    yield row, record | pictures if pictures else record
-                    row += 1
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise BadLine(row, f"not Parquet: {reason[0][:200]}", fatal=True) from None
+    from qa_lm.data.readers.arrow import read_parquet  # pyarrow takes a quarter of a second
 
-
-def _text_columns(parquet: pa.parquet.ParquetFile) -> tuple[list[str], dict[str, object]]:
-    """The columns to read, and the columns of images and other large binary values, which are not read: each of their
-    values is replaced by bytes that are not text."""
-    schema = parquet.schema_arrow
-    sizes = {each.name: _mean_bytes(parquet, each.name) for each in schema if _is_bytes(each.type)}
-    pictures = [name for name, size in sizes.items() if size > LONGEST_BYTES]
-    return [name for name in schema.names if name not in pictures], dict.fromkeys(pictures, NO_TEXT)
-
-
-def _mean_bytes(parquet: pa.parquet.ParquetFile, column: str) -> float:
-    """Mean size of the first values of a column. The metadata are not used: in a damaged file, an invalid size there
-    raises a C++ exception that pyarrow does not catch, which ends the process."""
-    batch = next(parquet.iter_batches(batch_size=64, columns=[column]), None)
-    return batch.nbytes / len(batch) if batch else 0.0
-
-
-def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Drop columns of dates and times that Python cannot represent."""
-    for name in [each.name for each in batch.schema if pa.types.is_temporal(each.type)]:
-        try:
-            batch[name].to_pylist()
-        except (ValueError, OverflowError, pa.ArrowException):
-            batch = batch.drop_columns([name])
-    return batch
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return read_parquet(path)
 
 
 def _read_excel(path: Path, options: ReadOptions) -> Iterator[Found]:

@@ -9,7 +9,6 @@ from typing import Any
 from qa_lm.data.pairs import BUILTIN, Pair
 from qa_lm.data.readers.files import check_encoding, data_suffix, find_files
 from qa_lm.data.readers.formats import BUILT_IN, READERS, ReadOptions, read_records
-from qa_lm.data.readers.hub import read_hub
 from qa_lm.data.readers.problems import BadLine, Found, Problems, Record, Remarks
 from qa_lm.data.readers.written_lists import with_lists, written_list
 from qa_lm.data.records.columns import Columns, Unanswerable, Wanted, choose_columns, pairs_from
@@ -60,6 +59,8 @@ class Source:
     def records(self, reading: Reading, remarks: Remarks) -> Iterator[Found]:
         """Iterate over records and bad lines, in order; `remarks` receives notes on how they were read."""
         if self.path is None:
+            from qa_lm.data.readers.arrow import read_hub  # pyarrow takes a quarter of a second
+
             return read_hub(self.name, self.subset, self.split)
         return read_records(self.path, ReadOptions(reading.encoding, reading.header, remarks))
 

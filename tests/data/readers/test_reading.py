@@ -144,7 +144,7 @@ def test_several_files_and_globs(tmp_path):
 
 
 def test_a_hub_data_set_from_a_local_folder_and_without_a_network(tmp_path):
-    from qa_lm.data.readers.hub import read_hub
+    from qa_lm.data.readers.arrow import read_hub
 
     as_file(PAIRS[:2], tmp_path / "train.jsonl")
     records = [(line, dict(record)) for line, record in read_hub(str(tmp_path), None, "train")]  # type: ignore[misc]
@@ -157,7 +157,7 @@ def test_a_hub_data_set_from_a_local_folder_and_without_a_network(tmp_path):
 
 
 def test_without_the_package_datasets_the_error_says_what_to_install(monkeypatch):
-    from qa_lm.data.readers.hub import read_hub
+    from qa_lm.data.readers.arrow import read_hub
 
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="pip install datasets"):

@@ -63,7 +63,7 @@ def test_a_checkpoint_with_code(tmp_path, trap, form):
     with pytest.raises(UserError, match=r"ckpt: (refused: contains pickled objects|not a valid checkpoint)"):
         DirectCheckpointIO().load_checkpoint(path, weights_only=False)  # what Lightning asks for does not count
     loop: Any = SimpleNamespace(
-        best=SimpleNamespace(best_model_path=str(path)),
+        best=SimpleNamespace(best_model_path=str(path), best_model_score=1.0),
         files=DirectCheckpointIO(),
         trainer=SimpleNamespace(global_step=-1),
     )

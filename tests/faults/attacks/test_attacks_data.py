@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from qa_lm.data.readers.hub import read_hub
+from qa_lm.data.readers.arrow import read_hub
 from qa_lm.data.tokenizer import hub_tokenizer
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
