@@ -12,7 +12,19 @@ from tests.conftest import ROOT
 FILES = sorted(file for folder in ("qa_lm", "scripts") for file in (ROOT / folder).rglob("*.py") if file.is_file())
 NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 ROOMS = (
-    *("shared", "run", "config", "data", "modeling", "inference", "evaluation", "ledger", "training", "reporting"),
+    *(
+        "shared",
+        "run",
+        "config",
+        "data",
+        "retrieval",
+        "modeling",
+        "inference",
+        "evaluation",
+        "ledger",
+        "training",
+        "reporting",
+    ),
     *("api", "sweeps", "commands"),
 )
 """The packages of qa_lm, each of which may import those to its left; `shared` are the modules beside them."""

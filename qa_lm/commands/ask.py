@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.commands.options import add_abstention, add_trust, check_abstention
+from qa_lm.commands.options import add_abstention, add_mode, add_trust, check_abstention
+from qa_lm.config.enums import AnswerMode
 from qa_lm.config.targets import import_trusted
 from qa_lm.errors import UserError, sanitize
 from qa_lm.threads import spin_briefly
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="sample from the most likely tokens that sum to P (default 1)",
     )
     add_abstention(parser)
+    add_mode(parser)
     parser.add_argument("--explain", action="store_true", help="show the confidence and the nearest trained questions")
     add_trust(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the samples (default 0)")
@@ -107,6 +109,7 @@ def _check(options: argparse.Namespace) -> None:
         "--seed must be 0 or more": options.seed >= 0,
         "--top-k and --top-p need --temperature above 0": options.temperature > 0
         or (options.top_k == 0 and options.top_p == 1),
+        "--temperature needs --mode free": options.temperature == 0 or options.mode in (None, "free"),
         "give a question or --file, not both": not (options.question and options.file),
     }
     for rule, holds in rules.items():
@@ -148,17 +151,22 @@ def _ask(options: argparse.Namespace, questions: list[str]) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+    mode = AnswerMode(options.mode) if options.mode else None
     answerer = load_answerer(options.run)
     show = _shower(options, answerer)
     if questions:
-        for answer in answerer.answer(questions, options.max_new_tokens, sampling):
+        for answer in answerer.answer(questions, options.max_new_tokens, sampling, mode):
             show(answer)
     else:
-        _talk(answerer, options, sampling, show)
+        _talk(answerer, options, sampling, mode, show)
 
 
 def _talk(
-    answerer: "Answerer", options: argparse.Namespace, sampling: "Sampling", show: "Callable[[Answer], None]"
+    answerer: "Answerer",
+    options: argparse.Namespace,
+    sampling: "Sampling",
+    mode: AnswerMode | None,
+    show: "Callable[[Answer], None]",
 ) -> None:
     from qa_lm.data.questions import question_of
 
@@ -177,7 +185,7 @@ def _talk(
             continue
         try:
             filled = question_of(answerer.template, _texts(options) | {"question": question})
-            (answer,) = answerer.answer([filled], options.max_new_tokens, sampling)
+            (answer,) = answerer.answer([filled], options.max_new_tokens, sampling, mode)
         except UserError as error:
             print(error, file=sys.stderr)
             continue
@@ -212,12 +220,13 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
 def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | None:
     if options.abstain_below is None and options.precision is None:
         return None
-    if answerer.calibration is None:
+    mode = AnswerMode(options.mode) if options.mode else answerer.default_mode
+    calibration = answerer.calibration_of(mode)
+    if calibration is None:
         raise UserError(
-            f"{options.run}: has no calibration, so probabilities are unknown; it needs held-out pairs, and at least "
-            "20 right and 20 wrong answers when training ends"
+            f"{options.run}: has no calibration for mode {mode.value}, so probabilities are unknown; it needs held-out "
+            "pairs, or in mode best questions that share answers, and at least 20 right and 20 wrong answers"
         )
-    calibration = answerer.calibration
     if options.precision is None:
         print(f"note: probabilities are calibrated on {calibration.source}", file=sys.stderr)
         return float(options.abstain_below)
@@ -247,9 +256,13 @@ def _explained(question: str, trained: "TrainedPairs") -> "Explanation":
 
 
 def _in_words(answer: "Answer", explanation: "Explanation") -> list[str]:
-    sure = "" if answer.probability is None else f"right with probability {answer.probability:.1%}; "
+    sure = "" if answer.probability is None else f"right with probability {answer.probability:.1%}"
+    likelihood = (
+        "" if answer.log_probability is None else f"mean log-probability of a token {answer.log_probability:.3f}"
+    )
+    source = {None: "", True: "stands in the file", False: "not in the file"}[answer.in_file]
     return [
-        f"  {sure}mean log-probability of a token {answer.log_probability:.3f}",
+        "  " + "; ".join(each for each in (sure, likelihood, source) if each),
         f"  this question: {explanation.question_is}; the nearest trained ones:",
         *(f"  {each.similarity:.2f}  {each.question}  ->  {each.answer}" for each in explanation.nearest),
     ]

@@ -2,6 +2,7 @@
 
 import argparse
 
+from qa_lm.config.enums import AnswerMode
 from qa_lm.config.targets import TRUST_HELP
 from qa_lm.errors import UserError
 
@@ -9,6 +10,17 @@ from qa_lm.errors import UserError
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add the option `--trust`."""
     parser.add_argument("--trust", action="append", metavar="PACKAGE", help=TRUST_HELP)
+
+
+def add_mode(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--mode`."""
+    parser.add_argument(
+        "--mode",
+        choices=[mode.value for mode in AnswerMode],
+        help="how to answer: free writes an answer, known takes the known answer that the model finds most likely, "
+        "nearest copies the answer of the most similar trained pair, best ranks the known answers (default: what the "
+        "run chose)",
+    )
 
 
 def add_abstention(parser: argparse.ArgumentParser) -> None:

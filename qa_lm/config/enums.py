@@ -47,6 +47,15 @@ class Mode(Enum):
     max = "max"
 
 
+class AnswerMode(Enum):
+    """How a question is answered."""
+
+    free = "free"
+    known = "known"
+    nearest = "nearest"
+    best = "best"
+
+
 class BadLines(Enum):
     """What to do with lines that cannot be read as a pair."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from qa_lm.config.enums import (
+    AnswerMode,
     BadLines,
     FailedWriteChoice,
     LossWeighting,
@@ -181,6 +182,13 @@ class EvaluationConfig:
     """Number of questions answered at once."""
     max_new_tokens: int = 64
     """Maximum length of a generated answer, in tokens. It is raised to the length of the longest true answer."""
+    mode: AnswerMode | None = AnswerMode.free
+    """How the finished model answers unless asked otherwise: `free` writes an answer, `known` takes the known answer
+    that the model finds most likely, `nearest` copies the answer of the most similar pair, `best` ranks the known
+    answers by several similarities. null takes `best` if pairs share answers, otherwise `free`."""
+    encoder: str | None = None
+    """Sentence encoder that compares questions in addition to TF-IDF: a folder or a name on the Hugging Face hub. It is
+    kept in model/encoder/. Needs the extra `encoder`."""
 
 
 @dataclass

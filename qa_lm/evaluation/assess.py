@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from qa_lm.config.enums import AnswerMode
 from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.board import board
 from qa_lm.evaluation.calibrate import board_entry, calibrate
 from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair, evaluate_pairs
-from qa_lm.evaluation.overlap import TrainedPairs, sample_indices
+from qa_lm.evaluation.known import answerers, fit_known_answers, known_board
+from qa_lm.evaluation.overlap import TrainedPairs
 from qa_lm.inference.calibration import Calibration
+from qa_lm.inference.known_answers import KnownAnswers
+from qa_lm.retrieval.encoder import SentenceEncoder
+from qa_lm.retrieval.known_pairs import KnownPairs, sample_indices
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Assessment:
     answers: list[EvaluatedPair]
     """The content of answers.jsonl."""
     calibration: Calibration | None
+    known: KnownAnswers | None
+    """None without trained pairs."""
     board: dict[str, Any]
     """The content of board.json."""
 
@@ -32,7 +39,8 @@ def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: Evaluatio
     """Evaluate the model on each split, on at most `evaluation.max_pairs` pairs per split."""
     trained = trained_pairs(prepared) if evaluation.max_pairs and len(prepared.split.train) else None
     answers: list[EvaluatedPair] = []
-    for eval_set in eval_sets(prepared, ("train", "validation", "test"), evaluation.max_pairs):
+    sets = eval_sets(prepared, ("train", "validation", "test"), evaluation.max_pairs)
+    for eval_set in sets:
         answers += evaluate_pairs(
             model,
             prepared.tokenizer,
@@ -45,7 +53,16 @@ def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: Evaluatio
     calibration = calibrate(answers)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
-    return Assessment(answers, calibration, board(answers, board_entry(calibration)))
+    known = _known_answers(trained, evaluation) if trained else None
+    entry = None
+    if known and known.default_mode is not AnswerMode.free:
+        entry = known_board(known, answerers(known, model, prepared.tokenizer, prepared.template), sets, answers)
+    return Assessment(answers, calibration, known, board(answers, board_entry(calibration), entry))
+
+
+def _known_answers(trained: TrainedPairs, evaluation: EvaluationConfig) -> KnownAnswers:
+    encoder = SentenceEncoder.load(evaluation.encoder) if evaluation.encoder else None
+    return fit_known_answers(KnownPairs(trained.questions, trained.answers), evaluation.mode, encoder)
 
 
 def eval_sets(prepared: PreparedData, splits: Sequence[str], max_pairs: int) -> list[EvalSet]:

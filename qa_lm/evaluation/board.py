@@ -12,12 +12,17 @@ WARN_BELOW = 0.99
 """A run warns if a smaller share of the answers end where they should, or if EOS there has a lower probability."""
 
 
-def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None = None) -> dict[str, Any]:
+def board(
+    evaluated: Sequence[EvaluatedPair],
+    confidence: dict[str, Any] | None = None,
+    known_answers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The content of board.json.
 
     Args:
         evaluated: the evaluated pairs.
         confidence: the result of `qa_lm.evaluation.calibrate.board_entry`.
+        known_answers: the result of `qa_lm.evaluation.known.known_board`.
 
     Returns:
         rows: for each split as a whole, and for subsets of the splits that were not trained (by overlap with the
@@ -27,7 +32,7 @@ def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None 
         stopping: for each split: n, stop_rate, cut_early (answers that are a proper prefix of the true one), run_on
             (answers of which the true one is a proper prefix), eos_probability (mean probability of EOS after the true
             answer).
-        confidence: the argument.
+        confidence, known_answers: the arguments; the latter only where it is given.
         warnings: messages for the user.
     """
     splits = {split: [pair for pair in evaluated if pair.split == split] for split in WHOLE_SPLITS}
@@ -37,7 +42,8 @@ def board(evaluated: Sequence[EvaluatedPair], confidence: dict[str, Any] | None 
             continue
         rows += [_row(split, name, part) for name, part in _parts(split, pairs) if part]
         stopping.append({"split": split, **_stopping(pairs)})
-    return {"rows": rows, "stopping": stopping, "confidence": confidence, "warnings": _warnings(stopping)}
+    found = {"rows": rows, "stopping": stopping, "confidence": confidence, "warnings": _warnings(stopping)}
+    return found if known_answers is None else found | {"known_answers": known_answers}
 
 
 def _parts(split: str, pairs: Sequence[EvaluatedPair]) -> list[tuple[str, list[EvaluatedPair]]]:

@@ -8,8 +8,9 @@ import pyarrow.parquet
 
 from qa_lm.data.pairs import Pair
 from qa_lm.errors import UserError, first_line
-from qa_lm.evaluation.overlap import TrainedPairs, sample_indices
+from qa_lm.evaluation.overlap import TrainedPairs
 from qa_lm.names import NEAR, TRAINED
+from qa_lm.retrieval.known_pairs import sample_indices
 from qa_lm.run.run_folder import LEDGER
 
 TEXTS = pyarrow.schema({"question": pyarrow.string(), "answer": pyarrow.string()})

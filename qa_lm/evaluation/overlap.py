@@ -4,15 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from qa_lm.data.pairs import Pair, normalise_question
 from qa_lm.data.quality.similarity import TrainedQuestions
 from qa_lm.evaluation.metrics import normalise_answer
 from qa_lm.names import KNOWN_ANSWER, NEAR, NEW, TRAINED
-
-MAX_TRAINED_PAIRS = 200_000
-"""Maximum number of trained pairs to compare with; the nearest-neighbour search takes memory and time."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +22,6 @@ class Overlap:
     """The answer of the most similar trained question."""
     most_common_answer: str
     """The most common trained answer."""
-
-
-def sample_indices(count: int) -> np.ndarray:
-    """Indices of the trained pairs to compare with: all, or `MAX_TRAINED_PAIRS` evenly spaced ones."""
-    return np.unique(np.linspace(0, count - 1, min(MAX_TRAINED_PAIRS, count)).astype(np.int64))
 
 
 class TrainedPairs:

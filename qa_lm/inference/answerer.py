@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from qa_lm.config.enums import AnswerMode
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer, load_tokenizer
 from qa_lm.errors import UserError, first_line
@@ -17,6 +18,7 @@ from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.golden import check_golden
 from qa_lm.inference.greedy import greedy_answers
+from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.inference.sampling import GREEDY, Sampling, sample_answers
 from qa_lm.modeling.custom_model import register_models
 from qa_lm.run import run_folder
@@ -32,10 +34,14 @@ class Answer:
     """Whether the model ended the answer with EOS; if not, it was cut at the length limit."""
     tokens: int
     """Length of the answer in tokens, without EOS."""
-    log_probability: float
-    """Mean log-probability of the tokens (EOS included), in nats."""
+    log_probability: float | None
+    """Mean log-probability of the tokens (EOS included), in nats; None in the modes `nearest` and `best`."""
     probability: float | None
-    """Calibrated probability that the answer is right; None if the model's folder has no calibration."""
+    """Calibrated probability that the answer is right; None if the model's folder has no calibration for the mode."""
+    mode: str = AnswerMode.free.value
+    """How the question was answered."""
+    in_file: bool | None = None
+    """Whether the answer is one of the known answers; None if these are not known."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,21 @@ class Answerer:
     tokenizer: TextTokenizer
     template: PromptTemplate
     calibration: Calibration | None = None
+    known: KnownAnswers | None = None
+
+    @property
+    def default_mode(self) -> AnswerMode:
+        """How questions are answered unless asked otherwise."""
+        return self.known.default_mode if self.known else AnswerMode.free
+
+    def calibration_of(self, mode: AnswerMode | None) -> Calibration | None:
+        """The calibration of the probabilities of a mode; None if it has none."""
+        match mode or self.default_mode:
+            case AnswerMode.free:
+                return self.calibration
+            case AnswerMode.best:
+                return self.known.calibration if self.known else None
+        return None
 
     @classmethod
     def load(cls, folder: Path) -> "Answerer":
@@ -60,14 +81,28 @@ class Answerer:
         model = load_causal_lm(folder)
         check_vocabulary(folder, model, tokenizer)
         check_golden(folder, model, tokenizer, template)
-        return cls(model, tokenizer, template, Calibration.load(folder))
+        return cls(model, tokenizer, template, Calibration.load(folder), KnownAnswers.load(folder))
 
-    def answer(self, questions: list[str], max_new_tokens: int, sampling: Sampling = GREEDY) -> list[Answer]:
+    def answer(
+        self,
+        questions: list[str],
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        mode: AnswerMode | None = None,
+    ) -> list[Answer]:
         """Answer each question, in order.
 
+        Args:
+            questions: the questions.
+            max_new_tokens: maximum length of an answer that the model writes.
+            sampling: how the model chooses tokens.
+            mode: how to answer; None for the model's default, and for `free` with sampling.
+
         Raises:
-            UserError: a question is empty, or as long as the model's context.
+            UserError: a question is empty, or as long as the model's context; or the model's folder has no known pairs
+                for this mode.
         """
+        mode = mode or (self.default_mode if sampling == GREEDY else AnswerMode.free)
         prompts = encode_prompts(questions, self.tokenizer, self.template)
         context = self.model.config.max_position_embeddings
         for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True), start=1):
@@ -77,13 +112,15 @@ class Answerer:
                 raise UserError(
                     f"question {number} has {len(prompt)} tokens; this model's context is {context}, answer included"
                 )
+        if mode is not AnswerMode.free:
+            return self._known(questions, mode)
         eos_id = self.tokenizer.eos_id
         if sampling.temperature > 0:
             continuations = sample_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
         else:
             drafts = [Draft(prompt, []) for prompt in prompts]
             continuations = greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False)
-        return [
+        found = [
             Answer(
                 question=question,
                 answer=self.template.answer_from(self.tokenizer.decode(each.ids)),
@@ -93,6 +130,25 @@ class Answerer:
                 probability=self.calibration.probability(each.mean_log_probability) if self.calibration else None,
             )
             for question, each in zip(questions, continuations, strict=True)
+        ]
+        known = self.known.pairs.numbers if self.known else None
+        return [replace(each, in_file=None if known is None else each.answer in known) for each in found]
+
+    def _known(self, questions: list[str], mode: AnswerMode) -> list[Answer]:
+        if self.known is None:
+            raise UserError(
+                f"mode {mode.value}: this model's folder holds no known pairs; train again, or use mode free"
+            )
+        found: list[tuple[str, float | None, float | None]]
+        if mode is AnswerMode.known:
+            likely = self.known.most_likely(questions, self.model, self.tokenizer, self.template)
+            found = [(answer, log_probability, None) for answer, log_probability in likely]
+        else:
+            found = [(each.answer, None, each.probability) for each in self.known.matches(questions, mode)]
+        ids = self.tokenizer.encode([answer for answer, *_ in found])
+        return [
+            Answer(question, answer, True, len(tokens), log_probability, probability, mode.value, True)
+            for question, tokens, (answer, log_probability, probability) in zip(questions, ids, found, strict=True)
         ]
 
 

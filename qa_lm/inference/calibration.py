@@ -6,6 +6,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,10 +99,19 @@ class Calibration:
         if not path.exists():
             return None
         try:
-            calibration = cls(**json.loads(path.read_text(encoding="utf-8")))
-            calibration._check()
+            return cls.parsed(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: is not a valid calibration: {first_line(error)}") from None
+
+    @classmethod
+    def parsed(cls, content: dict[str, Any]) -> "Calibration":
+        """Build a calibration from the content of its file.
+
+        Raises:
+            ValueError: a value is invalid; depending on the value, TypeError, KeyError or OverflowError instead.
+        """
+        calibration = cls(**content)
+        calibration._check()
         return calibration
 
     def _check(self) -> None:

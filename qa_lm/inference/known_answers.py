@@ -4,7 +4,7 @@ Modes, beside `free`, in which the model writes its answer token by token:
 
 - `known`: the known answer that the model finds most likely (`qa_lm.inference.known`);
 - `nearest`: the answer of the most similar known pair, question and answer together;
-- `best`: the first of a ranking by all similarities, and by the model's likelihood where held-out pairs show that it helps.
+- `best`: the first of a ranking by several similarities, with a calibrated probability.
 """
 
 import json
@@ -74,7 +74,8 @@ class KnownAnswers:
         candidates = self.candidates(questions)
         ranking = self.ranking or Ranking.default(len(self.indexes))
         if mode is AnswerMode.nearest:
-            places, probabilities = self.nearest(candidates), None
+            places = self.nearest(candidates)
+            probabilities: Sequence[float | None] = [None] * len(questions)
         else:
             places = ranking.scores(candidates).argmax(axis=1)
             probabilities = self.probabilities(signs_of(candidates, ranking))
@@ -82,14 +83,14 @@ class KnownAnswers:
         answers = candidates.answers[rows, places]
         similarities = candidates.similarities[rows, places, MEASURES.index("largest")]
         return [
-            Match(self.pairs.distinct[answer], float(similarity), probabilities and probabilities[row])
+            Match(self.pairs.distinct[answer], float(similarity), probabilities[row])
             for row, (answer, similarity) in enumerate(zip(answers, similarities, strict=True))
         ]
 
-    def probabilities(self, signs: np.ndarray) -> list[float] | None:
-        """Calibrated probability that the first answer of a ranking is right; None without a calibration."""
+    def probabilities(self, signs: np.ndarray) -> Sequence[float | None]:
+        """Calibrated probability that the first answer of each ranking is right; None without a calibration."""
         if self.confidence is None or self.calibration is None:
-            return None
+            return [None] * len(signs)
         return [self.calibration.probability(odds) for odds in self.confidence.log_odds(signs)]
 
     def most_likely(
@@ -151,7 +152,9 @@ def _parsed(content: dict[str, dict[str, object] | None], pairs: KnownPairs) -> 
         pairs,
         AnswerMode(content["default_mode"]),
         Ranking(_numbers(ranking["weights"])) if ranking else None,
-        Confidence(_numbers(confidence["coefficients"]), _numbers([confidence["intercept"]])[0]) if confidence else None,
+        Confidence(_numbers(confidence["coefficients"]), _numbers([confidence["intercept"]])[0])
+        if confidence
+        else None,
         Calibration.parsed(content["calibration"]) if content["calibration"] else None,
     )
 

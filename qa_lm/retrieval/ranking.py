@@ -1,7 +1,8 @@
 """Rank the known answers to a question by weighted similarities.
 
 The weights are fitted by a conditional logit model (McFadden 1974): the probability of an answer is the softmax of the
-weighted similarities over the candidates. A prior keeps the weights near `DEFAULT_WEIGHT` where few pairs say otherwise.
+weighted similarities over the candidates. A prior keeps the weights near `DEFAULT_WEIGHT` where few pairs say
+otherwise.
 """
 
 from collections.abc import Sequence

@@ -1,14 +1,14 @@
 """Similarity of a question to the known answers, from vectors of texts.
 
-Two kinds of vectors are offered: TF-IDF of character n-grams within words (Salton and Buckley 1988), which needs nothing
-but the pairs, and a sentence encoder (`qa_lm.retrieval.encoder`). Of eight variants of TF-IDF, this one finds the most
-answers of left-out questions: docs/log.md, "similarity of questions".
+Two kinds of vectors are offered: TF-IDF of character n-grams within words (Salton and Buckley 1988), which needs
+nothing but the pairs, and a sentence encoder (`qa_lm.retrieval.encoder`). Of eight variants of TF-IDF, this one finds
+the most answers of left-out questions: docs/log.md, "similarity of questions".
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,16 +18,8 @@ from qa_lm.retrieval.known_pairs import KnownPairs
 MEASURES = ("mean", "largest", "question")
 """Similarities of a question to an answer, see `SimilarityIndex`."""
 _PUNCTUATION = re.compile(r"[^\w\s]")
-Vectors = np.ndarray | csr_array
-"""Unit vectors of texts, (texts, features)."""
-
-
-class Vectorizer(Protocol):
-    """Turns texts into unit vectors."""
-
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of texts, (texts, features)."""
-        ...
+Vectorizer = Callable[[Sequence[str]], Any]
+"""Returns unit vectors of texts, dense or sparse, (texts, features)."""
 
 
 class LeftOut(NamedTuple):
@@ -105,7 +97,7 @@ def _tfidf(texts: Sequence[str]) -> Callable[[Sequence[str]], csr_array]:
     return lambda some: csr_array(vectorizer.transform(some))
 
 
-def _products(one: Vectors, other: Vectors) -> np.ndarray:
+def _products(one: Any, other: Any) -> np.ndarray:
     products = one @ other.T
     dense: np.ndarray = products if isinstance(products, np.ndarray) else products.toarray()
     return dense

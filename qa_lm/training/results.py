@@ -77,6 +77,8 @@ def finish(
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation)
+    if assessed.known:
+        assessed.known.save(folder / run_folder.MODEL)
     if assessed.calibration:
         assessed.calibration.save(folder / run_folder.MODEL)
     answers = assessed.answers
