@@ -52,7 +52,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     from qa_lm.data.readers.reading import PairReader, Reading, file_sources
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.inference.answerer import Answerer
-    from qa_lm.inference.drafts import POSITIONS
+    from qa_lm.inference.scoring import POSITIONS
     from qa_lm.modeling.causal_lm import head, hidden_states
     from qa_lm.modeling.loss import batch_loss
 

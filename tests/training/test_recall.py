@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
-from qa_lm.data.batches.batching import PackedRows
+from qa_lm.data.batches.batching import PackedRows, Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.packing import FEW_ROWS, fill, plan_rows, row_tokens
 from qa_lm.data.encoding import encode_pairs
@@ -362,5 +362,5 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():
-        one_by_one = [bool(sums(alone([[number]])).exact) for number in range(400)]
+        one_by_one = [bool(sums(alone([Row([number])])).exact) for number in range(400)]
     assert one_by_one == [answer.exact_match for answer in answers]
