@@ -104,6 +104,14 @@ def test_the_schedule_of_a_small_file_has_enough_steps(answer, steps, epochs):
     assert recipe.schedule_epochs(answer, 1.0, steps) == epochs
 
 
+def test_room_for_rewritten_questions_is_counted_in_the_steps_of_the_schedule():
+    sizes = Sizes(np.full(320, 10, np.int32), 10, 4.0, 64, 300)
+    config = open_config(stop_at_recall=0.99)
+    assert recipe.completed(config, sizes).optimizer.schedule_epochs == 30  # 5 steps of 640 positions
+    config.data.augment = 0.75
+    assert recipe.completed(config, sizes).optimizer.schedule_epochs == 22  # 7 steps: 3 more positions for each pair
+
+
 def test_a_small_file_has_as_many_epochs_as_its_schedule_needs():
     """One row is one step an epoch: 60 epochs would end before the schedule does."""
     sizes = Sizes(np.full(4, 8, np.int32), 8, 4.0, 32, 300)
