@@ -82,6 +82,9 @@ class DataConfig:
     """Rows per step and process; without packing a row is one pair. null chooses it from the number of tokens."""
     shuffle: bool = False
     """Whether the pairs are shuffled in each epoch, by `seed` and the number of the epoch."""
+    augment: float = 0.0
+    """Share of the training questions that each epoch rewrites as people write them: with a typo, in lower case,
+    without a question mark, with a greeting. From 0 (off) to 1."""
     workers: int = 0
     """Number of processes that prepare training batches. 0 uses the training process, which is fast enough on a CPU."""
     prompt: str = "{question}"

@@ -154,6 +154,7 @@ def _check_data(data: DataConfig) -> None:
         text = value is None or (len(names) > 0 and all(isinstance(each, str) and each for each in names))
         _require(text, f"data.{name}", value, "must be a file name, a glob, or a list of these")
     _require(0 < data.train_fraction <= 1, "data.train_fraction", data.train_fraction, "must be above 0 and at most 1")
+    _require(0 <= data.augment <= 1, "data.augment", data.augment, "must be from 0 to 1")
     pairs = data.train_pairs
     _require(pairs is None or pairs >= 1, "data.train_pairs", pairs, "must be at least 1")
     _require(0 <= data.split_seed < 2**32, "data.split_seed", data.split_seed, "must be from 0 to 4294967295")

@@ -11,7 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from qa_lm.config.schema import DataConfig, TokenizerConfig
+from qa_lm.data.augment import Rewriter
 from qa_lm.data.batches.packing import row_tokens
+from qa_lm.data.batches.rewritten import RewrittenPrompts, rewritten_share, room_per_pair
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
 from qa_lm.data.encoding import PromptTemplate
@@ -96,6 +98,20 @@ class PreparedData:
         batches = (places[begin : begin + ANSWERS] for begin in range(0, len(places), ANSWERS))
         return sum(len(pair.answer.encode("utf-8")) for batch in batches for pair in self.table.pairs(batch))
 
+    def rewritten_prompts(self, seed: int, share: float, context: int | None) -> RewrittenPrompts | None:
+        """What rewrites a share of the training questions; None if no question is rewritten.
+
+        Args:
+            seed: random seed of the rewritten questions.
+            share: share of the questions, from 0 to 1.
+            context: maximum sequence length of the model in tokens.
+        """
+        share = rewritten_share(share, self.template)
+        if not share:
+            return None
+        rewriter = Rewriter(seed, share)
+        return RewrittenPrompts(self.table, self.tokenizer, self.template, rewriter, context or NO_LIMIT)
+
     def fingerprints(self) -> dict[str, str]:
         """sha256 of the pairs, of their split and of the tokenizer."""
         sides = hashlib.sha256()
@@ -144,7 +160,8 @@ def prepare(
     too_long = "report" if check_only else data.too_long.value
     split, long = within_limit(split, examples, limit, table, too_long, setting)
     if data.packing and row is None:
-        row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])))
+        room = room_per_pair(rewritten_share(data.augment, template))
+        row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])) + np.int32(room))
     report = describe(table, split, examples, chosen.eos_id, found, long)
     if report.eos_trained < 1:
         raise UserError(

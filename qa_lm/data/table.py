@@ -108,6 +108,10 @@ class PairTable:
         self.dialogues: bool = meta.get("dialogues", False)
         """Whether pairs of one line are turns of one dialogue."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a worker process open the files again."""
+        return PairTable, (self.folder, self.sources)
+
     def __len__(self) -> int:
         return self.count
 
@@ -124,6 +128,17 @@ class PairTable:
             number, row = divmod(index, BATCH)
             pairs[index] = _pair(*(column[row].as_py() for column in self._mapped.get_batch(number).columns))
         return [pairs[int(index)] for index in indices]
+
+    def questions(self, indices: np.ndarray) -> list[str]:
+        """The questions at these indices, in this order; faster than `pairs`."""
+        questions = [""] * len(indices)
+        numbers, rows = np.divmod(indices, BATCH)
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            found = self._mapped.get_batch(number).column(0).take(pa.array(rows[places])).to_pylist()
+            for place, question in zip(places.tolist(), found, strict=True):
+                questions[place] = question
+        return questions
 
     def batches(self) -> Iterator[list[Pair]]:
         """Iterate over all pairs in order, batch by batch, without keeping them in memory."""

@@ -41,8 +41,8 @@ def pack_texts(texts: Sequence[list[int]], packed: bool = True) -> Iterator[Pack
     lengths = np.array([len(text) for text in texts], np.int64)
     row_tokens = max(MIN_ROW, 1 << int(lengths.max() - 1).bit_length())
     at_once = max(1, POSITIONS // row_tokens)
-    alone = ([number] for number in range(len(texts)))
-    rows = list(PackedRows(np.arange(len(texts)), lengths, False, 0, at_once, row_tokens) if packed else alone)
+    planned = PackedRows(np.arange(len(texts)), lengths, False, 0, at_once, row_tokens) if packed else ()
+    rows = [row.examples for row in planned] if packed else [[number] for number in range(len(texts))]
     for begin in range(0, len(rows), at_once):
         batch = rows[begin : begin + at_once]
         inputs, positions = (np.zeros((len(batch), row_tokens), np.int64) for _ in range(2))

@@ -42,6 +42,8 @@ def announce_data(config: TrainConfig, prepared: PreparedData, task: Task) -> No
             f"packing: {rows.rows:,} {'rows' if rows.rows != 1 else 'row'} of {config.data.row_tokens} tokens, "
             f"{rows.fill:.1%} full, {config.data.batch_size} per step"
         )
+    if rewritten := task.data.train_collate.rewritten:
+        print(f"augmentation: each epoch rewrites {rewritten.rewriter.share:.0%} of the training questions")
 
 
 def announce_model(config: TrainConfig, task: Task, precision: str) -> None:

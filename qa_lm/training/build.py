@@ -65,6 +65,7 @@ def build_task(
         row_tokens=data.row_tokens if data.packing else None,
         recall_pairs=config.evaluation.recall_pairs,
         workers=data.workers,
+        rewritten=prepared.rewritten_prompts(config.seed, data.augment, config.model.context),
     )
     processes = trainer.world_size
     all_batches = datamodule.batches(processes)

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
+from qa_lm.data.batches.rewritten import room_per_pair
 from qa_lm.data.prepare import Sizes
 from qa_lm.modeling.optimizers import OptimizerSettings
 
@@ -78,7 +79,9 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     assert data.batch_size is not None
     schedule = optimizer.schedule_epochs
     if schedule is None and config.stop_at_recall is not None:
-        schedule = schedule_epochs(sizes.answer, sizes.paraphrases, math.ceil(tokens / (per_row * data.batch_size)))
+        positions = tokens + room_per_pair(data.augment) * len(sizes.lengths)
+        steps = math.ceil(positions / (per_row * data.batch_size))
+        schedule = schedule_epochs(sizes.answer, sizes.paraphrases, steps)
     optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
     if optimizer._target_ is None:
         optimizer = _with_defaults(optimizer)

@@ -168,6 +168,8 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
         ("optimizer.betas=[0.9]", "optimizer.betas"),
         ("data.batch_size=2.5", "data.batch_size: Value '2.5'"),
         ("data.batch_size=0", "data.batch_size=0: must be at least 1"),
+        ("data.augment=1.5", "data.augment=1.5: must be from 0 to 1"),
+        ("data.augment=-0.1", "data.augment=-0.1: must be from 0 to 1"),
         ("data.train_fraction=1.5", "data.train_fraction=1.5: must be above 0 and at most 1"),
         ("loss_weighting=pairs", "loss_weighting: Invalid value 'pairs', expected one of"),
         ("monitor=val/los", "monitor=val/los: did you mean val/loss?"),

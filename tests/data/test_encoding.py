@@ -3,6 +3,7 @@
 import pytest
 
 from qa_lm.batch import UNTRAINED
+from qa_lm.data.batches.batching import Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.encoding import PromptTemplate, encode_pairs, encode_prompts
 from qa_lm.data.pairs import Pair
@@ -19,10 +20,10 @@ def test_the_first_pair_of_the_tutorial_has_exactly_these_ids(gpt2, template, tm
     (example,) = encode_pairs(builtin("tutorial")[:1], gpt2, template)
     assert example.ids == [*QUESTION, *ANSWER, EOS]
     examples = encoded(builtin("tutorial")[:1], gpt2, template, tmp_path)
-    batch = Collate(examples, train_on_question=True)([[0]])
+    batch = Collate(examples, train_on_question=True)([Row([0])])
     assert batch.inputs.tolist() == [[*QUESTION, *ANSWER]]
     assert batch.targets.tolist() == [[*QUESTION[1:], *ANSWER, EOS]]
-    answer_only = Collate(examples, train_on_question=False)([[0]])
+    answer_only = Collate(examples, train_on_question=False)([Row([0])])
     assert answer_only.targets.tolist() == [[UNTRAINED] * 6 + ANSWER + [EOS]]
     assert batch.in_answer.tolist() == [[False] * 6 + [True] * 8]
 
@@ -37,7 +38,7 @@ def test_apart_equals_joined_for_the_tutorials_pairs(gpt2, template):
 def test_rows_of_different_lengths(gpt2, template, train_on_question, tmp_path):
     examples = encode_pairs(builtin("tutorial"), gpt2, template)
     store = encoded(builtin("tutorial"), gpt2, template, tmp_path)
-    batch = Collate(store, train_on_question)([[row] for row in range(10)])
+    batch = Collate(store, train_on_question)([Row([row]) for row in range(10)])
     assert batch.pairs == 10
     assert batch.tokens == sum(len(example.ids) - 1 for example in examples)
     for row, example in enumerate(examples):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.batch import UNTRAINED
-from qa_lm.data.batches.batching import PackedRows, PaddedRows
+from qa_lm.data.batches.batching import PackedRows, PaddedRows, Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.batches.packing import plan_rows
@@ -49,11 +49,11 @@ def test_every_epoch_has_each_example_once_in_rows_that_are_not_too_long(lengths
         rows.set_epoch(epoch)
         found = list(rows)
         assert len(found) == len(rows)
-        assert sorted(index for row in found for index in row) == indices.tolist()
-        assert all(0 < sum(lengths[(index - 1) // 3] for index in row) <= ROW for row in found)
+        assert sorted(index for row in found for index in row.examples) == indices.tolist()
+        assert all(0 < sum(lengths[(index - 1) // 3] for index in row.examples) <= ROW for row in found)
         assert found == list(rows)
     # Best fit never leaves two rows that would fit into one.
-    totals = sorted(sum(lengths[(index - 1) // 3] for index in row) for row in found)
+    totals = sorted(sum(lengths[(index - 1) // 3] for index in row.examples) for row in found)
     assert len(totals) < 2 or totals[0] + totals[1] > ROW
 
 
@@ -64,7 +64,7 @@ def test_padded_rows_have_each_example_once(lengths, seed, batch_size, shuffle):
     rows = PaddedRows(indices, sizes, shuffle, seed, batch_size)
     for epoch in (0, 1):
         rows.set_epoch(epoch)
-        found = [index for (index,) in rows]
+        found = [index for row in rows for index in row.examples]
         assert (sorted(found) if shuffle else found) == indices.tolist()
         assert len(found) == len(rows)
 
@@ -80,7 +80,7 @@ def test_epochs_differ_and_a_seed_repeats_them(kind):
         for epoch in range(3):
             rows.set_epoch(epoch)
             torch.rand(1)  # what drew before changes nothing
-            found.append([tuple(row) for row in rows])
+            found.append([tuple(row.examples) for row in rows])
         return found
 
     one, other = epochs(0), epochs(1)
@@ -96,7 +96,7 @@ def test_epochs_differ_and_a_seed_repeats_them(kind):
 def test_shuffled_padding_is_little_and_batches_come_in_no_order_of_length():
     sizes = np.random.default_rng(0).integers(5, 200, 10_000).astype(np.int32)
     rows = PaddedRows(np.arange(10_000), sizes, True, 0, 16)
-    batches = sizes[[index for (index,) in rows]].reshape(-1, 16)
+    batches = sizes[[index for row in rows for index in row.examples]].reshape(-1, 16)
     assert sizes.sum() / (batches.max(1).sum() * 16) > 0.95
     assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.15
 
@@ -141,7 +141,8 @@ def test_packed_equals_unpacked(bpe, template, tmp_path, architecture, seed, att
     rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, seed, 1, ROW))
     packed = Collate(store, True, ROW)(rows)
     assert packed.pairs == 24 > len(rows)
-    alone = Collate(store, True)([[index] for row in rows for index in row])  # in the order of `packed.pair`
+    # In the order of `packed.pair`.
+    alone = Collate(store, True)([Row([index]) for row in rows for index in row.examples])
     hidden = hidden_states(model, packed.inputs, packed.positions)
     logits = head(model)(hidden)
     for number in range(24):

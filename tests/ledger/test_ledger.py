@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from qa_lm.data.batches.batching import Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.pairs import Pair
@@ -62,7 +63,7 @@ def fitted(store, packed, batch_size, accumulate, *callbacks, path=None, epochs=
     )
     module = CausalLMModule(network(), optimizer_of, lambda step: 1.0, False, answer_bytes=1)
     trainer.fit(module, datamodule=data, ckpt_path=path)
-    return ledger, module, list(data.train_rows)
+    return ledger, module, [row.examples for row in data.train_rows]
 
 
 def by_hand(store, rows, window):
@@ -74,7 +75,7 @@ def by_hand(store, rows, window):
         for begin in range(0, len(rows), window):
             of_tokens = []
             for pair in chain(*rows[begin : begin + window]):
-                batch = Collate(store, True)([[pair]])
+                batch = Collate(store, True)([Row([pair])])
                 logits, answer = model(batch.inputs).logits[0], batch.in_answer[0]
                 of_tokens.append(F.cross_entropy(logits, batch.targets[0], reduction="none"))
                 losses[epoch, pair] = of_tokens[-1][answer].mean().item()

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from qa_lm.batch import UNTRAINED
+from qa_lm.data.batches.batching import Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.splits.draw import Split
@@ -77,7 +78,7 @@ def by_hand(store, pairs, mean_per_pair):
     """The loss as the definition has it: one pair at a time, transformers' own logits."""
     model, losses = build(), []
     for pair in pairs:
-        alone = Collate(store, True)([[pair]])
+        alone = Collate(store, True)([Row([pair])])
         losses.append(F.cross_entropy(model(alone.inputs).logits[0], alone.targets[0], reduction="none"))
     loss = torch.stack([each.mean() for each in losses]).mean() if mean_per_pair else torch.cat(losses).mean()
     return torch.autograd.grad(loss, list(model.parameters()))
@@ -119,7 +120,7 @@ def test_gradients_are_clipped_after_they_are_put_right(store, precision):
 def test_each_validation_pair_counts_once_and_the_sample_is_of_trained_pairs(store):
     _, _, trainer = recorded(store, 4, 1, True, False)
     metrics, model = trainer.callback_metrics, build()
-    held_out = [Collate(store, True)([[pair]]) for pair in range(3)]
+    held_out = [Collate(store, True)([Row([pair])]) for pair in range(3)]
     losses = [F.cross_entropy(model(b.inputs).logits[0], b.targets[0], reduction="none") for b in held_out]
     assert float(metrics["val/loss"]) == pytest.approx(float(torch.cat(losses).mean()), abs=1e-5)
     answers = [loss[batch.in_answer[0]] for loss, batch in zip(losses, held_out, strict=True)]
@@ -131,7 +132,7 @@ def test_each_validation_pair_counts_once_and_the_sample_is_of_trained_pairs(sto
 
 
 def test_a_batch_without_pairs_adds_nothing(store):
-    empty = Collate(store, True, ROW)([[], []])
+    empty = Collate(store, True, ROW)([Row([]), Row([])])
     assert (empty.pairs, empty.tokens) == (0, 0)
     assert (empty.targets == UNTRAINED).all()
     module = CausalLMModule(build(), Recorder, lambda step: 1.0, False, 1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import yaml
 
 from qa_lm.batch import Batch
+from qa_lm.data.batches.batching import Row
 from qa_lm.data.pairs import BUILTIN
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import causal_lm_from_config, head, hidden_states, plain_config
@@ -89,7 +90,7 @@ def test_validation_test_and_prediction_agree(fitted, tmp_path):
     bits = -float(log_probabilities[held_out].sum()) / math.log(2) / module.answer_bytes
     assert validated["val/bits_per_answer_byte"] == pytest.approx(bits, rel=1e-5)
     for place in range(3):  # the definition: transformers' own logits, one pair at a time
-        batch = data.collate([[int(indices[place])]])
+        batch = data.collate([Row([int(indices[place])])])
         answer = batch.in_answer[0]
         each = F.cross_entropy(logits(module, batch)[0][answer], batch.targets[0][answer], reduction="none")
         assert float(losses[place]) == pytest.approx(float(each.mean()), rel=1e-5)

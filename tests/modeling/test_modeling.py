@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from qa_lm.data.batches.batching import Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.encoding import encode_pairs
 from qa_lm.errors import UserError
@@ -25,7 +26,7 @@ def build(architecture="gpt2", vocab_size=50257, **changes):
 @pytest.fixture(scope="module")
 def batch(gpt2, template, tmp_path_factory):
     examples = encoded(builtin("tutorial"), gpt2, template, tmp_path_factory.mktemp("store"))
-    return Collate(examples, train_on_question=True)([[row] for row in range(10)])
+    return Collate(examples, train_on_question=True)([Row([row]) for row in range(10)])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

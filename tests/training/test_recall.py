@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
-from qa_lm.data.batches.batching import PackedRows
+from qa_lm.data.batches.batching import PackedRows, Row
 from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.packing import FEW_ROWS, fill, plan_rows, row_tokens
 from qa_lm.data.encoding import encode_pairs
@@ -102,6 +102,14 @@ def test_longer_answers_get_more_epochs(answer, epochs):
 @pytest.mark.parametrize(("answer", "steps", "epochs"), [(4.0, 1, 150), (4.0, 5, 30), (4.0, 16, 10), (56.0, 5, 54)])
 def test_the_schedule_of_a_small_file_has_enough_steps(answer, steps, epochs):
     assert recipe.schedule_epochs(answer, 1.0, steps) == epochs
+
+
+def test_room_for_rewritten_questions_is_counted_in_the_steps_of_the_schedule():
+    sizes = Sizes(np.full(320, 10, np.int32), 10, 4.0, 64, 300)
+    config = open_config(stop_at_recall=0.99)
+    assert recipe.completed(config, sizes).optimizer.schedule_epochs == 30  # 5 steps of 640 positions
+    config.data.augment = 0.75
+    assert recipe.completed(config, sizes).optimizer.schedule_epochs == 22  # 7 steps: 3 more positions for each pair
 
 
 def test_a_small_file_has_as_many_epochs_as_its_schedule_needs():
@@ -362,5 +370,5 @@ def test_exact_match_of_hundreds_of_packed_pairs_equals_greedy_generation(templa
     assert found == sum(answer.exact_match for answer in answers)
     alone = Collate(store, True)
     with torch.no_grad():
-        one_by_one = [bool(sums(alone([[number]])).exact) for number in range(400)]
+        one_by_one = [bool(sums(alone([Row([number])])).exact) for number in range(400)]
     assert one_by_one == [answer.exact_match for answer in answers]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qa_lm.config.enums import LossWeighting, OptimizerKind, Weights
-from qa_lm.data.batches.batching import PackedRows
+from qa_lm.data.batches.batching import PackedRows, Row
 from qa_lm.inference.answerer import Answerer
 from qa_lm.reporting.run.table import answers_table
 from qa_lm.training.train import train
@@ -47,7 +47,7 @@ def test_korean_emoji_and_combining_marks_are_learnt_and_answered(tmp_path):
 
 
 def test_lightning_gives_each_epoch_its_own_rows(tmp_path, monkeypatch):
-    epochs: list[tuple[int, list[list[int]]]] = []
+    epochs: list[tuple[int, list[Row]]] = []
     rows_of_epoch = PackedRows.__iter__
 
     def recorded(self):
@@ -61,7 +61,8 @@ def test_lightning_gives_each_epoch_its_own_rows(tmp_path, monkeypatch):
     train(file_config(path, data__packing=True, data__row_tokens=64), tmp_path / "run")
     assert [epoch for epoch, _ in epochs] == [0, 0, 1, 2]  # the steps measured before training are of epoch 0
     assert epochs[0] == epochs[1]
-    assert epochs[1][1] != epochs[2][1] != epochs[3][1]
+    orders = [[row.examples for row in rows] for _, rows in epochs]
+    assert orders[1] != orders[2] != orders[3]
 
 
 def test_a_packed_step_trains_what_a_padded_one_does(tmp_path):

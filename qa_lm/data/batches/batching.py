@@ -6,15 +6,24 @@ of any random number generator.
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data.distributed import DistributedSampler
 
 from qa_lm.data.batches.packing import draw_rows, fill, plan_rows
 
-Row = list[int]
 BUCKET_BATCHES = 64
 """Length bucketing: each bucket has the shuffled pairs of 64 batches, sorted by length and then cut into batches."""
+
+
+class Row(NamedTuple):
+    """A row of an epoch."""
+
+    examples: list[int]
+    """Indices of its examples."""
+    epoch: int = 0
+    """Epoch in which it is trained, from 0."""
 
 
 class RowSampler(DistributedSampler[Row]):
@@ -80,8 +89,8 @@ class RowSampler(DistributedSampler[Row]):
         while batches := list(itertools.islice(rows, together)):
             mine = batches[begin : begin + self.batch_size]
             short = len(batches) < together
-            yield from mine
-            yield from ([] for _ in range(self._last_batch(len(batches)) - len(mine) if short else 0))
+            empty = self._last_batch(len(batches)) - len(mine) if short else 0
+            yield from (Row(examples, self.epoch) for examples in [*mine, *([] for _ in range(empty))])
 
     def first_examples(self, batches: int) -> np.ndarray:
         """Indices of the examples in the first batches of the epoch, over all processes."""
@@ -92,7 +101,8 @@ class RowSampler(DistributedSampler[Row]):
         """Number of rows in this process's last batch, if `rest` rows are left for all processes."""
         raise NotImplementedError
 
-    def _all_rows(self) -> Iterator[Row]:
+    def _all_rows(self) -> Iterator[list[int]]:
+        """Indices of the examples of each row, over all processes."""
         raise NotImplementedError
 
     def _generator(self) -> np.random.Generator | None:
@@ -104,6 +114,10 @@ class PackedRows(RowSampler):
 
     The number of rows is the same in every epoch, and every batch has `batch_size` rows, or all rows if there are
     fewer, so a compiled network sees only one shape.
+
+    Further args:
+        row_tokens: positions of a row.
+        room: positions that are kept free for each example, in which it may grow.
     """
 
     def __init__(
@@ -116,9 +130,10 @@ class PackedRows(RowSampler):
         row_tokens: int,
         rank: int = 0,
         processes: int = 1,
+        room: int = 0,
     ) -> None:
         super().__init__(indices, lengths, shuffle, seed, batch_size, rank, processes)
-        self.plan = plan_rows(self.lengths, row_tokens, seed)
+        self.plan = plan_rows(np.minimum(self.lengths + np.int32(room), row_tokens), row_tokens, seed)
         # A larger batch would consist mostly of empty rows.
         self.batch_size = max(1, min(batch_size, -(-self.plan.rows // processes)))
 
@@ -135,7 +150,7 @@ class PackedRows(RowSampler):
     def _last_batch(self, rest: int) -> int:
         return self.batch_size
 
-    def _all_rows(self) -> Iterator[Row]:
+    def _all_rows(self) -> Iterator[list[int]]:
         generator = self._generator()
         placed = draw_rows(self.plan, generator)
         order = np.arange(self.plan.rows) if generator is None else generator.permutation(self.plan.rows)
@@ -158,7 +173,7 @@ class PaddedRows(RowSampler):
     def _last_batch(self, rest: int) -> int:
         return min(self.batch_size, max(1, rest - self.rank * self.batch_size))
 
-    def _all_rows(self) -> Iterator[Row]:
+    def _all_rows(self) -> Iterator[list[int]]:
         return ([index] for index in self.indices[self._order()].tolist())
 
     def _order(self) -> np.ndarray:

@@ -14,6 +14,7 @@ from qa_lm.config.enums import TrainOn
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.batching import PackedRows, PaddedRows, Row
 from qa_lm.data.batches.collate import Collate
+from qa_lm.data.batches.rewritten import RewrittenPrompts
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.draw import Split
@@ -47,6 +48,7 @@ class PairsDataModule(pl.LightningDataModule):
         row_tokens: positions of a packed row; None for one pair per row.
         recall_pairs: size of the sample of trained pairs.
         workers: number of worker processes that build training batches; 0 for the training process itself.
+        rewritten: rewrites a share of the training questions in each epoch; None leaves all as they stand.
     """
 
     examples: EncodedPairs
@@ -63,13 +65,15 @@ class PairsDataModule(pl.LightningDataModule):
         row_tokens: int | None,
         recall_pairs: int = 0,
         workers: int = 0,
+        rewritten: RewrittenPrompts | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.shuffle, self.seed, self.workers = batch_size, shuffle, seed, workers
         self.train_on_question, self.recall_pairs, self.begin = train_on_question, recall_pairs, (0, 0)
         self._prepare: Callable[[], PreparedData] | None = None
+        self._augment: tuple[float, int | None] = (0.0, None)
         if examples is not None and split is not None:
-            self._set_pairs(examples, split, row_tokens)
+            self._set_pairs(examples, split, row_tokens, rewritten)
 
     @classmethod
     def from_config(
@@ -97,6 +101,7 @@ class PairsDataModule(pl.LightningDataModule):
         on_question = data.train_on is TrainOn.all
         module = cls(None, None, data.batch_size, data.shuffle, seed, on_question, None, recall_pairs, data.workers)
         module._prepare = partial(prepare, data, tokenizer, context)
+        module._augment = (data.augment, context)
         return module
 
     @cached_property
@@ -117,12 +122,18 @@ class PairsDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Use the prepared pairs; the stage does not matter."""
         if self._prepare and not hasattr(self, "examples"):
-            self._set_pairs(self.prepared.examples, self.prepared.split, self.prepared.row_tokens)
+            prepared = self.prepared
+            rewritten = prepared.rewritten_prompts(self.seed, *self._augment)
+            self._set_pairs(prepared.examples, prepared.split, prepared.row_tokens, rewritten)
 
-    def _set_pairs(self, examples: EncodedPairs, split: Split, row_tokens: int | None) -> None:
+    def _set_pairs(
+        self, examples: EncodedPairs, split: Split, row_tokens: int | None, rewritten: RewrittenPrompts | None
+    ) -> None:
         self.examples, self.split, self.row_tokens = examples, split, row_tokens
+        self.room = rewritten.room if rewritten else 0
         self.collate = Collate(examples, self.train_on_question, row_tokens)
-        self.train_rows = self._rows(split.train, self.batch_size, self.shuffle)
+        self.train_collate = Collate(examples, self.train_on_question, row_tokens, rewritten)
+        self.train_rows = self._train_rows()
         self.recall_sample = self._sample(split.train)
 
     def begin_at(self, epoch: int, batches: int) -> None:
@@ -131,7 +142,7 @@ class PairsDataModule(pl.LightningDataModule):
 
     def limit_recall_sample(self, batches: int, processes: int) -> None:
         """Draw the sample only from pairs that an epoch of `batches` batches trains first."""
-        rows = self._rows(self.split.train, self.batch_size, self.shuffle, (0, processes))
+        rows = self._train_rows((0, processes))
         if batches < rows.batches:
             self.recall_sample = self._sample(rows.first_examples(batches))
 
@@ -141,20 +152,20 @@ class PairsDataModule(pl.LightningDataModule):
 
     def batches(self, processes: int) -> tuple[int, int]:
         """Number of batches per process in an epoch and in a validation of the held-out pairs, without a limit."""
-        train = self._rows(self.split.train, self.batch_size, self.shuffle, (0, processes))
+        train = self._train_rows((0, processes))
         return train.batches, self._scored_rows(self.split.validation, (0, processes)).batches
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training pairs, each pair once per epoch."""
         if self._processes() != (0, 1):  # not known before
-            self.train_rows = self._rows(self.split.train, self.batch_size, self.shuffle)
+            self.train_rows = self._train_rows()
         self.train_rows.begin_at(*self.begin)
-        return self._loader(self.train_rows, self.workers)
+        return self._loader(self.train_rows, self.train_collate, self.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Batches of the validation pairs, if any, and of the trained sample; each pair once, in a fixed order."""
         sides = [self.split.validation, self.recall_sample]
-        return [self._loader(self._scored_rows(side)) for side in sides if len(side)]
+        return [self._loader(self._scored_rows(side), self.collate) for side in sides if len(side)]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test pairs, each pair once.
@@ -164,11 +175,11 @@ class PairsDataModule(pl.LightningDataModule):
         """
         if not len(self.split.test):
             raise UserError("the data has no test pairs; name their files in data.test_path", "data.test_path")
-        return self._loader(self._scored_rows(self.split.test))
+        return self._loader(self._scored_rows(self.split.test), self.collate)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of all pairs, each pair once; with `shuffle`, sorted by length."""
-        return self._loader(self._scored_rows(np.unique(np.concatenate(self.split[:3]))))
+        return self._loader(self._scored_rows(np.unique(np.concatenate(self.split[:3]))), self.collate)
 
     def _sample(self, trained: np.ndarray) -> np.ndarray:
         size = min(self.recall_pairs, len(trained))
@@ -180,25 +191,28 @@ class PairsDataModule(pl.LightningDataModule):
             indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]
         return self._rows(indices, batch_size, False, process)
 
+    def _train_rows(self, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:
+        return self._rows(self.split.train, self.batch_size, self.shuffle, process, self.room)
+
     def _rows(
-        self, indices: np.ndarray, batch_size: int, shuffle: bool, process: tuple[int, int] | None = None
+        self, indices: np.ndarray, batch_size: int, shuffle: bool, process: tuple[int, int] | None, room: int = 0
     ) -> PackedRows | PaddedRows:
         lengths = self.examples.lengths(indices)
         rank, processes = process or self._processes()
         if self.row_tokens:
-            return PackedRows(indices, lengths, shuffle, self.seed, batch_size, self.row_tokens, rank, processes)
+            return PackedRows(indices, lengths, shuffle, self.seed, batch_size, self.row_tokens, rank, processes, room)
         return PaddedRows(indices, lengths, shuffle, self.seed, batch_size, rank, processes)
 
     def _processes(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, rows: PackedRows | PaddedRows, workers: int = 0) -> DataLoader[Batch]:
+    def _loader(self, rows: PackedRows | PaddedRows, collate: Collate, workers: int = 0) -> DataLoader[Batch]:
         return DataLoader(
             _Rows(),
             batch_size=rows.batch_size,
             sampler=rows,
-            collate_fn=self.collate,
+            collate_fn=collate,
             num_workers=workers,
             # A separate generator, so that creating an iterator does not change the global one, which dropout uses.
             generator=torch.Generator().manual_seed(self.seed),

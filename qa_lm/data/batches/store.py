@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,17 @@ def write_store(
                 file.write(column.tobytes())
             end += len(ids)
     return {"dtype": dtype.name}
+
+
+class Spans(NamedTuple):
+    """Where examples are in an array of ids; each is an array, (examples,)."""
+
+    begins: np.ndarray
+    """Offset of the first input."""
+    lengths: np.ndarray
+    """Number of inputs; one more id follows them."""
+    prompts: np.ndarray
+    """Number of prompt tokens."""
 
 
 class EncodedPairs:
@@ -95,10 +106,10 @@ class EncodedPairs:
         """Number of inputs of each example with the limit, int32."""
         return np.minimum(self.full_lengths(indices), np.int32(self.limit))
 
-    def spans(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each example: offset of its first input in `ids`, number of inputs, number of prompt tokens."""
+    def spans(self, indices: np.ndarray) -> Spans:
+        """Where the examples are in `ids`."""
         lengths = self.lengths(indices)
-        return np.asarray(self._ends[indices]) - 1 - lengths, lengths, self.prompt_lengths(indices)
+        return Spans(np.asarray(self._ends[indices]) - 1 - lengths, lengths, self.prompt_lengths(indices))
 
     def examples(self, indices: np.ndarray) -> list[Example]:
         """Examples as lists of ids."""

@@ -14,13 +14,15 @@ PACKED = {**PADDED, "data__packing": True, "data__row_tokens": 128, "optimizer__
 KINDS: dict[str, dict[str, object]] = {
     "one pair a step": PADDED | {"optimizer__schedule": ScheduleKind.cosine, "early_stopping__patience": 1},
     "packed, Muon": PACKED | {"trainer__gradient_clip_val": 1.0},
+    "rewritten questions": PACKED | {"data__augment": 0.5},
+    "rewritten questions, two workers": PADDED | {"data__augment": 0.5, "data__workers": 2, "data__batch_size": 3},
     "two workers": PADDED | {"data__workers": 2, "data__batch_size": 3},
     "accumulation": PADDED | {"trainer__accumulate_grad_batches": 3},
     "two validations an epoch": PADDED | {"trainer__val_check_interval": 0.5},
     "a validation every second epoch": PADDED | {"trainer__check_val_every_n_epoch": 2},
 }
 
-LONGEST = {"packed, Muon": 5, "two workers": 8}
+LONGEST = {"packed, Muon": 5, "rewritten questions": 5, "rewritten questions, two workers": 8, "two workers": 8}
 """Last interrupted step of the kinds that have fewer than 11 steps."""
 
 
