@@ -39,12 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         _check(options)
-        with notice(f"loading {options.run} ..."), without_garbage_collection():
-            import_trusted(options.trust)
-            questions = _questions(options)
-            answerer = _answerer(options)
+        with without_garbage_collection():
+            with notice(f"loading {options.run} ..."):
+                import_trusted(options.trust)
+                questions = _questions(options)
+                answerer = _answerer(options)
+            show = _shower(options, answerer)
         gc.freeze()  # what was imported stays, so neither a collection nor the exit looks through it
-        _ask(options, answerer, questions)
+        _ask(options, answerer, questions, show)
 
     return exit_code(work, OPTIONS)
 
@@ -158,11 +160,12 @@ def _answerer(options: argparse.Namespace) -> "Answerer":
         return load_answerer(options.run)
 
 
-def _ask(options: argparse.Namespace, answerer: "Answerer", questions: list[str]) -> None:
+def _ask(
+    options: argparse.Namespace, answerer: "Answerer", questions: list[str], show: "Callable[[Answer], None]"
+) -> None:
     from qa_lm.inference.sampling import Sampling
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-    show = _shower(options, answerer)
     if questions:
         for answer in answerer.answer(questions, options.max_new_tokens, sampling):
             show(answer)
