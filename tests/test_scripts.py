@@ -222,13 +222,20 @@ def test_mistakes_in_asking(script, small_run, arguments, message):
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
 
 
-def test_ask_does_not_import_lightning():
-    source = "import sys; sys.argv = ['ask.py', 'none', 'x']; sys.path.insert(0, sys.argv[0]);"
-    source += (
-        f"exec(compile(open({str(ROOT / 'scripts' / 'ask.py')!r}).read(), 'ask.py', 'exec'), {{'__name__': 'ask'}});"
-    )
-    source += "import qa_lm.inference.answerer; print([m for m in sys.modules if 'lightning' in m or m == 'hydra'])"
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == "[]\n"
+def test_training_says_what_it_starts_before_imports_that_take_seconds(tmp_path):
+    source = """
+import builtins, runpy, sys
+said = print
+def first(*texts, **options):
+    said(*texts, "torch" in sys.modules, **options)
+    raise SystemExit
+builtins.print = first
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    command = [sys.executable, "-c", source, str(ROOT / "scripts" / "train.py"), "data=tutorial", "experiment=recall"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "starting: tutorial, experiment=recall False\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,20 @@ It reads only the run's model/ folder, or the best checkpoint while the run trai
 """
 
 import argparse
+import gc
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qa_lm.commands.exit_codes import exit_code
+from qa_lm.commands.exit_codes import exit_code, notice
 from qa_lm.commands.options import add_abstention, add_mode, add_trust, check_abstention
 from qa_lm.config.enums import AnswerMode
 from qa_lm.config.targets import import_trusted
 from qa_lm.errors import UserError, sanitize
+from qa_lm.quick_start import light_transformers, without_garbage_collection
 from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -37,8 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         _check(options)
-        import_trusted(options.trust)
-        _ask(options, _questions(options))
+        with without_garbage_collection():
+            with notice(f"loading {options.run} ..."):
+                import_trusted(options.trust)
+                questions = _questions(options)
+                answerer = _answerer(options)
+            show = _shower(options, answerer)
+        gc.freeze()  # what was imported stays, so neither a collection nor the exit looks through it
+        _ask(options, answerer, questions, show)
 
     return exit_code(work, OPTIONS)
 
@@ -120,11 +129,13 @@ def _check(options: argparse.Namespace) -> None:
 
 def _questions(options: argparse.Namespace) -> list[str]:
     """Return the given questions, in the form of the model's prompt. An empty list means that a prompt is opened."""
-    from qa_lm.data.questions import question_of, questions_in, template_of
+    from qa_lm.data.questions import question_of, template_of
     from qa_lm.templates import placeholders
 
     template, texts = template_of(options.run), _texts(options)
     if options.file is not None:
+        from qa_lm.data.question_files import questions_in  # imports pyarrow
+
         return questions_in(options.file, template, texts, options.column, options.encoding)
     if options.question:
         return [question_of(template, texts | {"question": " ".join(options.question)})]
@@ -142,18 +153,23 @@ def _texts(options: argparse.Namespace) -> dict[str, str]:
     return dict(each.split("=", 1) for each in options.set)
 
 
-def _ask(options: argparse.Namespace, questions: list[str]) -> None:
-    # Imported late, so that invalid options are reported at once.
-    import transformers
+def _answerer(options: argparse.Namespace) -> "Answerer":
+    with nullcontext() if options.trust else light_transformers():  # code of the user's own may need all of it
+        import transformers
 
-    from qa_lm.inference.in_progress import load_answerer
+        from qa_lm.inference.in_progress import load_answerer
+
+        transformers.utils.logging.disable_progress_bar()
+        return load_answerer(options.run)
+
+
+def _ask(
+    options: argparse.Namespace, answerer: "Answerer", questions: list[str], show: "Callable[[Answer], None]"
+) -> None:
     from qa_lm.inference.sampling import Sampling
 
-    transformers.utils.logging.disable_progress_bar()
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
     mode = AnswerMode(options.mode) if options.mode else None
-    answerer = load_answerer(options.run)
-    show = _shower(options, answerer)
     if questions:
         for answer in answerer.answer(questions, options.max_new_tokens, sampling, mode):
             show(answer)

@@ -2,10 +2,12 @@
 
 import io
 import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from qa_lm.errors import UserError, as_options
+from qa_lm.errors import UserError, as_options, sanitize
 
 
 def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None) -> int:
@@ -48,3 +50,17 @@ def print_any_text() -> None:
         if isinstance(stream, io.TextIOWrapper):
             kept = stream.isatty() or "PYTHONIOENCODING" in os.environ
             stream.reconfigure(encoding=None if kept else "utf-8", errors="replace")
+
+
+@contextmanager
+def notice(text: str) -> Iterator[None]:
+    """Show a text on standard error until the block ends, if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    shown = sanitize(text)[: shutil.get_terminal_size().columns - 1]
+    print(shown, end="\r", file=sys.stderr, flush=True)  # what is printed next overwrites it
+    try:
+        yield
+    finally:
+        print(" " * len(shown), end="\r", file=sys.stderr, flush=True)

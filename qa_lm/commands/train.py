@@ -27,9 +27,12 @@ from qa_lm.config.explain import Folders, explain, is_configuration_error
 from qa_lm.config.hydra_settings import composed_settings
 from qa_lm.config.overrides import checked, without_hydra
 from qa_lm.config.resume import resume_argument, resumed_config, run_folder_override
+from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import failure_in_trusted
 from qa_lm.config.validate import check_values
-from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError
+from qa_lm.data.sources import source_name
+from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError, sanitize
+from qa_lm.quick_start import without_garbage_collection
 from qa_lm.run import run_folder
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.plugins import register_plugins
@@ -41,6 +44,10 @@ CONF = conf_folder()
 TRACEBACK = "QA_LM_TRACEBACK"
 """Environment variable that shows workers of a cluster whether the user set HYDRA_FULL_ERROR; `main` sets that too."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1"
+
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""Environment variables with the number of this process among those that train together."""
 
 
 class Failure(Enum):
@@ -152,16 +159,18 @@ def _train(composed: DictConfig, folder: Path) -> float:
             return math.nan
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import would log that it lists fonts
     check_early(config)
+    _print_start(config)
     # Imported late, so that configuration errors are reported within a second.
-    from qa_lm.reporting.loss_curve import draw_loss_curve
-    from qa_lm.reporting.run.command import COMMAND
-    from qa_lm.reporting.run.next_steps import Terminal, next_steps
-    from qa_lm.reporting.run.report import write_report
-    from qa_lm.reporting.run.table import answers_table
-    from qa_lm.training.checkpointing.interruption import exit_on_next_signal
-    from qa_lm.training.hardware import keep_freed_memory
-    from qa_lm.training.train import train
-    from qa_lm.training.trainer import quiet_lightning
+    with without_garbage_collection():
+        from qa_lm.reporting.loss_curve import draw_loss_curve
+        from qa_lm.reporting.run.command import COMMAND
+        from qa_lm.reporting.run.next_steps import Terminal, next_steps
+        from qa_lm.reporting.run.report import write_report
+        from qa_lm.reporting.run.table import answers_table
+        from qa_lm.training.checkpointing.interruption import exit_on_next_signal
+        from qa_lm.training.hardware import keep_freed_memory
+        from qa_lm.training.train import train
+        from qa_lm.training.trainer import quiet_lightning
 
     # This process only trains, so its allocator, warnings and signal handlers may be changed.
     quiet_lightning()
@@ -181,6 +190,17 @@ def _train(composed: DictConfig, folder: Path) -> float:
         message = f"training diverged: too many consecutive updates were not finite (see above); {folder}"
         return _ended(Failure.failed, message)
     return result.objective
+
+
+def _print_start(config: TrainConfig) -> None:
+    """Print what is trained, before the imports that take seconds; only in the first of several processes."""
+    if any(os.environ.get(name, "0") != "0" for name in RANKS):
+        return
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
+    print(
+        sanitize(f"starting: {source_name(config.data)}{f', experiment={experiment}' if experiment else ''}"),
+        flush=True,
+    )
 
 
 def _folders(hydra: HydraConf) -> Folders:

@@ -11,10 +11,12 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from qa_lm.config.schema import TrainConfig
 
 TARGET = "_target_"
 TRUST_HELP = "a Python package with code of your own: a model class, a format of files, a split; it is imported"
@@ -63,7 +65,7 @@ def failure_in_trusted(error: BaseException, trust: Any) -> str | None:
     return None
 
 
-def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+def named_targets(config: "TrainConfig") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the key and the node of each `_target_`. A node contains all arguments of the class."""
     for key, settings in (("model", config.model), ("optimizer", config.optimizer)):
         if settings._target_ is not None:
@@ -73,7 +75,7 @@ def named_targets(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{group}.{name}", node
 
 
-def check_targets(config: TrainConfig) -> None:
+def check_targets(config: "TrainConfig") -> None:
     """Refuse nodes without a `_target_`, packages that are not trusted, and targets within targets.
 
     Nothing is imported, so this is quick; `class_of` checks the rest.

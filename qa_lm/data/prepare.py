@@ -21,7 +21,7 @@ from qa_lm.data.keys import smallest_of_group
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
-from qa_lm.data.sources import how_to_read, sources_of
+from qa_lm.data.sources import how_to_read, source_name, sources_of
 from qa_lm.data.splits.draw import Split, given_split
 from qa_lm.data.splits.registry import PairsToSplit, drawn_split
 from qa_lm.data.table import PairTable, write_table
@@ -168,7 +168,7 @@ def prepare(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
             "delete the cache folder and report this"
         )
-    return PreparedData(_name(data), table, split, chosen, template, examples, report, row, temporary)
+    return PreparedData(source_name(data), table, split, chosen, template, examples, report, row, temporary)
 
 
 def cache_is_off(data: DataConfig) -> bool:
@@ -179,11 +179,6 @@ def cache_is_off(data: DataConfig) -> bool:
 def _with_progress(items: Iterator[T], description: str, unit: str) -> Iterator[T]:
     """Iterate with a progress bar on a terminal, shown after two seconds."""
     return iter(tqdm(items, description, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
-
-
-def _name(data: DataConfig) -> str:
-    source = data.hub or data.path
-    return ", ".join(source) if isinstance(source, list) else str(source)
 
 
 def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:

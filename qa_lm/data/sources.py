@@ -21,6 +21,12 @@ def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
     )
 
 
+def source_name(data: DataConfig) -> str:
+    """The display name of the data set: a hub name, a file, or files."""
+    source = data.hub or data.path
+    return ", ".join(source) if isinstance(source, list) else str(source)
+
+
 def main_sources(data: DataConfig) -> list[Source]:
     """The sources that `data.hub` or `data.path` names."""
     if data.hub is not None:

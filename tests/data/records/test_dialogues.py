@@ -134,7 +134,7 @@ def test_units_that_share_a_dialogue_are_joined():
 
 def test_a_dialogue_in_json_is_asked_by_its_last_turn(tmp_path):
     from qa_lm.data.encoding import PromptTemplate
-    from qa_lm.data.questions import questions_in
+    from qa_lm.data.question_files import questions_in
 
     path = tmp_path / "asked.json"
     path.write_text(json.dumps([{"messages": [SYSTEM, HI, HELLO, MORE]}]))

@@ -14,7 +14,7 @@ from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TokenizerConfig
 from qa_lm.data.encoding import PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
-from qa_lm.data.questions import questions_in
+from qa_lm.data.question_files import questions_in
 from qa_lm.data.readers.reading import PairReader, Reading, file_sources
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer
