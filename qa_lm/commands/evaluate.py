@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qa_lm.commands.exit_codes import exit_code
-from qa_lm.commands.options import add_abstention, add_trust, check_abstention
+from qa_lm.commands.options import add_abstention, add_mode, add_trust, check_abstention
+from qa_lm.config.enums import AnswerMode
 from qa_lm.config.targets import import_trusted
 from qa_lm.errors import UserError
 from qa_lm.names import pairs_by_split
 from qa_lm.threads import spin_briefly
 
 if TYPE_CHECKING:
-    from qa_lm.evaluation.evaluate import EvaluatedPair
+    from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair
+    from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.calibration import Calibration
     from qa_lm.run.reader import Board
+
+    Evaluated = tuple[list[EvaluatedPair], Calibration | None, dict[str, Any] | None]
+    """The answers, the calibration of their probabilities, and the entry `known_answers` of the board."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -57,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="questions answered at once (default 64)"
     )
+    add_mode(parser)
     add_abstention(parser)
     add_trust(parser)
     parser.add_argument(
@@ -96,11 +102,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
     if options.template is not None and not foreign:
         raise UserError("--template is for other models: this model was saved with its prompt")
-    answers, calibration = _foreign(options) if foreign else _ours(options)
-    if calibration:
-        answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
+    if foreign and options.mode not in (None, "free"):
+        raise UserError(f"--mode {options.mode}: {options.model} was not written by qa_lm, so it has no known answers")
+    answers, calibration, known = _foreign(options) if foreign else _ours(options)
     threshold = _threshold(options, calibration)
-    found = board(answers, evaluated_board_entry(calibration, answers, threshold))
+    found = board(answers, evaluated_board_entry(calibration, answers, threshold), known)
     records = [asdict(each) for each in answers]
     if threshold is not None:
         records = [record | {"abstained": record["probability"] < threshold} for record in records]
@@ -117,7 +123,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print("\n".join([*board_lines(cast("Board", found)), *_abstaining(found), "", str(folder)]))
 
 
-def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
+def _ours(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.config.compose import data_config
     from qa_lm.data.encoding import encode_pairs
     from qa_lm.evaluation.assess import eval_sets, trained_pairs
@@ -143,23 +149,42 @@ def _ours(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibratio
         if not everything:
             raise UserError(f"--split {options.split}: this run has no such pairs")
         trained = trained_pairs(prepared)
-    answers = []
+    answers: list[EvaluatedPair] = []
+    everything = [_fitting(asked, answerer.model.config.max_position_embeddings) for asked in everything]
     for asked in everything:
         relations = trained.overlaps(asked.pairs) if trained and asked.split != "train" else None
-        kept = _fitting(asked, answerer.model.config.max_position_embeddings)
         answers += evaluate_pairs(
             answerer.model,
             answerer.tokenizer,
             answerer.template,
-            kept,
+            asked,
             relations,
             options.batch_size,
             options.max_new_tokens,
         )
-    return answers, answerer.calibration
+    return _in_mode(answerer, AnswerMode(options.mode) if options.mode else answerer.default_mode, everything, answers)
 
 
-def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibration | None]":
+def _in_mode(
+    answerer: "Answerer", mode: AnswerMode, sets: "list[EvalSet]", answers: "list[EvaluatedPair]"
+) -> "Evaluated":
+    """The answers in a mode, its calibration, and the entry `known_answers` of the board."""
+    from qa_lm.evaluation.known import answerers, in_mode, known_board
+
+    calibration, known, entry = answerer.calibration_of(mode), answerer.known, None
+    if known and AnswerMode.free not in (mode, known.default_mode):
+        ways = answerers(known, answerer.model, answerer.tokenizer, answerer.template)
+        entry = known_board(known, ways, sets, answers)
+    if mode is not AnswerMode.free:
+        pairs = [pair for each in sets for pair in each.pairs]
+        given = answerer.answer([pair.question for pair in pairs], 1, mode=mode)
+        answers = [in_mode(*each) for each in zip(answers, pairs, given, strict=True)]
+    elif calibration:
+        answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
+    return answers, calibration, entry
+
+
+def _foreign(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.config.compose import data_config
     from qa_lm.evaluation.eval_pairs import pairs_of_files
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
@@ -184,7 +209,7 @@ def _foreign(options: argparse.Namespace) -> "tuple[list[EvaluatedPair], Calibra
         model.use_drafts,
         by_text=True,
     )
-    return answers, None
+    return answers, None, None
 
 
 def _fitting(asked: Any, context: int) -> Any:

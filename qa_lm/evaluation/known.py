@@ -3,7 +3,9 @@
 All are fitted on trained questions that are left out of the known pairs, so no pair needs to be held out.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +20,8 @@ from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 from qa_lm.evaluation.calibrate import fit_calibration, with_curve
 from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair
-from qa_lm.evaluation.metrics import Share, share
+from qa_lm.evaluation.metrics import Share, f1, normalised_exact_match, share
+from qa_lm.inference.answerer import Answer
 from qa_lm.inference.calibration import MIN_ANSWERS, Calibration
 from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval.confidence import fit_confidence, signs_of
@@ -97,6 +100,22 @@ def _calibrated(log_odds: np.ndarray, right: np.ndarray, count: int) -> Calibrat
     calibration = fit_calibration(log_odds, right, {"left out": 2 * count, "train": count})
     kept = np.r_[count : 2 * count, 2 * count : len(right) : 2]
     return with_curve(calibration, log_odds[kept], right[kept])
+
+
+def in_mode(evaluated: EvaluatedPair, pair: Pair, answer: Answer) -> EvaluatedPair:
+    """The evaluation of a pair with another answer than the one that the model wrote."""
+    accepted = (pair.answer, *pair.other_answers)
+    return replace(
+        evaluated,
+        generated=answer.answer,
+        exact_match=answer.answer in accepted,
+        normalised_exact_match=normalised_exact_match(answer.answer, accepted),
+        f1=f1(answer.answer, accepted),
+        stopped=answer.stopped,
+        log_probability=math.nan if answer.log_probability is None else answer.log_probability,
+        eos_log_probability=math.nan,
+        probability=answer.probability,
+    )
 
 
 Answerers = dict[str, Callable[[Sequence[str]], list[str]]]

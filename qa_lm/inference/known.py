@@ -18,8 +18,8 @@ from qa_lm.inference.scoring import Continued, score_continuations
 from qa_lm.modeling.causal_lm import packs_exactly
 from qa_lm.modeling.custom_model import is_from_transformers
 
-WIDTH = 2
-"""Prefixes of a question that are evaluated in one round: more rounds take longer than a few prefixes too many."""
+WIDTH = 1
+"""Prefixes of a question that are evaluated in one round; more were slower."""
 AT_ONCE = 256
 """Number of questions that are decoded at once."""
 

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import yaml
 
@@ -102,6 +102,49 @@ class Confidence(TypedDict):
     held_out: HeldOut
 
 
+class ModeRow(TypedDict):
+    """How one mode answers the pairs of a split."""
+
+    split: str
+    mode: str
+    n: int
+    exact_match: Proportion
+
+
+class Variant(TypedDict):
+    """How trained questions are answered that are written in another way."""
+
+    variant: str
+    n: int
+    exact_match: Proportion
+
+
+class NotInFile(TypedDict):
+    """How many of the model's own answers are no known answer."""
+
+    split: str
+    n: int
+    count: int
+
+
+class Unrelated(TypedDict):
+    """How many unrelated questions are refused."""
+
+    n: int
+    refused: int
+    threshold: float
+
+
+class KnownBoard(TypedDict):
+    """How a run answers with known answers."""
+
+    default_mode: str
+    rows: list[ModeRow]
+    not_in_file: list[NotInFile]
+    robustness: list[Variant]
+    unrelated: Unrelated | None
+
+
 class Board(TypedDict):
     """Content of board.json."""
 
@@ -109,6 +152,7 @@ class Board(TypedDict):
     stopping: list[Stopping]
     confidence: Confidence | None
     warnings: list[str]
+    known_answers: NotRequired[KnownBoard]
 
 
 class WorstPair(TypedDict):

@@ -20,6 +20,7 @@ from qa_lm.reporting.run.board import (
 from qa_lm.reporting.run.charts import coverage_chart, logged_charts, loss_chart, recall_chart
 from qa_lm.reporting.run.command import training_program
 from qa_lm.reporting.run.facts import environment_facts, reproduction, run_facts, source_names
+from qa_lm.reporting.run.known import known_sentences, modes_table, robustness_table
 from qa_lm.reporting.run.next_steps import next_arguments, quoted, why_little
 from qa_lm.reporting.run.samples import sample_answers
 from qa_lm.reporting.run.tables import (
@@ -53,6 +54,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     """The variables of both templates."""
     command, notes = reproduction(run)
     board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
+    known = run.board.get("known_answers")
     tags = ", ".join(map(str, run.config.get("tags") or []))
     charts = [loss_chart(run), recall_chart(run), *logged_charts(run)]
     return {
@@ -66,6 +68,10 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "epochs": epochs_table(run),
         "board": board,
         "board_table": board_table(board),
+        "known": known,
+        "modes": modes_table(known) if known else None,
+        "robustness": robustness_table(known) if known else None,
+        "known_sentences": known_sentences(known) if known else [],
         "stopping": stopping_table(run.board["stopping"]),
         "confidence": confidence_content(confidence),
         "coverage_chart": coverage_chart(run),

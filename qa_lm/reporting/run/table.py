@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 from qa_lm.reporting.run.board import COMMON_ANSWER, COPYING, board_rows, ending_text
+from qa_lm.reporting.run.known import known_lines
 from qa_lm.reporting.run.tables import printed_board
 from qa_lm.reporting.tables import Table, plain_rows, truncate
 from qa_lm.run.reader import Answer, Board, Metrics, read_answers, read_board, read_metrics
@@ -40,6 +41,7 @@ def board_lines(board: Board) -> list[str]:
     lines = printed_board(board_rows(board)).lines()
     for stopping in board["stopping"]:
         lines += textwrap.wrap(ending_text(stopping), 120)
+    lines += [line for each in known_lines(board) for line in textwrap.wrap(each, 120) or [""]]
     return [*lines, *(line for each in board["warnings"] for line in textwrap.wrap(f"warning: {each}", 120))]
 
 
