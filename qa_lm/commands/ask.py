@@ -163,13 +163,20 @@ def _answerer(options: argparse.Namespace) -> "Answerer":
         return load_answerer(options.run)
 
 
+def _mode(options: argparse.Namespace) -> AnswerMode | None:
+    """The mode that the options choose: samples are written freely. None for the model's default."""
+    if options.temperature > 0:
+        return AnswerMode.free
+    return AnswerMode(options.mode) if options.mode else None
+
+
 def _ask(
     options: argparse.Namespace, answerer: "Answerer", questions: list[str], show: "Callable[[Answer], None]"
 ) -> None:
     from qa_lm.inference.sampling import Sampling
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-    mode = AnswerMode(options.mode) if options.mode else None
+    mode = _mode(options)
     if questions:
         for answer in answerer.answer(questions, options.max_new_tokens, sampling, mode):
             show(answer)
@@ -236,7 +243,7 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
 def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | None:
     if options.abstain_below is None and options.precision is None:
         return None
-    mode = AnswerMode(options.mode) if options.mode else answerer.default_mode
+    mode = _mode(options) or answerer.default_mode
     calibration = answerer.calibration_of(mode)
     if calibration is None:
         raise UserError(

@@ -145,7 +145,7 @@ class Answerer:
             found = [(answer, log_probability, None) for answer, log_probability in likely]
         else:
             found = [(each.answer, None, each.probability) for each in self.known.matches(questions, mode)]
-        ids = self.tokenizer.encode([answer for answer, *_ in found])
+        ids = self.tokenizer.encode([self.template.answer_text(answer) for answer, *_ in found])
         return [
             Answer(question, answer, True, len(tokens), log_probability, probability, mode.value, True)
             for question, tokens, (answer, log_probability, probability) in zip(questions, ids, found, strict=True)

@@ -22,7 +22,7 @@ from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.known import AnswerTrie, known_answers
-from qa_lm.retrieval.confidence import Confidence, signs_of
+from qa_lm.retrieval.confidence import Confidence, sign_count, signs_of
 from qa_lm.retrieval.encoder import FOLDER, SentenceEncoder
 from qa_lm.retrieval.known_pairs import KnownPairs
 from qa_lm.retrieval.ranking import Candidates, Ranking, find_candidates
@@ -135,9 +135,11 @@ class KnownAnswers:
             raise UserError(f"{path}: is not valid: {first_line(error)}") from None
         encoder = SentenceEncoder.load(str(folder / FOLDER)) if (folder / FOLDER).is_dir() else None
         found = replace(found, encoder=encoder)
-        measures = len(MEASURES) * (2 if encoder else 1)
-        if found.ranking and len(found.ranking.weights) != measures:
-            raise UserError(f"{path}: is not valid: ranking needs {measures} weights")
+        indexes = 2 if encoder else 1
+        if found.ranking and len(found.ranking.weights) != len(MEASURES) * indexes:
+            raise UserError(f"{path}: is not valid: ranking needs {len(MEASURES) * indexes} weights")
+        if found.confidence and len(found.confidence.coefficients) != sign_count(indexes):
+            raise UserError(f"{path}: is not valid: confidence needs {sign_count(indexes)} coefficients")
         return found
 
 

@@ -47,6 +47,11 @@ def signs_of(candidates: Candidates, ranking: Ranking) -> np.ndarray:
     return np.column_stack([ordered[:, 0], lead, odds, similarities[rows, first], agrees]).astype(np.float64)
 
 
+def sign_count(indexes: int) -> int:
+    """Number of signs, by the number of indexes."""
+    return 3 + (len(MEASURES) + 1) * indexes
+
+
 MAX_LOG_ODDS = 10.0
 """Largest log-odds that count; a file with one answer has no other."""
 

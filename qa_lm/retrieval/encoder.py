@@ -84,6 +84,16 @@ class SentenceEncoder:
         self._model.save_pretrained(str(folder / FOLDER), create_model_card=False, safe_serialization=True)
 
 
+def _names_code(config: object) -> bool:
+    """Whether a part of a configuration names a class, or an attention kernel of the hub ("owner/name")."""
+    if isinstance(config, list):
+        return any(map(_names_code, config))
+    return isinstance(config, dict) and any(
+        key == "auto_map" or (key.endswith("_implementation") and "/" in json.dumps(value)) or _names_code(value)
+        for key, value in config.items()
+    )
+
+
 def _check(folder: Path) -> None:
     """Refuse a folder that is not an encoder, or that names code of its own.
 
@@ -93,11 +103,14 @@ def _check(folder: Path) -> None:
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         types = [module["type"] for module in modules]
-        configs = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob("config.json")]
+        inside = all((folder / module["path"]).resolve().is_relative_to(folder.resolve()) for module in modules)
+        configs = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob("*config*.json")]
+        foreign = any(map(_names_code, configs)) or any(
+            not (str(each).startswith(PACKAGE) and str(each).split(".")[-1] in MODULES) for each in types
+        )
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{folder}: is not a sentence encoder: {first_line(error)}", "evaluation.encoder") from None
-    foreign = [each for each in types if not (str(each).startswith(PACKAGE) and str(each).split(".")[-1] in MODULES)]
-    if foreign or any("auto_map" in config for config in configs):
+    if foreign or not inside:
         raise UserError(
             f"{folder}: is refused: its modules must be {', '.join(MODULES)} of sentence-transformers, and nothing in "
             "it may name code",

@@ -70,7 +70,7 @@ class KnownPairs:
         if not path.exists():
             return None
         try:
-            pairs = cls(*_columns(path.read_text(encoding="utf-8").split("\n")[:-1]))
+            pairs = cls(*_columns(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f"{path}: is not a valid list of pairs: {first_line(error)}") from None
         return pairs
@@ -87,8 +87,7 @@ def _columns(lines: Iterable[str]) -> tuple[list[str], list[str]]:
         question, answer = record["question"], record["answer"]
         if not (isinstance(question, str) and isinstance(answer, str)):
             raise TypeError("question and answer must be texts")
+        f"{question}{answer}".encode()  # a lone surrogate could not be printed
         questions.append(question)
         answers.append(answer)
-    if not questions:
-        raise ValueError("it has no pairs")
     return questions, answers
