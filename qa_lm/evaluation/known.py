@@ -151,13 +151,15 @@ def known_board(
         evaluated: the pairs as the model answered them itself.
 
     Returns:
-        default_mode: the mode in which the model answers unless asked otherwise.
+        default_mode: the mode in which the model answers unless asked otherwise, by the name of its row.
         rows: for each split that was not trained and each mode: split, mode, n and exact_match with its interval, on
             the same pairs.
         not_in_file: for each split, n and how many of the model's own answers are no known answer.
         robustness: for each way of writing a trained question: variant, n, exact_match in the default mode.
         unrelated: n questions that have nothing to do with the pairs, and how many are refused, with the threshold.
     """
+    copies = NEAREST_ENCODER if known.encoder else NEAREST_TFIDF
+    default = copies if known.default_mode is AnswerMode.nearest else known.default_mode.value
     rows = []
     for each in sets:
         if each.split == "train" or not each.pairs:
@@ -170,10 +172,10 @@ def known_board(
             for name, given in answers.items()
         ]
     return {
-        "default_mode": known.default_mode.value,
+        "default_mode": default,
         "rows": rows,
         "not_in_file": _not_in_file(known.pairs, evaluated),
-        "robustness": _robustness(known.pairs, ways.get(known.default_mode.value)),
+        "robustness": _robustness(known.pairs, ways.get(default)),
         "unrelated": _unrelated(known),
     }
 

@@ -21,7 +21,7 @@ ANSWERS = st.lists(TOKENS, min_size=1, max_size=12, unique_by=tuple)
 PROMPTS = st.lists(st.lists(st.integers(1, ENTRIES - 1), min_size=1, max_size=10), min_size=1, max_size=4)
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama", "gpt_neox"])
+@pytest.fixture(scope="module", params=["gpt2", "llama", "qwen3"])
 def model(request):
     torch.manual_seed(0)
     found = build_causal_lm(request.param, ENTRIES, 32, 1, 2, CONTEXT, 0.0, EOS).eval()
@@ -49,7 +49,7 @@ def check(model, prompt, answers, found):
     assert totals[number] >= max(totals) - TOLERANCE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(prompts=PROMPTS, answers=ANSWERS)
 def test_the_answer_is_the_most_likely_one(model, prompts, answers):
     answers = [[*ids, EOS] for ids in answers]
@@ -71,9 +71,9 @@ def drawn():
     """Prompts and answers of a few branches."""
     draw = random.Random(0)
     stems = [[draw.randrange(1, ENTRIES) for _ in range(draw.randint(1, 4))] for _ in range(6)]
-    ends = [[draw.randrange(1, ENTRIES) for _ in range(6)] for _ in range(60)]
+    ends = [[draw.randrange(1, ENTRIES) for _ in range(6)] for _ in range(25)]
     answers = {(*[*draw.choice(stems), *end][:6], EOS) for end in ends}  # of one length: the shortest would be the best
-    prompts = [[draw.randrange(1, ENTRIES) for _ in range(draw.randint(1, 9))] for _ in range(10)]
+    prompts = [[draw.randrange(1, ENTRIES) for _ in range(draw.randint(1, 9))] for _ in range(6)]
     return prompts, sorted(map(list, answers), key=lambda _: draw.random())
 
 

@@ -1,0 +1,179 @@
+"""A sentence encoder is kept with the model, answers without a network, and runs no code of its folder."""
+
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from qa_lm.config.enums import AnswerMode
+from qa_lm.errors import UserError
+from qa_lm.evaluation.known import NEAREST_ENCODER, answerers, fit_known_answers
+from qa_lm.inference.known_answers import KnownAnswers
+from qa_lm.retrieval import encoder as module
+from qa_lm.retrieval.encoder import SentenceEncoder
+from tests.faults.attacks.hostile import Trap, trap
+from tests.retrieval.faq import faq
+
+__all__ = ["Trap", "trap"]
+PAIRS, OTHERS = faq(20)
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^evaluation\.encoder: needs sentence-transformers: pip install 'qa_lm\[enc") as caught:
+        SentenceEncoder.load("anything")
+    assert "\n" not in str(caught.value)
+
+
+if find_spec("sentence_transformers") is None:
+    pytest.skip("needs sentence-transformers", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny BERT with random weights, as sentence-transformers saves one."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = sorted({word for text in PAIRS.texts for word in text.replace("?", " ").replace(".", " ").split()})
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *words])}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    bert, plain = tmp_path_factory.mktemp("bert"), tmp_path_factory.mktemp("encoder")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words) + 2, max_position_embeddings=64, **sizes)).save_pretrained(bert)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(bert)
+    transformer = Transformer(str(bert))
+    SentenceTransformer(modules=[transformer, Pooling(32), Normalize()], device="cpu").save_pretrained(str(plain))
+    return plain
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """A copy of the encoder to damage."""
+    return shutil.copytree(folder, tmp_path / "encoder")
+
+
+def test_vectors_are_of_length_one_and_of_each_text(folder):
+    encoder = SentenceEncoder.load(str(folder))
+    vectors = encoder.vectors(PAIRS.questions)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors[5:6], encoder.vectors(PAIRS.questions[5:6]), atol=1e-5)
+    assert encoder.vectors([]).shape[0] == 0
+
+
+def test_a_kept_encoder_answers_as_before(folder, tmp_path):
+    known = fit_known_answers(PAIRS, encoder=SentenceEncoder.load(str(folder)))
+    assert known.confidence
+    known.save(tmp_path)
+    found = KnownAnswers.load(tmp_path)
+    assert found == known
+    assert {path.suffix for path in (tmp_path / "encoder").rglob("*") if path.is_file()} <= {".json", ".safetensors"}
+    for mode in (AnswerMode.nearest, AnswerMode.best):
+        before, after = known.matches(OTHERS.questions, mode), found.matches(OTHERS.questions, mode)
+        assert [each.answer for each in before] == [each.answer for each in after]
+        for one, two in zip(before, after, strict=True):
+            assert two.similarity == pytest.approx(one.similarity, abs=1e-5)
+            assert two.probability == (one.probability and pytest.approx(one.probability, abs=1e-4))
+    ways = answerers(found, None, None, None)
+    assert list(ways) == ["known", "nearest (TF-IDF)", NEAREST_ENCODER, "best"]
+    assert ways[NEAREST_ENCODER](OTHERS.questions) == [each.answer for each in found.matches(OTHERS.questions, AnswerMode.nearest)]
+
+
+def test_a_model_that_lost_its_encoder_is_not_valid(folder, tmp_path):
+    fit_known_answers(PAIRS, encoder=SentenceEncoder.load(str(folder))).save(tmp_path)
+    shutil.rmtree(tmp_path / "encoder")
+    with pytest.raises(UserError, match="is not valid: ranking needs 3 weights"):
+        KnownAnswers.load(tmp_path)
+
+
+def refusal(folder):
+    with pytest.raises(UserError) as caught:
+        SentenceEncoder.load(str(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edited(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+REFUSED = "is refused: its modules must be Transformer, Pooling, Normalize of sentence-transformers, and nothing in it"
+
+
+@pytest.mark.parametrize(
+    "kind", ["evil.Transformer", "sentence_transformers.base.modules.dense.Dense", "os.system", "sentence_transformersX.Pooling", None, 7]
+)
+def test_a_foreign_module(changed, kind):
+    edited(changed / "modules.json", lambda modules: modules[1].update(type=kind))
+    assert REFUSED in refusal(changed)
+
+
+@pytest.mark.parametrize("path", ["..", "../other", "/tmp"])
+def test_a_module_outside_of_the_folder(changed, path):
+    edited(changed / "modules.json", lambda modules: modules[1].update(path=path))
+    assert REFUSED in refusal(changed)
+
+
+KERNEL = {"attn_implementation": "kernels-community/evil"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}),
+        ("config.json", KERNEL),
+        ("config.json", {"_attn_implementation": "kernels-community/evil"}),
+        ("sentence_bert_config.json", {"model_kwargs": KERNEL}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),
+    ],
+)
+def test_a_configuration_that_names_code(changed, trap, monkeypatch, name, change):
+    (changed / "evil.py").write_text(trap.code)
+    monkeypatch.syspath_prepend(str(changed))
+    edited(changed / name, lambda content: content.update(change))
+    assert REFUSED in refusal(changed)
+    assert not trap.sprang
+
+
+def test_a_pickle_is_not_read(changed, trap):
+    (changed / "model.safetensors").unlink()
+    torch.save(trap, changed / "pytorch_model.bin")
+    torch.load(changed / "pytorch_model.bin", weights_only=False)
+    assert trap.sprang
+    assert "cannot be loaded" in refusal(changed)
+    assert not trap.sprang
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"7", b"[7]", b"{}", b"[" * 100_000, b"\xff", b'[{"type": "x"}]'])
+@pytest.mark.parametrize("name", ["modules.json", "config.json"])
+def test_damaged_files(changed, name, content):
+    (changed / name).write_bytes(content)
+    assert refusal(changed).startswith((f"{changed}: is ", f"evaluation.encoder: {changed} cannot be loaded"))
+
+
+def test_weights_that_are_cut_off(changed):
+    weights = changed / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cannot be loaded" in refusal(changed)
+
+
+def test_a_folder_of_something_else(tmp_path):
+    assert "is not a sentence encoder" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["./none", "/none", "~/none", "a/b/c"])
+def test_a_folder_that_does_not_exist(place):
+    assert refusal(place) == f"evaluation.encoder: no such folder: {place}"
+
+
+def test_a_name_on_the_hub_without_a_network():
+    assert refusal("nobody/no-such-encoder").startswith("evaluation.encoder: nobody/no-such-encoder cannot be loaded: ")
