@@ -51,7 +51,11 @@ def test_unrelated_questions_are_refused(asked):
 def test_probabilities_are_how_often_answers_are_right(asked):
     known, others = asked
     unknown = pairs_of([(question, "none") for question in unrelated_questions(known.pairs)])
-    given = [(match, answer) for each in (others, unknown) for match, answer in zip(known.matches(each.questions, AnswerMode.best), each.answers, strict=True)]
+    given = [
+        (match, answer)
+        for each in (others, unknown)
+        for match, answer in zip(known.matches(each.questions, AnswerMode.best), each.answers, strict=True)
+    ]
     right = np.array([match.answer == answer for match, answer in given])
     claimed = np.array([match.probability for match, _ in given])
     brier, base = ((claimed - right) ** 2).mean(), right.mean() * (1 - right.mean())
@@ -103,14 +107,18 @@ def evaluated(pair, generated, split):
     fixed = {"normalised_exact_match": False, "f1": 0.0, "stopped": True, "held_out": "", "relation": ""}
     fixed |= {"nearest_question": "", "nearest_is_right": None, "most_common_is_right": None}
     numbers = {"log_probability": -0.5, "eos_log_probability": -0.1}
-    return EvaluatedPair(pair.question, pair.answer, generated, generated == pair.answer, split=split, **fixed, **numbers)
+    return EvaluatedPair(
+        pair.question, pair.answer, generated, generated == pair.answer, split=split, **fixed, **numbers
+    )
 
 
 def test_the_board_counts_every_mode_on_the_same_pairs(asked):
     known, others = asked
     pairs = [Pair(*each) for each in zip(others.questions, others.answers, strict=True)]
     trained = [Pair(*each) for each in zip(known.pairs.questions, known.pairs.answers, strict=True)][:30]
-    answers = [evaluated(pair, pair.answer if number % 4 else "made up", "validation") for number, pair in enumerate(pairs)]
+    answers = [
+        evaluated(pair, pair.answer if number % 4 else "made up", "validation") for number, pair in enumerate(pairs)
+    ]
     answers += [evaluated(pair, pair.answer, "train") for pair in trained]
     ways = {name: way for name, way in answerers(known, None, None, None).items() if name != "known"}
     sets = [EvalSet("train", trained, []), EvalSet("validation", pairs, []), EvalSet("test", [], [])]
@@ -118,10 +126,16 @@ def test_the_board_counts_every_mode_on_the_same_pairs(asked):
     assert [(row["split"], row["mode"]) for row in found["rows"]] == [
         ("validation", mode) for mode in ("free", "nearest (TF-IDF)", "best")
     ]
-    assert {row["n"] for row in found["rows"]} == {len(pairs)} and len(pairs) <= EVALUATED
-    best = np.mean([m.answer == p.answer for m, p in zip(known.matches(others.questions, AnswerMode.best), pairs, strict=True)])
+    assert {row["n"] for row in found["rows"]} == {len(pairs)}
+    assert len(pairs) <= EVALUATED
+    best = np.mean(
+        [m.answer == p.answer for m, p in zip(known.matches(others.questions, AnswerMode.best), pairs, strict=True)]
+    )
     assert [row["exact_match"]["value"] for row in found["rows"]][::2] == pytest.approx([0.75, best])
-    assert found["not_in_file"] == [{"split": "validation", "n": 120, "count": 30}, {"split": "train", "n": 30, "count": 0}]
+    assert found["not_in_file"] == [
+        {"split": "validation", "n": 120, "count": 30},
+        {"split": "train", "n": 30, "count": 0},
+    ]
     assert found["default_mode"] == "best"
     assert [row["variant"] for row in found["robustness"]][:2] == ["lower case", "no final mark"]
     assert found["robustness"][0]["exact_match"]["value"] > 0.9

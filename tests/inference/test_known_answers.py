@@ -81,7 +81,9 @@ def test_a_wrong_value_is_one_error(folder, key, value):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("change", [{"probabilities": [2.0]}, {"log_probabilities": [float("nan")]}, {"brier": -1}, {"curve": []}])
+@pytest.mark.parametrize(
+    "change", [{"probabilities": [2.0]}, {"log_probabilities": [float("nan")]}, {"brier": -1}, {"curve": []}]
+)
 def test_a_wrong_calibration_is_one_error(folder, change):
     content = json.loads((folder / FILE).read_text())
     (folder / FILE).write_text(json.dumps(content | {"calibration": content["calibration"] | change}))
@@ -89,7 +91,9 @@ def test_a_wrong_calibration_is_one_error(folder, change):
         KnownAnswers.load(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"7", b'"x"', b"{}", b"[" * 100_000, b"\xff", b"1" * 9000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"7", b'"x"', b"{}", b"[" * 100_000, b"\xff", b"1" * 9000]
+)
 def test_a_damaged_file_is_one_error(folder, content):
     (folder / FILE).write_bytes(content)
     with pytest.raises(UserError, match="is not valid"):

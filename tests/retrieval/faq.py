@@ -5,7 +5,14 @@ import random
 from qa_lm.retrieval.known_pairs import KnownPairs
 
 SYLLABLES = ("bra", "cle", "dor", "fen", "gli", "hup", "jas", "kom", "lur", "mip", "nor", "pel", "qua", "rit", "sov")
-FRAMES = ("What about {}?", "Tell me more: {} please", "{}", "I would like to know {}", "Do you offer {}", "how is {} done")
+FRAMES = (
+    "What about {}?",
+    "Tell me more: {} please",
+    "{}",
+    "I would like to know {}",
+    "Do you offer {}",
+    "how is {} done",
+)
 
 
 def faq(answers: int = 60, phrasings: int = 4, seed: int = 0) -> tuple[KnownPairs, KnownPairs]:

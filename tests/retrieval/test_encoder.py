@@ -14,16 +14,21 @@ from qa_lm.evaluation.known import NEAREST_ENCODER, answerers, fit_known_answers
 from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval import encoder as module
 from qa_lm.retrieval.encoder import SentenceEncoder
-from tests.faults.attacks.hostile import Trap, trap
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.faults.attacks.hostile import refused, trap
 from tests.retrieval.faq import faq
+from tests.scripts_as_modules import ask
 
-__all__ = ["Trap", "trap"]
+__all__ = ["trap"]
 PAIRS, OTHERS = faq(20)
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^evaluation\.encoder: needs sentence-transformers: pip install 'qa_lm\[enc") as caught:
+    with pytest.raises(
+        UserError, match=r"^evaluation\.encoder: needs sentence-transformers: pip install 'qa_lm\[enc"
+    ) as caught:
         SentenceEncoder.load("anything")
     assert "\n" not in str(caught.value)
 
@@ -83,7 +88,9 @@ def test_a_kept_encoder_answers_as_before(folder, tmp_path):
             assert two.probability == (one.probability and pytest.approx(one.probability, abs=1e-4))
     ways = answerers(found, None, None, None)
     assert list(ways) == ["known", "nearest (TF-IDF)", NEAREST_ENCODER, "best"]
-    assert ways[NEAREST_ENCODER](OTHERS.questions) == [each.answer for each in found.matches(OTHERS.questions, AnswerMode.nearest)]
+    assert ways[NEAREST_ENCODER](OTHERS.questions) == [
+        each.answer for each in found.matches(OTHERS.questions, AnswerMode.nearest)
+    ]
 
 
 def test_a_model_that_lost_its_encoder_is_not_valid(folder, tmp_path):
@@ -110,7 +117,15 @@ REFUSED = "is refused: its modules must be Transformer, Pooling, Normalize of se
 
 
 @pytest.mark.parametrize(
-    "kind", ["evil.Transformer", "sentence_transformers.base.modules.dense.Dense", "os.system", "sentence_transformersX.Pooling", None, 7]
+    "kind",
+    [
+        "evil.Transformer",
+        "sentence_transformers.base.modules.dense.Dense",
+        "os.system",
+        "sentence_transformersX.Pooling",
+        None,
+        7,
+    ],
 )
 def test_a_foreign_module(changed, kind):
     edited(changed / "modules.json", lambda modules: modules[1].update(type=kind))
@@ -177,3 +192,25 @@ def test_a_folder_that_does_not_exist(place):
 
 def test_a_name_on_the_hub_without_a_network():
     assert refusal("nobody/no-such-encoder").startswith("evaluation.encoder: nobody/no-such-encoder cannot be loaded: ")
+
+
+def test_a_run_with_an_encoder_asks_without_the_folder_it_came_from(changed, tmp_path, capsys):
+    rows = zip(PAIRS.questions, PAIRS.answers, strict=True)
+    (tmp_path / "faq.jsonl").write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
+    config = small_config(
+        data__path=str(tmp_path / "faq.jsonl"),
+        data__cache=str(tmp_path / "cache"),
+        evaluation__mode=None,
+        evaluation__encoder=str(changed),
+        trainer__max_epochs=1,
+    )
+    folder = train(config, tmp_path / "run").folder
+    shutil.rmtree(changed)
+    rows = json.loads((folder / "board.json").read_text())["known_answers"]["rows"]
+    assert [row["mode"] for row in rows] == ["free", "known", "nearest (TF-IDF)", "nearest (encoder)", "best"]
+    capsys.readouterr()
+    assert ask.main([str(folder), PAIRS.questions[0], "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["answer"], record["mode"]) == (PAIRS.answers[0], "best")
+    edited(folder / "model" / "encoder" / "modules.json", lambda modules: modules[0].update(type="evil.Transformer"))
+    assert REFUSED in refused(ask.main, [str(folder), PAIRS.questions[0]], capsys)

@@ -12,7 +12,7 @@ from qa_lm.retrieval.known_pairs import FILE, KnownPairs, sample_indices
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 AWKWARD = ["a\u2028b\u2029c", "line\nbreak\r\nand\rmore", "\U0001f389\U0001f468\u200d\U0001f469\u200d\U0001f467"]
-AWKWARD += ['"quoted" \\ and \'\'', "\x00\x07\x85\x1c", "", " ", "{}", "\ufeff"]
+AWKWARD += ["\"quoted\" \\ and ''", "\x00\x07\x85\x1c", "", " ", "{}", "\ufeff"]
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
@@ -39,7 +39,15 @@ LINE = json.dumps({"question": "Q", "answer": "A"}).encode() + b"\n"
     "content",
     [
         *(b"", b"\n", LINE + b"\n" + LINE, LINE + LINE[:-5], LINE[:-2], b"[" * 100_000, b"\xff\xfe" + LINE),
-        *(b"[]\n", b"null\n", b"7\n", b'"text"\n', b"{}\n", b'{"question": "Q"}\n', b'{"question": 1, "answer": "A"}\n'),
+        *(
+            b"[]\n",
+            b"null\n",
+            b"7\n",
+            b'"text"\n',
+            b"{}\n",
+            b'{"question": "Q"}\n',
+            b'{"question": 1, "answer": "A"}\n',
+        ),
         *(b'{"question": "Q", "answer": null}\n', b'{"question": ["Q"], "answer": "A"}\n', b"1" * 5000 + b"\n"),
         b'{"question": "Q", "answer": "\\ud800"}\n',
     ],
