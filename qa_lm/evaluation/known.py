@@ -173,7 +173,7 @@ def known_board(
         "default_mode": known.default_mode.value,
         "rows": rows,
         "not_in_file": _not_in_file(known.pairs, evaluated),
-        "robustness": _robustness(known.pairs, ways.get(known.default_mode.value)),
+        "robustness": robustness(known.pairs, ways.get(known.default_mode.value)),
         "unrelated": _unrelated(known),
     }
 
@@ -194,8 +194,13 @@ def _not_in_file(pairs: KnownPairs, evaluated: Sequence[EvaluatedPair]) -> list[
     ]
 
 
-def _robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
-    """Ask trained questions as people write them; empty where the default mode is `free`."""
+def robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
+    """Ask trained questions as people write them.
+
+    Args:
+        pairs: the trained pairs.
+        answer: a function that answers questions; None, as in the default mode `free`, for no rows.
+    """
     if answer is None:
         return []
     places = np.unique(np.linspace(0, len(pairs.questions) - 1, min(EVALUATED, len(pairs.questions))).astype(np.int64))
