@@ -1,6 +1,6 @@
 """Train `experiment=recall` on each file, ask it the paraphrases and the unrelated questions, and print tables.
 
-A file of your own needs the two files beside it that `benchmarks.faq` describes.
+A file of your own needs the two files next to it that `benchmarks.faq` describes.
 """
 
 import json

@@ -26,7 +26,7 @@ def measure(run: str, path: str) -> dict[str, Any]:
 
     Args:
         run: the run folder.
-        path: the file of pairs that it was trained on; its other files are beside it.
+        path: the file of pairs that it was trained on; its other files are next to it.
     """
     file, answerer = Path(path), Answerer.load(Path(run))
     known = answerer.known
