@@ -5,6 +5,7 @@ A file of your own needs the two files next to it that `benchmarks.faq` describe
 
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ def compare(files: list[str], seeds: int, encoder: str | None) -> Runs:
         files: files of pairs.
         seeds: number of seeds.
         encoder: a folder for `evaluation.encoder`; None for none.
+
+    Raises:
+        SystemExit: a file that belongs to one of `files` is missing.
     """
+    for each in map(Path, files):
+        for name in (f"{each.stem}_paraphrases.jsonl", f"{each.stem}_unrelated.txt"):
+            if not each.with_name(name).is_file():
+                sys.exit(f"faq needs {each.with_name(name)} next to {each.name}")
     return {Path(file).stem: [_run(file, seed, encoder) for seed in range(seeds)] for file in files}
 
 
