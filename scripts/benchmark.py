@@ -12,6 +12,8 @@ peers: tokens a second and peak memory of ours, the tutorial's loop, transformer
     an environment of its own, --litgpt), like for like
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
+faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
+    what is refused; files by hand (scripts/benchmarks/faq/), or --files
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from benchmarks import data, evaluation, peers, recall, roof, tutorial
 from benchmarks.common import Runs, machine, print_medians
+from benchmarks.faq import compare as faq
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
@@ -33,16 +36,19 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         recall.COLUMNS,
     ),
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
+    "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder), {}),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
 }
-"""By part: what measures it, and the columns of its table (see `print_medians`)."""
+"""By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
 
 
 def main() -> int:
     """Run a part; print and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS, help="what to measure")
-    parser.add_argument("--files", nargs="+", metavar="FILE", help="files of pairs; all parts but tutorial")
+    parser.add_argument(
+        "--files", nargs="+", metavar="FILE", help="files of pairs; all parts but tutorial; faq has its own"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default 3)")
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with the extra `bench`")
     parser.add_argument("--litgpt", metavar="PYTHON", help="peers: the Python of an environment with litgpt")
@@ -57,19 +63,26 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=10, help="tutorial: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
     parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
+    parser.add_argument("--seeds", type=int, default=3, help="faq: number of seeds (default 3)")
+    parser.add_argument("--encoder", metavar="FOLDER", help="faq: a sentence encoder for evaluation.encoder")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if options.part != "tutorial" and not options.files:
+    if options.rounds < 1 or options.seeds < 1:
+        parser.error("--rounds and --seeds must be at least 1")
+    if options.part not in ("tutorial", "faq") and not options.files:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
+    if options.encoder:
+        options.encoder = str(Path(options.encoder).resolve())
     measure, columns = PARTS[options.part]
     sides = measure(options)
-    print_medians(sides, columns)
+    if options.part == "faq":
+        faq.print_tables(sides)
+    else:
+        print_medians(sides, columns)
     if options.part == "tutorial":
         tutorial.print_parts(sides)
     if options.output:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.calibration import Calibration
-    from qa_lm.run.reader import Board
+    from qa_lm.run.board_types import Board
 
     Evaluated = tuple[list[EvaluatedPair], Calibration | None, dict[str, Any] | None]
     """The answers, the calibration of their probabilities, and the entry `known_answers` of the board."""

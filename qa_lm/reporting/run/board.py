@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from qa_lm import names
 from qa_lm.reporting.wording import format_int, percent
-from qa_lm.run.reader import Board, Confidence, HeldOut, LedgerSummary, Stopping, Threshold, WorstPair
+from qa_lm.run.board_types import Board, Confidence, HeldOut, Stopping, Threshold
+from qa_lm.run.reader import LedgerSummary, WorstPair
 
 SPLITS = {
     "train": "Trained",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from qa_lm.reporting.figures import STYLES, Chart, new_axes, percent_axis, style
 from qa_lm.reporting.loss_curve import MAX_MARKS, add_legend, by_epoch, draw_by_epoch, loss_figure
 from qa_lm.reporting.run.board import coverage_points
-from qa_lm.run.reader import RunFiles, Threshold
+from qa_lm.run.board_types import Threshold
+from qa_lm.run.reader import RunFiles
 from qa_lm.run.run_folder import METRICS_COLUMNS
 
 if TYPE_CHECKING:

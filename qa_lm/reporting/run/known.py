@@ -4,7 +4,7 @@ from qa_lm import names
 from qa_lm.reporting.run.board import Share
 from qa_lm.reporting.tables import Cell, Table, plain_rows
 from qa_lm.reporting.wording import format_int, percent
-from qa_lm.run.reader import Board, KnownBoard, ModeRow
+from qa_lm.run.board_types import Board, KnownBoard, ModeRow
 
 MODES = {
     "free": "the model writes its answer",

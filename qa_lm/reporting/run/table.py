@@ -7,7 +7,8 @@ from qa_lm.reporting.run.board import COMMON_ANSWER, COPYING, board_rows, ending
 from qa_lm.reporting.run.known import known_lines
 from qa_lm.reporting.run.tables import printed_board
 from qa_lm.reporting.tables import Table, plain_rows, truncate
-from qa_lm.run.reader import Answer, Board, Metrics, read_answers, read_board, read_metrics
+from qa_lm.run.board_types import Board
+from qa_lm.run.reader import Answer, Metrics, read_answers, read_board, read_metrics
 
 ROWS = 10
 WIDTH = 44

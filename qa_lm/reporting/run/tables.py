@@ -4,7 +4,8 @@ from qa_lm import names
 from qa_lm.reporting.run.board import SPLITS, WHOLE_SPLITS, BoardRow, thin_out
 from qa_lm.reporting.tables import Cell, Table, plain_rows
 from qa_lm.reporting.wording import ABSENT, decimal, excerpt, format_int, percent
-from qa_lm.run.reader import RunFiles, Stopping, Threshold, WorstPair
+from qa_lm.run.board_types import Stopping, Threshold
+from qa_lm.run.reader import RunFiles, WorstPair
 
 EPOCHS_SHOWN = 20
 
