@@ -24,8 +24,9 @@ def test_train_prints_an_epoch_a_line_a_table_and_the_folder(script, tmp_path):
     done = script("train.py", *QUICK)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[:5]] == ["data", "tokenizer", "tokens per pair", "model", "training"]
-    assert re.fullmatch(r"epoch 1/2   train loss \d\.\d{4}   val loss \d\.\d{4}   improved", lines[5])
+    assert [line.split(":")[0] for line in lines[1:6]] == ["data", "tokenizer", "tokens per pair", "model", "training"]
+    assert re.fullmatch(r"epoch 1/2   train loss \d\.\d{4}   val loss \d\.\d{4}   improved", lines[6])
+    assert lines[0].startswith("starting: ")
     assert any(line.startswith("What is the capital of France?") and re.search(r"  no$", line) for line in lines)
     folder = Path(lines[-1])
     assert folder.parent.parent == tmp_path / "outputs"

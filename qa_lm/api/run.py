@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa_lm.config.enums import AnswerMode
 from qa_lm.config.targets import import_trusted
 from qa_lm.data.questions import question_of
 from qa_lm.errors import UserError
@@ -40,12 +41,13 @@ class Run:
         if not (self.folder / run_folder.CONFIG).is_file():
             raise UserError(f"{folder}: not a run folder: {run_folder.CONFIG} is missing")
 
-    def ask(self, question: str, max_new_tokens: int = 64, **columns: str) -> str:
-        """The model's most likely answer to a question.
+    def ask(self, question: str, max_new_tokens: int = 64, mode: str | None = None, **columns: str) -> str:
+        """The model's answer to a question.
 
         Args:
             question: the question.
             max_new_tokens: maximum length of the answer, in tokens.
+            mode: `free`, `known`, `nearest` or `best`; None for what the run chose.
             columns: texts of other columns in the prompt, such as `context`.
 
         Raises:
@@ -57,7 +59,7 @@ class Run:
             call = ", ".join(["question", *(f"{name}=..." for name in needed if name != "question")])
             raise UserError(f"{self.folder}: this model is asked with {', '.join(needed)}: ask({call})")
         filled = question_of(template, texts)
-        (answer,) = self.answerer.answer([filled], max_new_tokens)
+        (answer,) = self.answerer.answer([filled], max_new_tokens, mode=AnswerMode(mode) if mode else None)
         return answer.answer
 
     @functools.cached_property

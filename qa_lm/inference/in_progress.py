@@ -4,6 +4,7 @@ Checkpoints are replaced by renaming, so a checkpoint stays readable while the n
 """
 
 import sys
+import time
 from pathlib import Path
 
 from qa_lm.data.encoding import PromptTemplate
@@ -14,6 +15,8 @@ from qa_lm.run import run_folder
 
 PREFIX = "model."
 """Prefix of the names of the network's weights in a checkpoint."""
+ATTEMPTS = 5
+"""How often checkpoints are compared with the manifest, because one may be replaced meanwhile."""
 
 
 def is_in_progress(folder: Path) -> bool:
@@ -39,7 +42,11 @@ def _best_so_far(folder: Path) -> Answerer:
 
     checkpoints = folder / run_folder.CHECKPOINTS
     saved = [checkpoints / name for name in (BEST, LAST) if (checkpoints / name).is_file()]
-    path = next((each for each in saved if is_intact(each) is not False), None)
+    for attempt in range(ATTEMPTS):
+        path = next((each for each in saved if is_intact(each) is not False), None)
+        if path or not saved:
+            break
+        time.sleep(0.05 * attempt)
     if path is None:
         why = "its checkpoints are damaged" if saved else "it has saved no weights yet (see checkpoint.every_seconds)"
         raise UserError(f"{folder}: this run is not finished, and {why}")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from qa_lm.retrieval.known_pairs import KnownPairs
 
@@ -68,7 +67,7 @@ class SimilarityIndex:
                 kept[answer_of[left_out.pairs][:, None] == answer_of] = 0
         whole, asked = whole * kept, asked * kept
         mean = self._reduced(np.add, whole) / np.maximum(self._reduced(np.add, kept), 1)
-        # At least 0, so that a pair that is left out counts for nothing beside a negative similarity.
+        # At least 0, so that a pair that is left out does not outrank a negative similarity.
         largest, question = (np.maximum(self._reduced(np.maximum, each), 0) for each in (whole, asked))
         return np.stack([mean, largest, question**4], axis=2)
 
@@ -88,14 +87,14 @@ def _plain(text: str) -> str:
     return _PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _tfidf(texts: Sequence[str]) -> Callable[[Sequence[str]], csr_array]:
+def _tfidf(texts: Sequence[str]) -> Vectorizer:
     from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to import
 
     vectorizer = TfidfVectorizer(
         preprocessor=_plain, analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32
     )
     vectorizer.fit(texts)
-    return lambda some: csr_array(vectorizer.transform(some))
+    return vectorizer.transform
 
 
 def _products(one: Any, other: Any) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_nothing_saved_yet(copy, capsys):
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--explain"], "give the folder of a finished run"), (["--precision", "0.9"], "answers when training ends")],
+    [(["--explain"], "give the folder of a finished run"), (["--precision", "0.9"], "and 20 wrong answers")],
 )
 def test_what_comes_only_at_the_end_is_said_to(copy, capsys, option, words):
     assert ask.main([str(copy), "How are you?", *option]) == 2

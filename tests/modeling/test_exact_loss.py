@@ -70,7 +70,10 @@ def recorded(store, batch_size, accumulate, packed, mean_per_pair, precision="32
     trainer.fit(module, datamodule=data)
     rows = list(data.train_rows)
     window = batch_size * accumulate
-    steps = [list(chain(*rows[begin : begin + window])) for begin in range(0, len(rows), window)]
+    steps = [
+        list(chain.from_iterable(row.examples for row in rows[begin : begin + window]))
+        for begin in range(0, len(rows), window)
+    ]
     return optimizers[0].seen, steps, trainer
 
 
