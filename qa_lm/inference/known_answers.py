@@ -1,6 +1,6 @@
 """Answer with answers that stand in the trained pairs, instead of writing one.
 
-Modes, beside `free`, in which the model writes its answer token by token:
+Modes, besides `free`, in which the model writes its answer token by token:
 
 - `known`: the known answer that the model finds most likely (`qa_lm.inference.known`);
 - `nearest`: the answer of the most similar known pair, question and answer together;

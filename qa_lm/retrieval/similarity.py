@@ -68,7 +68,7 @@ class SimilarityIndex:
                 kept[answer_of[left_out.pairs][:, None] == answer_of] = 0
         whole, asked = whole * kept, asked * kept
         mean = self._reduced(np.add, whole) / np.maximum(self._reduced(np.add, kept), 1)
-        # At least 0, so that a pair that is left out counts for nothing beside a negative similarity.
+        # At least 0, so that a pair that is left out counts for nothing next to a negative similarity.
         largest, question = (np.maximum(self._reduced(np.maximum, each), 0) for each in (whole, asked))
         return np.stack([mean, largest, question**4], axis=2)
 

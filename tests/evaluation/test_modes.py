@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 
 def asked(capsys, *arguments):
-    """The lines that ask.py prints, and what it says beside them."""
+    """The lines that ask.py prints, and its messages."""
     capsys.readouterr()
     assert ask.main([*map(str, arguments)]) == 0
     found = capsys.readouterr()
