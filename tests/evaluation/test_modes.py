@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 
 def asked(capsys, *arguments):
-    """The lines that ask.py prints, and what it says beside them."""
+    """The lines that ask.py prints, and its messages."""
     capsys.readouterr()
     assert ask.main([*map(str, arguments)]) == 0
     found = capsys.readouterr()
@@ -93,7 +93,7 @@ def test_the_mode_of_the_run_is_the_default(run, capsys):
 )
 def test_the_mode_that_a_run_of_the_recipe_chooses(tmp_path, setting, phrasings, times, mode):
     path = written(tmp_path / "faq.jsonl", faq(6, phrasings)[0])
-    path.write_text(path.read_text() * times)  # a repeat is no second phrasing
+    path.write_text(path.read_text() * times)  # a repeat does not count as a phrasing
     settings = ["experiment=recall", f"data.path={path}", f"data.cache={tmp_path / 'cache'}", "trainer.max_epochs=1"]
     config = qa_lm.compose(*settings, "trainer.accelerator=cpu", f"evaluation.mode={setting}")
     trained = qa_lm.train(config, folder=tmp_path / "run")

@@ -15,7 +15,7 @@ from qa_lm.modeling.causal_lm import build_causal_lm
 
 ENTRIES, CONTEXT, EOS = 12, 32, 0
 TOLERANCE = 2e-3
-"""Nats of a whole answer by which one that is packed differs from one that stands alone; a tie is no error."""
+"""Nats of a whole answer by which one that is packed differs from one that stands alone; a tie is not an error."""
 TOKENS = st.lists(st.integers(1, ENTRIES - 1), max_size=6)
 ANSWERS = st.lists(TOKENS, min_size=1, max_size=12, unique_by=tuple)
 PROMPTS = st.lists(st.lists(st.integers(1, ENTRIES - 1), min_size=1, max_size=10), min_size=1, max_size=4)

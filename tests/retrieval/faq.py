@@ -7,7 +7,7 @@ from qa_lm.retrieval.known_pairs import KnownPairs
 SYLLABLES = ("bra", "cle", "dor", "fen", "gli", "hup", "jas", "kom", "lur", "mip", "nor", "pel", "qua", "rit", "sov")
 FRAMES = (
     "What about {}?",
-    "Tell me more: {} please",
+    "More about {} please",
     "{}",
     "I would like to know {}",
     "Do you offer {}",

@@ -20,6 +20,7 @@ def test_texts_come_back(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("pairs")
     KnownPairs(*map(list, zip(*pairs, strict=True))).save(folder)
     found = KnownPairs.load(folder)
+    assert found
     assert list(zip(found.questions, found.answers, strict=True)) == pairs
 
 

@@ -18,7 +18,7 @@ def first(candidates, ranking):
 
 
 def drawn_candidates(count, useful, useless=0.0):
-    """Candidates whose first measure tells the right one, and whose last measure tells a wrong one."""
+    """Candidates whose first measure shows the right one, and whose last measure shows a wrong one."""
     draw = np.random.default_rng(0)
     similarities = draw.random((count, 4, 3))
     right = draw.integers(0, 4, count)
@@ -35,7 +35,7 @@ def test_a_trained_question_finds_its_own_answer():
         assert first(asked, ranking).tolist() == PAIRS.answer_of.tolist()
 
 
-def test_a_measure_that_tells_the_answer_gets_the_weight_and_none_is_negative():
+def test_a_measure_that_shows_the_answer_gets_the_weight_and_none_is_negative():
     candidates, right = drawn_candidates(2000, 0.3, 2.0)
     ranking = fit_ranking(candidates, right)
     assert min(ranking.weights) >= 0
