@@ -154,7 +154,7 @@ def known_board(
         default_mode: the mode in which the model answers unless asked otherwise, by the name of its row.
         rows: for each split that was not trained and each mode: split, mode, n and exact_match with its interval, on
             the same pairs.
-        not_in_file: for each split, n and how many of the model's own answers are no known answer.
+        not_in_file: for each split, n and how many of the model's own answers are not among the known ones.
         robustness: for each way of writing a trained question: variant, n, exact_match in the default mode.
         unrelated: n questions that have nothing to do with the pairs, and how many are refused, with the threshold.
     """

@@ -120,7 +120,7 @@ class Variant(TypedDict):
 
 
 class NotInFile(TypedDict):
-    """How many of the model's own answers are no known answer."""
+    """How many of the model's own answers are not among the known ones."""
 
     split: str
     n: int

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.inference import known, scoring
-from qa_lm.inference.known import AnswerTrie, known_answers
+from qa_lm.inference.known import AnswerTrie, TrieNode, known_answers
 from qa_lm.inference.scoring import OUTSIDE, Continued, pack_texts, score_continuations
 from qa_lm.modeling import prediction
 from qa_lm.modeling.causal_lm import build_causal_lm
@@ -102,7 +102,8 @@ def test_no_questions(model):
 def test_a_trie_holds_each_answer_once(answers):
     answers = [[*ids, EOS] for ids in answers]
     trie = AnswerTrie(answers)
-    found, nodes = {}, [([], trie.root)]
+    found: dict[int, list[int]] = {}
+    nodes: list[tuple[list[int], TrieNode]] = [([], trie.root)]
     while nodes:
         ids, node = nodes.pop()
         assert node.answer == -1 or not node.children
