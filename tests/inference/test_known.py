@@ -86,11 +86,11 @@ def test_width_and_batches_change_nothing(model, drawn, width, monkeypatch):
     monkeypatch.setattr(known, "AT_ONCE", 3)
     monkeypatch.setattr(scoring, "POSITIONS", 128)
     several = known_answers(model, prompts, trie)
-    single = [found for prompt in prompts for found in known_answers(model, [prompt], trie)]
-    assert [number for number, _ in together] == [number for number, _ in several] == [number for number, _ in single]
-    for one, two, three in zip(together, several, single, strict=True):
-        assert one[1].log_probabilities == pytest.approx(two[1].log_probabilities, abs=1e-4)
-        assert one[1].log_probabilities == pytest.approx(three[1].log_probabilities, abs=1e-4)
+    single = [found for prompt in prompts[:3] for found in known_answers(model, [prompt], trie)]
+    assert [number for number, _ in together] == [number for number, _ in several]
+    assert [number for number, _ in together][:3] == [number for number, _ in single]
+    for one, other in zip([*together, *together[:3]], [*several, *single], strict=True):
+        assert one[1].log_probabilities == pytest.approx(other[1].log_probabilities, abs=1e-4)
     assert len({number for number, _ in together}) > 1
 
 
