@@ -62,7 +62,8 @@ def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: Evaluatio
 
 def _known_answers(trained: TrainedPairs, evaluation: EvaluationConfig) -> KnownAnswers:
     encoder = SentenceEncoder.load(evaluation.encoder) if evaluation.encoder else None
-    distinct = dict.fromkeys(zip(trained.questions, trained.answers, strict=True))  # a repeat is not a phrasing
+    # A repeat does not count as a phrasing.
+    distinct = dict.fromkeys(zip(trained.questions, trained.answers, strict=True))
     pairs = KnownPairs([question for question, _ in distinct], [answer for _, answer in distinct])
     return fit_known_answers(pairs, evaluation.mode, encoder)
 

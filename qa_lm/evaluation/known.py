@@ -154,7 +154,7 @@ def known_board(
         default_mode: the mode in which the model answers unless asked otherwise, by the name of its row.
         rows: for each split that was not trained and each mode: split, mode, n and exact_match with its interval, on
             the same pairs.
-        not_in_file: for each split, n and how many of the model's own answers are not known answers.
+        not_in_file: for each split, n and how many of the model's own answers are not among the known ones.
         robustness: for each way of writing a trained question: variant, n, exact_match in the default mode.
         unrelated: n questions that have nothing to do with the pairs, and how many are refused, with the threshold.
     """
@@ -175,7 +175,7 @@ def known_board(
         "default_mode": default,
         "rows": rows,
         "not_in_file": _not_in_file(known.pairs, evaluated),
-        "robustness": robustness(known.pairs, ways.get(default)),
+        "robustness": _robustness(known.pairs, ways.get(default)),
         "unrelated": _unrelated(known),
     }
 
@@ -196,13 +196,8 @@ def _not_in_file(pairs: KnownPairs, evaluated: Sequence[EvaluatedPair]) -> list[
     ]
 
 
-def robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
-    """Ask trained questions as people write them.
-
-    Args:
-        pairs: the trained pairs.
-        answer: a function that answers questions; None, as in the default mode `free`, for no rows.
-    """
+def _robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
+    """Ask trained questions as people write them; empty where the default mode is `free`."""
     if answer is None:
         return []
     places = np.unique(np.linspace(0, len(pairs.questions) - 1, min(EVALUATED, len(pairs.questions))).astype(np.int64))

@@ -1,5 +1,7 @@
 """How the known answers are fitted and compared: precision on new phrasings, unrelated questions, too few pairs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,9 @@ from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval.known_pairs import KnownPairs
 from tests.retrieval.faq import faq, pairs_of
 
+WITHOUT_MODEL: tuple[Any, Any, Any] = (None, None, None)
+"""What the modes that copy take for model, tokenizer and template."""
+
 
 @pytest.fixture(scope="module", params=[0, 1])
 def asked(request):
@@ -36,7 +41,9 @@ def test_the_precision_that_is_asked_for_is_met_on_new_phrasings(asked):
     right = [match.answer == answer for match, answer in zip(matches, others.answers, strict=True)]
     answered = [float(hit) for hit, match in zip(right, matches, strict=True) if match.probability >= threshold]
     assert len(answered) > 0.6 * len(right)
-    assert share(answered).high >= 0.9
+    interval = share(answered)
+    assert interval
+    assert interval.high >= 0.9
     assert np.mean(answered) > np.mean(right)
 
 
@@ -91,7 +98,9 @@ def test_the_default_mode_follows_the_pairs(phrasings, mode):
 def test_at_most_some_questions_are_left_out(monkeypatch):
     assert LEFT_OUT == 2000
     monkeypatch.setattr("qa_lm.evaluation.known.LEFT_OUT", 50)
-    assert fit_known_answers(faq(30)[0]).calibration.fitted_on == {"left out": 100, "train": 50}
+    calibration = fit_known_answers(faq(30)[0]).calibration
+    assert calibration
+    assert calibration.fitted_on == {"left out": 100, "train": 50}
 
 
 def test_korean_pairs_are_asked_in_korean():
@@ -104,9 +113,15 @@ def test_korean_pairs_are_asked_in_korean():
 
 
 def evaluated(pair, generated, split):
-    fixed = {"normalised_exact_match": False, "f1": 0.0, "stopped": True, "held_out": "", "relation": ""}
+    fixed: dict[str, Any] = {
+        "normalised_exact_match": False,
+        "f1": 0.0,
+        "stopped": True,
+        "held_out": "",
+        "relation": "",
+    }
     fixed |= {"nearest_question": "", "nearest_is_right": None, "most_common_is_right": None}
-    numbers = {"log_probability": -0.5, "eos_log_probability": -0.1}
+    numbers: dict[str, Any] = {"log_probability": -0.5, "eos_log_probability": -0.1}
     return EvaluatedPair(
         pair.question, pair.answer, generated, generated == pair.answer, split=split, **fixed, **numbers
     )
@@ -120,7 +135,7 @@ def test_the_board_counts_every_mode_on_the_same_pairs(asked):
         evaluated(pair, pair.answer if number % 4 else "made up", "validation") for number, pair in enumerate(pairs)
     ]
     answers += [evaluated(pair, pair.answer, "train") for pair in trained]
-    ways = {name: way for name, way in answerers(known, None, None, None).items() if name != "known"}
+    ways = {name: way for name, way in answerers(known, *WITHOUT_MODEL).items() if name != "known"}
     sets = [EvalSet("train", trained, []), EvalSet("validation", pairs, []), EvalSet("test", [], [])]
     found = known_board(known, ways, sets, answers)
     assert [(row["split"], row["mode"]) for row in found["rows"]] == [
@@ -145,7 +160,7 @@ def test_the_board_counts_every_mode_on_the_same_pairs(asked):
 
 def test_the_default_mode_nearest_has_its_row_and_its_variants():
     known = KnownAnswers(faq(10)[0], AnswerMode.nearest)
-    found = known_board(known, answerers(known, None, None, None), [], [])
+    found = known_board(known, answerers(known, *WITHOUT_MODEL), [], [])
     assert found["default_mode"] == "nearest (TF-IDF)"
     assert found["robustness"][0]["n"] > 20
     assert found["unrelated"] is None

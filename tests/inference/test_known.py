@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_lm.inference import known, scoring
-from qa_lm.inference.known import AnswerTrie, known_answers
+from qa_lm.inference.known import AnswerTrie, TrieNode, known_answers
 from qa_lm.inference.scoring import OUTSIDE, Continued, pack_texts, score_continuations
 from qa_lm.modeling import prediction
 from qa_lm.modeling.causal_lm import build_causal_lm
@@ -86,11 +86,11 @@ def test_width_and_batches_change_nothing(model, drawn, width, monkeypatch):
     monkeypatch.setattr(known, "AT_ONCE", 3)
     monkeypatch.setattr(scoring, "POSITIONS", 128)
     several = known_answers(model, prompts, trie)
-    single = [found for prompt in prompts for found in known_answers(model, [prompt], trie)]
-    assert [number for number, _ in together] == [number for number, _ in several] == [number for number, _ in single]
-    for one, two, three in zip(together, several, single, strict=True):
-        assert one[1].log_probabilities == pytest.approx(two[1].log_probabilities, abs=1e-4)
-        assert one[1].log_probabilities == pytest.approx(three[1].log_probabilities, abs=1e-4)
+    single = [found for prompt in prompts[:3] for found in known_answers(model, [prompt], trie)]
+    assert [number for number, _ in together] == [number for number, _ in several]
+    assert [number for number, _ in together][:3] == [number for number, _ in single]
+    for one, other in zip([*together, *together[:3]], [*several, *single], strict=True):
+        assert one[1].log_probabilities == pytest.approx(other[1].log_probabilities, abs=1e-4)
     assert len({number for number, _ in together}) > 1
 
 
@@ -102,7 +102,8 @@ def test_no_questions(model):
 def test_a_trie_holds_each_answer_once(answers):
     answers = [[*ids, EOS] for ids in answers]
     trie = AnswerTrie(answers)
-    found, nodes = {}, [([], trie.root)]
+    found: dict[int, list[int]] = {}
+    nodes: list[tuple[list[int], TrieNode]] = [([], trie.root)]
     while nodes:
         ids, node = nodes.pop()
         assert node.answer == -1 or not node.children

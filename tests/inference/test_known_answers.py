@@ -1,6 +1,7 @@
 """Known answers come back as they were saved, and a damaged or hostile file is one error."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ def folder(fitted, tmp_path):
 
 def test_they_come_back(fitted, folder):
     found = KnownAnswers.load(folder)
+    assert found
     assert found == fitted
     assert None not in (found.ranking, found.confidence, found.calibration)
     for mode in (AnswerMode.nearest, AnswerMode.best):
@@ -58,11 +60,13 @@ def test_a_folder_without_one_of_the_files_has_none(folder, gone):
 
 
 DEEP = {"weights": [[[[1.0]]]]}
-WRONG = [
-    *(("default_mode", value) for value in ("loud", "", None, 3, [], {})),
-    *(("ranking", {"weights": value}) for value in ([], [1.0] * 2, [1.0] * 6, [1.0] * 100_000, 5, "123", None)),
+LIST: list[Any] = []
+TABLE: dict[str, Any] = {}
+WRONG: list[tuple[str, Any]] = [
+    *(("default_mode", value) for value in ("loud", "", None, 3, LIST, TABLE)),
+    *(("ranking", {"weights": value}) for value in (LIST, [1.0] * 2, [1.0] * 6, [1.0] * 100_000, 5, "123", None)),
     *(("ranking", {"weights": value}) for value in ([1.0, float("nan"), 1.0], [1.0, float("inf"), 1.0], [1, 2, "x"])),
-    *(("ranking", {"weights": value}) for value in ([10**400, 1, 1], [[1.0] * 3], [1, 2, [3]], [None] * 3, {})),
+    *(("ranking", {"weights": value}) for value in ([10**400, 1, 1], [[1.0] * 3], [1, 2, [3]], [None] * 3, TABLE)),
     *(("ranking", value) for value in ([8.0] * 3, "text", 7, True, DEEP, {"weight": [8.0] * 3})),
     *(("confidence", value) for value in ([1.0], 7, {"coefficients": [1.0] * 7}, {"intercept": 0.0})),
     *(("confidence", {"coefficients": [1.0] * count, "intercept": 0.0}) for count in (0, 3, 6, 8, 11, 100_000)),

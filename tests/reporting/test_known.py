@@ -1,10 +1,12 @@
 """What the terminal and the reports say about answers from the file."""
 
 import copy
+from typing import Any, cast
 
 import pytest
 
 from qa_lm.reporting.run.known import known_lines, known_sentences
+from qa_lm.run.reader import Board
 from tests.reporting.report_example import BOARD, HOSTILE, measured, run_folder
 from tests.reporting.report_pages import both
 
@@ -13,7 +15,7 @@ def row(mode, value, split="validation", n=200):
     return {"split": split, "mode": mode, "n": n, "exact_match": measured(value, value - 0.06, value + 0.06)}
 
 
-KNOWN = {
+KNOWN: Any = {
     "default_mode": "best",
     "rows": [row("free", 0.31), row("known", 0.52), row("nearest (TF-IDF)", 0.6), row("best", 0.72)],
     "not_in_file": [{"split": "train", "n": 90, "count": 7}, {"split": "validation", "n": 1200, "count": 1034}],
@@ -55,11 +57,11 @@ def test_the_reports_compare_the_modes(tmp_path):
 def test_a_run_without_known_answers_says_nothing_of_them(tmp_path, known):
     page, plain = both(run_folder(tmp_path, board=BOARD | known))
     assert "Answers from the file" not in page.text + plain
-    assert known_lines(BOARD | known) == []
+    assert known_lines(cast(Board, BOARD | known)) == []
 
 
 def test_the_terminal_says_the_same():
-    lines = known_lines(BOARD | {"known_answers": KNOWN})
+    lines = known_lines(cast(Board, BOARD | {"known_answers": KNOWN}))
     text = "\n".join(lines)
     assert lines[0] == ""
     assert [line.split("  ")[0] for line in lines[3:7]] == ["free", "known", "nearest (TF-IDF)", "best (default)"]

@@ -3,10 +3,12 @@
 import json
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from qa_lm.config.enums import AnswerMode
 from qa_lm.errors import UserError
@@ -41,7 +43,7 @@ if find_spec("sentence_transformers") is None:
 def folder(tmp_path_factory):
     """A tiny BERT with random weights, as sentence-transformers saves one."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer  # type: ignore[import-not-found]
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -50,7 +52,12 @@ def folder(tmp_path_factory):
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     torch.manual_seed(0)
     bert, plain = tmp_path_factory.mktemp("bert"), tmp_path_factory.mktemp("encoder")
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     BertModel(BertConfig(vocab_size=len(words) + 2, max_position_embeddings=64, **sizes)).save_pretrained(bert)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(bert)
     transformer = Transformer(str(bert))
@@ -86,7 +93,8 @@ def test_a_kept_encoder_answers_as_before(folder, tmp_path):
         for one, two in zip(before, after, strict=True):
             assert two.similarity == pytest.approx(one.similarity, abs=1e-5)
             assert two.probability == (one.probability and pytest.approx(one.probability, abs=1e-4))
-    ways = answerers(found, None, None, None)
+    without_model: tuple[Any, Any, Any] = (None, None, None)
+    ways = answerers(found, *without_model)
     assert list(ways) == ["known", "nearest (TF-IDF)", NEAREST_ENCODER, "best"]
     assert ways[NEAREST_ENCODER](OTHERS.questions) == [
         each.answer for each in found.matches(OTHERS.questions, AnswerMode.nearest)
@@ -173,6 +181,14 @@ def test_a_pickle_is_not_read(changed, trap):
 def test_damaged_files(changed, name, content):
     (changed / name).write_bytes(content)
     assert refusal(changed).startswith((f"{changed}: is ", f"evaluation.encoder: {changed} cannot be loaded"))
+
+
+def test_weights_in_the_form_of_a_pickle(changed):
+    """Refused even where they hold tensors alone."""
+    weights = changed / "model.safetensors"
+    torch.save(load_file(weights), changed / "pytorch_model.bin")
+    weights.unlink()
+    assert "cannot be loaded" in refusal(changed)
 
 
 def test_weights_that_are_cut_off(changed):
