@@ -43,7 +43,7 @@ NEAREST_TFIDF, NEAREST_ENCODER = "nearest (TF-IDF)", "nearest (encoder)"
 def fit_known_answers(
     pairs: KnownPairs, mode: AnswerMode | None = None, encoder: SentenceEncoder | None = None
 ) -> KnownAnswers:
-    """Fit the ranking of the known answers and its confidence.
+    """Fit the ranking of the known answers and its confidence; nothing is fitted for the mode `free`.
 
     Args:
         pairs: the trained pairs.
@@ -53,7 +53,7 @@ def fit_known_answers(
     mode = mode or (AnswerMode.best if pairs.shares_answers else AnswerMode.free)
     known = KnownAnswers(pairs, mode, encoder=encoder)
     places = _left_out(pairs)
-    if len(places) < 2 * MIN_ANSWERS:
+    if mode is AnswerMode.free or len(places) < 2 * MIN_ANSWERS:
         return known
     questions = [pairs.questions[place] for place in places]
     asked, left_out, without_answer = (
@@ -175,7 +175,7 @@ def known_board(
         "default_mode": default,
         "rows": rows,
         "not_in_file": _not_in_file(known.pairs, evaluated),
-        "robustness": _robustness(known.pairs, ways.get(default)),
+        "robustness": robustness(known.pairs, ways.get(default)),
         "unrelated": _unrelated(known),
     }
 
@@ -196,8 +196,13 @@ def _not_in_file(pairs: KnownPairs, evaluated: Sequence[EvaluatedPair]) -> list[
     ]
 
 
-def _robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
-    """Ask trained questions as people write them; empty where the default mode is `free`."""
+def robustness(pairs: KnownPairs, answer: Callable[[Sequence[str]], list[str]] | None) -> list[dict[str, Any]]:
+    """Ask trained questions as people write them.
+
+    Args:
+        pairs: the trained pairs.
+        answer: a function that answers questions; None, as in the default mode `free`, for no rows.
+    """
     if answer is None:
         return []
     places = np.unique(np.linspace(0, len(pairs.questions) - 1, min(EVALUATED, len(pairs.questions))).astype(np.int64))

@@ -14,8 +14,8 @@ from qa_lm.retrieval.similarity import MEASURES, LeftOut, SimilarityIndex
 
 CANDIDATES = 32
 """Maximum number of answers that are ranked, those with the largest sum of similarities."""
-QUESTIONS = 256
-"""Number of questions that are compared at once."""
+COMPARISONS = 1 << 23
+"""Number of questions times known pairs that are compared at once: 32 MB of each similarity."""
 DEFAULT_WEIGHT = 8.0
 PRIOR = 0.1
 """Precision of the normal prior of a weight: the inverse of its variance."""
@@ -42,8 +42,9 @@ def find_candidates(
         left_out: known pairs that the questions are and that are not to be found.
     """
     answers, similarities = [], []
-    for begin in range(0, len(questions), QUESTIONS):
-        end = begin + QUESTIONS
+    rows = max(1, COMPARISONS // len(indexes[0].pairs.questions))
+    for begin in range(0, len(questions), rows):
+        end = begin + rows
         out = left_out and LeftOut(left_out.pairs[begin:end], left_out.with_answer)
         found = np.concatenate([index.similarities(questions[begin:end], out) for index in indexes], axis=2)
         order = np.argsort(-found.sum(2), axis=1, kind="stable")[:, :CANDIDATES]

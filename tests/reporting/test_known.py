@@ -35,7 +35,7 @@ def test_the_reports_compare_the_modes(tmp_path):
     page, plain = both(run_folder(tmp_path, board=BOARD | {"known_answers": KNOWN}))
     for said in (
         "Answers from the file",
-        "In mode best, which ask.py uses by default, every answer is one of the trained answers.",
+        "In mode best, which ask.py uses unless asked otherwise, every answer is one of the trained answers.",
         "Copying a known answer is better than what the model finds (72.0% and 52.0%).",
         "Of the 1,200 answers that the model wrote to held-out questions, 1,034 are not in the file.",
         "Of 200 unrelated questions, 193 get \N{LEFT DOUBLE QUOTATION MARK}I don't know\N{RIGHT DOUBLE QUOTATION MARK} "

@@ -90,7 +90,7 @@ def test_blocks_of_questions_give_the_same_candidates(monkeypatch):
     places = np.arange(len(PAIRS.questions))
     left_out = LeftOut(places, False)
     whole = find_candidates([tfidf_index(PAIRS)], PAIRS.questions, left_out)
-    monkeypatch.setattr(ranking, "QUESTIONS", 7)
+    monkeypatch.setattr(ranking, "COMPARISONS", 7 * len(PAIRS.questions))
     parts = find_candidates([tfidf_index(PAIRS)], PAIRS.questions, left_out)
     np.testing.assert_array_equal(whole.answers, parts.answers)
     np.testing.assert_allclose(whole.similarities, parts.similarities, atol=1e-6)
