@@ -35,7 +35,9 @@ class Assessment:
     """The content of board.json."""
 
 
-def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig) -> Assessment:
+def assess(
+    model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig, encoder: SentenceEncoder | None
+) -> Assessment:
     """Evaluate the model on each split, on at most `evaluation.max_pairs` pairs per split."""
     trained = trained_pairs(prepared) if evaluation.max_pairs and len(prepared.split.train) else None
     answers: list[EvaluatedPair] = []
@@ -53,19 +55,18 @@ def assess(model: PreTrainedModel, prepared: PreparedData, evaluation: Evaluatio
     calibration = calibrate(answers)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
-    known = _known_answers(trained, evaluation) if trained else None
+    known = _known_answers(trained, evaluation.mode, encoder) if trained else None
     entry = None
     if known and known.default_mode is not AnswerMode.free:
         entry = known_board(known, answerers(known, model, prepared.tokenizer, prepared.template), sets, answers)
     return Assessment(answers, calibration, known, board(answers, board_entry(calibration), entry))
 
 
-def _known_answers(trained: TrainedPairs, evaluation: EvaluationConfig) -> KnownAnswers:
-    encoder = SentenceEncoder.load(evaluation.encoder) if evaluation.encoder else None
+def _known_answers(trained: TrainedPairs, mode: AnswerMode | None, encoder: SentenceEncoder | None) -> KnownAnswers:
     # A repeat does not count as a phrasing.
     distinct = dict.fromkeys(zip(trained.questions, trained.answers, strict=True))
     pairs = KnownPairs([question for question, _ in distinct], [answer for _, answer in distinct])
-    return fit_known_answers(pairs, evaluation.mode, encoder)
+    return fit_known_answers(pairs, mode, encoder)
 
 
 def eval_sets(prepared: PreparedData, splits: Sequence[str], max_pairs: int) -> list[EvalSet]:

@@ -5,6 +5,7 @@ only modules that run no code of the folder.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,17 +44,12 @@ class SentenceEncoder:
             UserError: sentence-transformers is not installed, the encoder does not exist or cannot be loaded, or its
                 folder would run code.
         """
-        if find_spec("sentence_transformers") is None:
-            raise UserError(
-                "evaluation.encoder: needs sentence-transformers: pip install 'qa_lm[encoder]'", "evaluation.encoder"
-            )
+        check_encoder(place)
         folder = Path(place).expanduser()
-        if folder.is_dir():
-            _check(folder)
-        elif place.startswith((".", "/", "~")) or place.count("/") > 1:
-            raise UserError(f"evaluation.encoder: no such folder: {place}", "evaluation.encoder")
         from sentence_transformers import SentenceTransformer  # takes seconds
 
+        for name in ("huggingface_hub", "sentence_transformers"):  # each attempt without a network is a warning
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             model = SentenceTransformer(
                 str(folder) if folder.is_dir() else place,
@@ -92,6 +88,31 @@ def _names_code(config: object) -> bool:
         key == "auto_map" or (key.endswith("_implementation") and "/" in json.dumps(value)) or _names_code(value)
         for key, value in config.items()
     )
+
+
+def load_encoder(place: str | None) -> SentenceEncoder | None:
+    """Load the encoder that `evaluation.encoder` names; None if it is null.
+
+    Raises:
+        UserError: see `SentenceEncoder.load`.
+    """
+    return SentenceEncoder.load(place) if place else None
+
+
+def check_encoder(place: str) -> None:
+    """Check what can be checked before torch is imported: the package, and the folder if it is one.
+
+    Raises:
+        UserError: see `SentenceEncoder.load`.
+    """
+    if find_spec("sentence_transformers") is None:
+        raise UserError(
+            "evaluation.encoder: needs sentence-transformers: pip install 'qa_lm[encoder]'", "evaluation.encoder"
+        )
+    if Path(place).expanduser().is_dir():
+        _check(Path(place).expanduser())
+    elif place.startswith((".", "/", "~")) or place.count("/") > 1:
+        raise UserError(f"evaluation.encoder: no such folder: {place}", "evaluation.encoder")
 
 
 def _check(folder: Path) -> None:

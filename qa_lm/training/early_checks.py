@@ -9,14 +9,15 @@ from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
+from qa_lm.retrieval.encoder import check_encoder
 
 PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
 
 
 def check_early(config: TrainConfig) -> None:
-    """Import the trusted packages. Refuse invalid arguments of the Trainer, missing files, unknown splits, and packages
-    that are not installed.
+    """Import the trusted packages. Refuse invalid arguments of the Trainer, missing files, unknown splits, invalid
+    encoders, and packages that are not installed.
 
     Raises:
         UserError: the message begins with the setting or the file.
@@ -24,6 +25,8 @@ def check_early(config: TrainConfig) -> None:
     import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
     check_split(config.data.split)
+    if config.evaluation.encoder:
+        check_encoder(config.evaluation.encoder)
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
         if patterns := getattr(data, name):

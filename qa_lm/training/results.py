@@ -15,6 +15,7 @@ from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.retrieval.encoder import SentenceEncoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
@@ -60,7 +61,13 @@ class Timing:
 
 
 def finish(
-    config: TrainConfig, folder: Path, prepared: PreparedData, task: Task, setup: TrainerSetup, timing: Timing
+    config: TrainConfig,
+    folder: Path,
+    prepared: PreparedData,
+    task: Task,
+    setup: TrainerSetup,
+    timing: Timing,
+    encoder: SentenceEncoder | None,
 ) -> TrainingResult:
     """Write the ledger, model/, answers, the results table, and finally metrics.json."""
     to_train = len(prepared.split.train)
@@ -76,7 +83,7 @@ def finish(
     model = task.module.model.eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
-    assessed = assess(model, prepared, config.evaluation)
+    assessed = assess(model, prepared, config.evaluation, encoder)
     if assessed.known:
         assessed.known.save(folder / run_folder.MODEL)
     if assessed.calibration:

@@ -23,6 +23,7 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.causal_lm import hidden_states
+from qa_lm.retrieval.encoder import load_encoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
@@ -106,6 +107,7 @@ def _train(
     run = read_run_state(folder, config, verbose=first)
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
     precision = choose_precision(config.trainer)
+    encoder = load_encoder(config.evaluation.encoder) if first else None  # a wrong one ends the run before training
     prepared = prepare(config.data, config.tokenizer, config.model.context)
     environment = describe_environment(config.seed, prepared.fingerprints())
     if run.exists:
@@ -130,7 +132,7 @@ def _train(
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
         raise OtherProcess(0)
-    return finish(config, folder, prepared, task, setup, timing)
+    return finish(config, folder, prepared, task, setup, timing, encoder)
 
 
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:

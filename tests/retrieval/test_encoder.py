@@ -206,6 +206,16 @@ def test_a_folder_that_does_not_exist(place):
     assert refusal(place) == f"evaluation.encoder: no such folder: {place}"
 
 
+def test_an_encoder_that_is_not_there_ends_a_run_before_it_trains(tmp_path, monkeypatch):
+    def no_encoder(place):
+        raise UserError(f"evaluation.encoder: {place} cannot be loaded")
+
+    monkeypatch.setattr(SentenceEncoder, "load", no_encoder)
+    with pytest.raises(UserError, match="owner/name cannot be loaded"):
+        train(small_config(evaluation__encoder="owner/name"), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_name_on_the_hub_without_a_network():
     assert refusal("nobody/no-such-encoder").startswith("evaluation.encoder: nobody/no-such-encoder cannot be loaded: ")
 

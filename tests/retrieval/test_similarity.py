@@ -23,7 +23,7 @@ def drawn_index(pairs):
 
 
 def without(pairs, gone):
-    """The pairs but for some, and the index of each distinct answer that is left among all answers."""
+    """The pairs without some, and the index of each distinct answer that is left among all answers."""
     kept = [place for place in range(len(pairs.questions)) if place not in gone]
     rest = pairs_of([(pairs.questions[place], pairs.answers[place]) for place in kept])
     return rest, [pairs.numbers[answer] for answer in rest.distinct]
