@@ -1,0 +1,1 @@
+"""Local copies of pretrained models: folders, models of the hub, GGUF files."""
