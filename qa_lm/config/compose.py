@@ -19,7 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.aliases import setting_hint
 from qa_lm.config.hydra_settings import register_sweep_settings
-from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from qa_lm.config.schema import (
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from qa_lm.config.trainer_arguments import trainer_parameters
 from qa_lm.errors import UserError, first_line
 from qa_lm.names import BUILTIN_PAIRS
@@ -41,6 +48,7 @@ def register_schema() -> None:
     store.store(name="train_schema", node=schema)
     store.store(group="data", name="data_schema", node=DataConfig)
     store.store(group="tokenizer", name="tokenizer_schema", node=TokenizerConfig)
+    store.store(group="finetune", name="finetune_schema", node=FinetuneConfig)
     store.store(group="model", name="model_schema", node=OmegaConf.structured(ModelConfig, flags={"struct": False}))
     optimizer = OmegaConf.structured(OptimizerConfig, flags={"struct": False})
     store.store(group="optimizer", name="optimizer_schema", node=optimizer)
@@ -147,6 +155,8 @@ def make_paths_absolute(config: TrainConfig, folder: Path) -> None:
         data.hub = absolute(data.hub)
     if tokenizer.path and (folder / tokenizer.path).is_dir():
         tokenizer.path = absolute(tokenizer.path)
+    if config.model.path and (folder / Path(config.model.path).expanduser()).exists():
+        config.model.path = absolute(config.model.path)
 
 
 def schema_keys() -> list[str]:

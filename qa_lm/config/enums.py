@@ -33,6 +33,13 @@ class ScheduleKind(Enum):
     wsd = "wsd"
 
 
+class FinetuneMethod(Enum):
+    """Which parameters of a pretrained model are trained."""
+
+    full = "full"
+    lora = "lora"
+
+
 class Weights(Enum):
     """The weights of a run that are exported."""
 

@@ -17,6 +17,7 @@ from qa_lm.config.enums import (
     AnswerMode,
     BadLines,
     FailedWriteChoice,
+    FinetuneMethod,
     LossWeighting,
     Mode,
     OptimizerKind,
@@ -102,7 +103,8 @@ class TokenizerConfig:
     """The tokenizer."""
 
     kind: str = "gpt2"
-    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs), `folder` or `hub`."""
+    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs), `folder`, `hub`, or `model`
+    (the tokenizer of the pretrained model that `model.path` names)."""
     path: str | None = None
     """For `folder`: a folder with tokenizer.json. For `hub`: the name of a model on the Hugging Face hub."""
     vocab_size: int | None = None
@@ -111,10 +113,18 @@ class TokenizerConfig:
 
 @dataclass
 class ModelConfig:
-    """The causal language model, trained from scratch."""
+    """The causal language model, trained from scratch or from a pretrained model."""
 
-    architecture: str = "gpt2"
-    """Model type of a causal language model in transformers: gpt2, llama, qwen3, ..."""
+    path: str | None = None
+    """Pretrained model to start from: a transformers folder, a name on the Hugging Face hub, or a GGUF file. Its
+    tokenizer is used too. null trains from scratch."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+    gradient_checkpointing: bool = False
+    """Whether to compute activations again in the backward pass instead of keeping them: less memory, slower steps."""
+    architecture: str | None = "gpt2"
+    """Model type of a causal language model in transformers: gpt2, llama, qwen3, ... null for a pretrained model, whose
+    own it is."""
     hidden_size: int | None = MISSING
     """Width of the residual stream. null chooses this and the next three settings from the data."""
     layers: int | None = MISSING
@@ -130,6 +140,25 @@ class ModelConfig:
     _target_: str | None = None
     """Class of the model, a `PreTrainedModel`. Further keys are arguments of its config class. null uses
     `architecture`."""
+
+
+@dataclass
+class FinetuneConfig:
+    """How a pretrained model is trained; from scratch, all parameters are trained."""
+
+    method: FinetuneMethod | None = None
+    """`full` trains all parameters, `lora` small matrices beside the frozen linear layers (arXiv:2106.09685), which
+    needs the extra `lora`. null takes `full` up to 200 million parameters and `lora` above."""
+    rank: int = 16
+    """LoRA: rank of the matrices."""
+    alpha: float = 32.0
+    """LoRA: the product of the matrices is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """LoRA: dropout probability of the input of the matrices."""
+    dora: bool = False
+    """LoRA: whether magnitude and direction are trained apart (DoRA, arXiv:2402.09353)."""
+    target_modules: Any = "all-linear"
+    """LoRA: names of the linear layers to adapt, as a list, or `all-linear` for all but the head."""
 
 
 @dataclass
@@ -234,6 +263,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

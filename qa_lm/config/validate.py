@@ -12,7 +12,7 @@ from qa_lm.templates import check_templates
 MONITORS = {"val/loss": Mode.min, "val/exact_match": Mode.max, "train/recall": Mode.max}
 HOLDS_OUT_PHRASINGS = ("phrasing", "phrasing_and_fact")
 """Values of `data.split` that hold out phrasings of trained facts."""
-TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub")
+TOKENIZER_KINDS = ("gpt2", "bpe", "folder", "hub", "model")
 
 
 def check_values(config: TrainConfig) -> None:
@@ -59,6 +59,7 @@ def check_values(config: TrainConfig) -> None:
     )
     _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "must be at least 0 and below 1")
     _check_optimizer(config.optimizer)
+    _check_pretrained(config)
 
 
 def _check_monitor(config: TrainConfig) -> None:
@@ -129,6 +130,31 @@ def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
             tokenizer.vocab_size,
             "must be at least 257: every byte and EOS",
         )
+
+
+def _check_pretrained(config: TrainConfig) -> None:
+    model, finetune = config.model, config.finetune
+    pretrained = model.path is not None
+    unused = "has no effect here: it belongs to a pretrained model, model.path"
+    _require(
+        pretrained or finetune.method is None, "finetune.method", finetune.method and finetune.method.value, unused
+    )
+    _require(pretrained or model.revision is None, "model.revision", model.revision, unused)
+    _require(pretrained or model.architecture is not None, "model.architecture", None, "name one, such as llama")
+    _require(
+        not (pretrained and (model._target_ or model.extra)),
+        "model.path",
+        model.path,
+        "needs no class and no arguments",
+    )
+    _require(pretrained or config.tokenizer.kind != "model", "tokenizer.kind", "model", "belongs to a pretrained model")
+    _require(finetune.rank >= 1, "finetune.rank", finetune.rank, "must be at least 1")
+    _require(finetune.alpha > 0, "finetune.alpha", finetune.alpha, "must be above 0")
+    _require(0 <= finetune.dropout < 1, "finetune.dropout", finetune.dropout, "must be at least 0 and below 1")
+    targets = finetune.target_modules
+    names = [targets] if isinstance(targets, str) else targets
+    text = isinstance(names, list) and len(names) > 0 and all(isinstance(each, str) and each for each in names)
+    _require(text, "finetune.target_modules", targets, "must be all-linear or a list of names")
 
 
 def _check_recall(config: TrainConfig) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -182,19 +182,28 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: TextTokeni
         )
 
 
-def load_causal_lm(folder: Path) -> PreTrainedModel:
-    """Load the model of a transformers folder, in float32.
+def load_causal_lm(folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> PreTrainedModel:
+    """Load the model of a transformers folder.
+
+    Args:
+        folder: the folder.
+        dtype: dtype of the weights in memory.
+        settings: arguments of its config to replace.
 
     Raises:
-        UserError: the files are damaged, contain no causal language model, or name third-party code.
+        UserError: the files are damaged, contain no causal language model, lack weights, or name third-party code.
     """
     _check_model_type(folder)
+    options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, **options, **settings
         )
     except Exception as error:  # damaged files raise errors of many libraries
         raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise UserError(f"{folder}: the model cannot be loaded: its weights lack {missing[0]}")
     _check_runs(folder, model)
     return model
 

@@ -159,9 +159,9 @@ def embeddings(model: PreTrainedModel) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, nn.Embedding)] + [head(model)]
 
 
-def parameter_count(model: nn.Module) -> int:
-    """Number of parameters; tied weights count once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def parameter_count(model: nn.Module, trained: bool = False) -> int:
+    """Number of parameters, or of those that are not frozen; tied weights count once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
 
 
 def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "model.extra.") -> set[str]:

@@ -27,6 +27,7 @@ from qa_lm.modeling.hyperparameters import (
     resolve_optimizer,
     resolve_schedule,
 )
+from qa_lm.modeling.lora import trained_state
 from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
@@ -65,6 +66,8 @@ class CausalLMModule(EpochMetrics):
         self.save_hyperparameters(
             plain_hyperparameters(self.model, self.make_optimizer, self.schedule, mean_per_pair, answer_bytes)
         )
+        # Checkpoints hold what is trained, without the frozen parameters of a pretrained model.
+        self.strict_loading = all(parameter.requires_grad for parameter in self.parameters())
         self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
         self.step_loss = self.gradient_norm = torch.zeros(())
         self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: indices, losses, exactness
@@ -90,6 +93,11 @@ class CausalLMModule(EpochMetrics):
             UserError: a value is unknown, or names third-party code.
         """
         return cls(model, optimizer, schedule, **options)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what is trained."""
+        if not self.strict_loading:
+            checkpoint["state_dict"] = trained_state(self)
 
     def compile_network(self) -> None:
         """Compile the body for training; all batches must then have the same shape."""

@@ -80,11 +80,16 @@ class OptimizerOfClass:
             UserError: the class refuses an argument.
         """
         try:
-            return self.optimizer_class(model.parameters(), **self.arguments)
+            return self.optimizer_class(trained_parameters(model), **self.arguments)
         except Exception as error:  # third-party constructors can raise anything
             raise UserError(
                 f"optimizer: {self.optimizer_class.__name__} cannot be built: {first_line(error)}"
             ) from error
+
+
+def trained_parameters(model: nn.Module) -> list[Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def optimizer_name(factory: Callable[[PreTrainedModel], Optimizer]) -> str:
@@ -113,7 +118,7 @@ def adamw(
         lr, betas, eps, weight_decay: as in `torch.optim.AdamW`.
         decay_vectors: whether norms and biases decay too, as in `torch.optim.AdamW(model.parameters())`.
     """
-    matrices, vectors = _by_shape(model.parameters())
+    matrices, vectors = _by_shape(trained_parameters(model))
     groups = _not_empty(
         [{"params": matrices}, {"params": vectors, "weight_decay": weight_decay if decay_vectors else 0.0}]
     )
@@ -143,7 +148,7 @@ def muon(
         dtype: dtype of Muon's matrix products; bfloat16 is accurate enough.
     """
     indexed = {id(parameter) for module in embeddings for parameter in module.parameters()}
-    parameters = list(model.parameters())
+    parameters = trained_parameters(model)
     hidden = [parameter for parameter in parameters if parameter.ndim == 2 and id(parameter) not in indexed]
     hidden_ids = {id(parameter) for parameter in hidden}
     matrices, vectors = _by_shape(parameter for parameter in parameters if id(parameter) not in hidden_ids)

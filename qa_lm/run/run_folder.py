@@ -20,6 +20,8 @@ REPORT_MARKDOWN = "report.md"
 REPORT_HTML = "report.html"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+ADAPTER = "adapter"
+"""The LoRA adapter, as peft loads it."""
 PROFILE = "profile"
 LOGGERS = "loggers.json"
 """The ids by which logging services know the run."""
@@ -43,7 +45,7 @@ WRITTEN = "|".join(
     re.escape(name)
     for name in (
         *(CONFIG, METRICS_BY_EPOCH, METRICS, ANSWERS, ENVIRONMENT, DATA_REPORT, SPLIT, BOARD, LEDGER, LEDGER_SUMMARY),
-        *(BAD_BATCHES, LOGGERS, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, HOLDER),
+        *(BAD_BATCHES, LOGGERS, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, ADAPTER, HOLDER),
         *(BEST, LAST, PREVIOUS, MANIFEST, PROBE_FILE),
     )
 )

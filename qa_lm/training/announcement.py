@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
+from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.prepare import PreparedData
@@ -12,15 +13,23 @@ from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.optimizers import optimizer_name
 from qa_lm.training.build import Task
 from qa_lm.training.estimate import Estimate
+from qa_lm.training.pretrained import PretrainedStart
 from qa_lm.training.trainer import TrainerSetup
 
 WITHOUT_VALIDATION = "no best checkpoint is kept, nothing stops training early, and model/ holds the last weights"
 
 
-def announce(config: TrainConfig, prepared: PreparedData, task: Task, trainer: pl.Trainer, precision: str) -> None:
+def announce(
+    config: TrainConfig,
+    prepared: PreparedData,
+    task: Task,
+    trainer: pl.Trainer,
+    precision: str,
+    start: PretrainedStart | None = None,
+) -> None:
     """Print the data, the model, the training settings, and what the Trainer's arguments rule out."""
     announce_data(config, prepared, task)
-    announce_model(config, task, precision)
+    announce_model(config, task, precision, start)
     announce_limits(trainer, task.no_validation_reason)
 
 
@@ -46,16 +55,27 @@ def announce_data(config: TrainConfig, prepared: PreparedData, task: Task) -> No
         print(f"augmentation: each epoch rewrites {rewritten.rewriter.share:.0%} of the training questions")
 
 
-def announce_model(config: TrainConfig, task: Task, precision: str) -> None:
+def announce_model(config: TrainConfig, task: Task, precision: str, start: PretrainedStart | None = None) -> None:
     """Print the size of the model and how it will be trained."""
     model, optimizer = config.model, config.optimizer
     size = parameter_count(task.module.model) / 1e6
+    origin = f"pretrained ({start.base.name})" if start else "from scratch"
     print(
-        f"model: {task.module.model.config.model_type} from scratch, {size:,.1f} million parameters "
+        f"model: {task.module.model.config.model_type} {origin}, {size:,.1f} million parameters "
         f"(width {model.hidden_size}, {model.layers} {'layers' if model.layers != 1 else 'layer'}), seed {config.seed}"
     )
+    if start:
+        print(_finetuning(config, task, start))
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
     print(f"training: {optimizer_name(task.module.make_optimizer)}, {schedule}; {precision}", flush=True)
+
+
+def _finetuning(config: TrainConfig, task: Task, start: PretrainedStart) -> str:
+    if start.method is FinetuneMethod.full:
+        return f"finetuning: all parameters ({start.reason})"
+    trained, lora = parameter_count(task.module.model, trained=True) / 1e6, config.finetune
+    kind = "DoRA" if lora.dora else "LoRA"
+    return f"finetuning: {kind} of rank {lora.rank}, {trained:,.1f} million parameters trained ({start.reason})"
 
 
 def announce_limits(trainer: pl.Trainer, no_validation_reason: str | None) -> None:

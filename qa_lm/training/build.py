@@ -3,25 +3,32 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
 from transformers import PreTrainedModel
 
-from qa_lm.config.enums import LossWeighting, TrainOn
+from qa_lm.config.enums import FinetuneMethod, LossWeighting, TrainOn
 from qa_lm.config.schema import OptimizerConfig, TrainConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
+from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
 from qa_lm.modeling.custom_model import check_custom_model, register_model
+from qa_lm.modeling.lora import add_lora
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.hardware import check_memory, device_of
+from qa_lm.training.pretrained import PretrainedStart, load_start, lora_settings
 from qa_lm.training.recipe import epochs_to_recall
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 SHORT_ROW = 64
 """Tokens of a row up to which eager attention is faster on a CPU than fused attention (docs/log.md, "attention in short
@@ -45,12 +52,18 @@ class Task:
     """Optimizer steps per epoch."""
     estimated_epochs: float
     """Estimated epochs of training: until recall is reached, or the maximum."""
+    adapter: "PeftModel | None"
+    """The LoRA adapter of the model; None if all parameters are trained."""
     no_validation_reason: str | None
     """The setting because of which no validation will run; None if one will."""
 
 
 def build_task(
-    config: TrainConfig, prepared: PreparedData, trainer: pl.Trainer, custom: CustomParts = NOTHING_CUSTOM
+    config: TrainConfig,
+    prepared: PreparedData,
+    trainer: pl.Trainer,
+    custom: CustomParts = NOTHING_CUSTOM,
+    start: PretrainedStart | None = None,
 ) -> Task:
     """Build data module and module from settings without open (null) values; see `qa_lm.training.recipe.completed`."""
     data = config.data
@@ -75,8 +88,12 @@ def build_task(
     steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
     max_epochs = _max_epochs(trainer, steps_per_epoch)
     epochs = min(max_epochs, config.optimizer.schedule_epochs or max_epochs)
+    if start:
+        network, adapter = _pretrained_network(config, start, prepared.tokenizer)
+    else:
+        network, adapter = _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model), None
     module = CausalLMModule(
-        _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model),
+        network,
         custom.optimizer or optimizer_settings(config.optimizer, config),
         _schedule(config.optimizer, round(epochs * steps_per_epoch)),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
@@ -93,7 +110,7 @@ def build_task(
         to_recall += RecallStopping.required_validations(steps_per_epoch) - RecallStopping.VALIDATIONS
         estimated = min(max_epochs, to_recall, epochs + RecallStopping.allowed_validations(steps_per_epoch))
     no_validation_reason = why_no_validation(trainer, batches, max_epochs)
-    return Task(datamodule, module, epochs, steps_per_epoch, estimated, no_validation_reason)
+    return Task(datamodule, module, epochs, steps_per_epoch, estimated, adapter, no_validation_reason)
 
 
 def _max_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
@@ -122,8 +139,24 @@ def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> Optim
     )
 
 
+def _pretrained_network(
+    config: TrainConfig, start: PretrainedStart, tokenizer: TextTokenizer
+) -> tuple[PreTrainedModel, "PeftModel | None"]:
+    """The pretrained model and, with LoRA, its adapter."""
+    lora = start.method is FinetuneMethod.lora
+    check_memory(config, start.parameters, device_of(config.trainer), trained=0 if lora else start.parameters)
+    network = load_start(start, config, tokenizer)
+    # Right before the adapter is initialised, so that it depends only on the seed.
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    if not lora:
+        return network, None
+    adapter = add_lora(network, lora_settings(config.finetune))
+    return network, adapter
+
+
 def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSource | None = None) -> PreTrainedModel:
     model = config.model
+    assert model.architecture
     assert model.hidden_size
     assert model.layers
     assert model.heads

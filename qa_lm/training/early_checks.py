@@ -6,6 +6,7 @@ from pathlib import Path
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import TARGET, import_trusted
 from qa_lm.config.trainer_arguments import check_trainer_arguments
+from qa_lm.data.pretrained.place import check_place
 from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
@@ -27,6 +28,8 @@ def check_early(config: TrainConfig) -> None:
     check_split(config.data.split)
     if config.evaluation.encoder:
         check_encoder(config.evaluation.encoder)
+    if config.model.path is not None:
+        check_place(config.model.path, config.model.revision)
     data, tokenizer = config.data, config.tokenizer
     for name in ("path", "validation_path", "test_path"):
         if patterns := getattr(data, name):

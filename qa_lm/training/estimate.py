@@ -19,6 +19,7 @@ from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.gradients import clip
+from qa_lm.modeling.lora import trained_state
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.best_state import room_for
 from qa_lm.training.hardware import peak_memory
@@ -99,8 +100,11 @@ def estimate_training(
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
-        memory = _memory(device, parameter_count(module.model))
-    size, training = SAVED_BYTES * parameter_count(module.model), steps * seconds + validation + EPOCH_SECONDS
+        memory = _memory(device, parameter_count(module.model, trained=True))
+    size, training = (
+        SAVED_BYTES * parameter_count(module.model, trained=True),
+        steps * seconds + validation + EPOCH_SECONDS,
+    )
     saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
     saving = size / COPIED_BYTES_PER_SECOND + saves * size / SAVED_BYTES_PER_SECOND
     return Estimate(epochs, training + saving, memory, compilation)
@@ -125,12 +129,12 @@ def first_batches(data: PairsDataModule, device: torch.device, count: int) -> li
 
 @contextmanager
 def _restored_state(module: CausalLMModule, device: torch.device) -> Iterator[None]:
-    weights = copy.deepcopy(module.state_dict())
+    weights = copy.deepcopy(trained_state(module))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             yield
         finally:
-            module.load_state_dict(weights)
+            module.load_state_dict(weights, strict=module.strict_loading)
             module.zero_grad(set_to_none=True)
 
 

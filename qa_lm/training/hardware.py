@@ -134,21 +134,30 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
 
 
-def check_memory(config: TrainConfig, parameters: int, device: torch.device) -> None:
+def check_memory(config: TrainConfig, parameters: int, device: torch.device, trained: int | None = None) -> None:
     """Refuse a model that needs more memory than is free, whatever the batch size is.
 
     Args:
         config: settings, without open (null) values.
         parameters: number of parameters of the model.
         device: the device of training.
+        trained: number of parameters that are trained; None for all.
 
     Raises:
         UserError: names the needed and the free memory, and the settings to lower.
     """
     kept = FLOATS[config.optimizer.kind] if config.optimizer._target_ is None else 2
-    need, free = 4 * kept * parameters, free_memory(device)
+    trained = parameters if trained is None else trained
+    weight = 2 if str(config.trainer.get("precision")) == "bf16-true" else 4
+    need, free = weight * (parameters + (kept - 1) * trained), free_memory(device)
     if need > free:
         model = config.model
+        if model.path is not None:
+            lower = "use finetune=lora, trainer.precision=bf16-true or a smaller model"
+            raise UserError(
+                f"model.path={model.path}: {parameters / 1e6:,.0f} million parameters need at least "
+                f"{need / 1e9:.1f} GB to be trained, and {free / 1e9:.1f} GB are free; {lower}"
+            )
         raise UserError(
             f"model: {parameters / 1e6:,.0f} million parameters need at least {need / 1e9:.1f} GB to be trained, and "
             f"{free / 1e9:.1f} GB are free; lower model.hidden_size ({model.hidden_size}) or model.layers "

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from qa_lm.config.enums import Weights
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
@@ -15,6 +17,7 @@ from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
+from qa_lm.modeling.lora import merged, save_adapter
 from qa_lm.retrieval.encoder import SentenceEncoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
@@ -80,7 +83,7 @@ def finish(
     if config.export_weights is Weights.best:
         restore_best(task.module, setup)
     setup.files.best.free()
-    model = task.module.model.eval()
+    model = _plain_model(task, config, folder).eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation, encoder)
@@ -96,6 +99,14 @@ def finish(
     write_json(folder / run_folder.METRICS, metrics)
     best = setup.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
+
+
+def _plain_model(task: Task, config: TrainConfig, folder: Path) -> PreTrainedModel:
+    """The trained model in float32; with LoRA, write the adapter and merge it."""
+    if task.adapter is None:
+        return task.module.model.float()
+    save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path))
+    return merged(task.adapter)
 
 
 def _only_trained(prepared: PreparedData, setup: TrainerSetup) -> PreparedData:

@@ -43,6 +43,7 @@ from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
+from qa_lm.training.pretrained import find_start, with_start
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import Timing, TrainingResult, finish
 from qa_lm.training.trainer import TrainerSetup, build_trainer
@@ -108,18 +109,21 @@ def _train(
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
     precision = choose_precision(config.trainer)
     encoder = load_encoder(config.evaluation.encoder) if first else None  # a wrong one ends the run before training
-    prepared = prepare(config.data, config.tokenizer, config.model.context)
-    environment = describe_environment(config.seed, prepared.fingerprints())
+    start = find_start(config)
+    if start:
+        config = with_start(config, start)
+    prepared = prepare(config.data, start.tokenizer if start else config.tokenizer, config.model.context)
+    environment = describe_environment(config.seed, prepared.fingerprints() | (start.fingerprints if start else {}))
     if run.exists:
         check_same_data(folder, environment, verbose=first)
     config = completed(config, prepared.sizes())
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
     setup = build_trainer(config, folder, prepared, custom, handle_signals)
-    task = build_task(config, prepared, setup.trainer, custom)
+    task = build_task(config, prepared, setup.trainer, custom, start)
     if run.checkpoint:
         check_same_model(run.checkpoint, task.module)
     if first:
-        announce(config, prepared, task, setup.trainer, precision.reason)
+        announce(config, prepared, task, setup.trainer, precision.reason, start)
     measure_started = time.perf_counter()
     estimate = _measure(config, task, setup, run)
     config = replace(config, compile=task.module.hidden_states is not hidden_states)

@@ -163,7 +163,7 @@ def restore_best(module: CausalLMModule, setup: TrainerSetup) -> None:
         print(f"warning: {setup.best.monitor} was never finite, so no epoch is the best; model/ holds the last weights")
         return
     if best.state is not None:
-        module.load_state_dict(best.state["state_dict"])
+        module.load_state_dict(best.state["state_dict"], strict=module.strict_loading)
     elif not best.written:
         print(f"warning: {path} could not be written; model/ holds the last weights instead", flush=True)
     elif is_intact(Path(path)) is False:
@@ -171,7 +171,7 @@ def restore_best(module: CausalLMModule, setup: TrainerSetup) -> None:
     else:
         checkpoint = read_checkpoint(Path(path))
         if checkpoint["global_step"] != setup.trainer.global_step:
-            module.load_state_dict(checkpoint["state_dict"])
+            module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
 
 
 def quiet_lightning() -> None:

@@ -182,6 +182,7 @@ def test_a_model_can_hold_its_tokens_and_is_no_larger_than_that_needs(tokens, en
     """Its real size is counted, not the rule's estimate; both agree to 1%, and a step of width is worth more."""
     lengths = np.full(tokens // 10, 10, np.int32)
     model = recipe.completed(open_config(), Sizes(lengths, 10, 5.0, 32, entries)).model
+    assert model.architecture
     assert model.hidden_size
     assert model.layers
     assert model.heads

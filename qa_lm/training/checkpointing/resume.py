@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
+from qa_lm.modeling.lora import trained_state
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.training.checkpointing.checkpoints import newest_valid_checkpoint
@@ -117,10 +118,12 @@ def check_same_data(folder: Path, now: dict[str, Any], verbose: bool) -> None:
         ("data_sha256", "the pairs have changed"),
         ("split_sha256", "the split of the pairs has changed"),
         ("tokenizer_sha256", "the tokenizer has changed"),
+        ("base_sha256", "the pretrained model has changed"),
     ):
-        if key in before and before[key] != now[key]:
+        if key in before and before[key] != now.get(key):
+            sha256 = [str(values.get(key))[:12] for values in (before, now)]
             raise UserError(
-                f"{folder}: {what} since this run started (sha256 {str(before[key])[:12]}, now {now[key][:12]}); "
+                f"{folder}: {what} since this run started (sha256 {sha256[0]}, now {sha256[1]}); "
                 "restore the former files, or start a new run"
             )
     different = [
@@ -139,7 +142,7 @@ def check_same_model(checkpoint: Path, model: torch.nn.Module) -> None:
         UserError: a parameter is missing or has another shape; the message names it.
     """
     saved: dict[str, Tensor] = read_checkpoint(checkpoint)["state_dict"]
-    own = model.state_dict()
+    own = trained_state(model)
     for name in [*own, *saved]:
         shapes = [tuple(each[name].shape) if name in each else "missing" for each in (saved, own)]
         if shapes[0] != shapes[1]:

@@ -1,0 +1,121 @@
+"""LoRA (arXiv:2106.09685) by peft: small trained matrices beside the frozen matrices of a pretrained model.
+
+The adapted model has the same class, body and head as before, so everything that runs on a model runs on it.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qa_lm.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+INSTALL = "finetune=lora: needs the package peft: pip install 'qa_lm[lora]'"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """An adapter as plain values."""
+
+    rank: int
+    """Rank of each pair of matrices."""
+    alpha: float
+    """The product of the pair is multiplied by alpha / rank."""
+    dropout: float
+    """Dropout probability of the input of each pair."""
+    dora: bool
+    """Whether magnitude and direction are trained apart (DoRA, arXiv:2402.09353)."""
+    target_modules: str | tuple[str, ...]
+    """Names of the linear layers to adapt, or `all-linear` for all but the head."""
+
+
+def check_peft() -> None:
+    """Check that peft is installed.
+
+    Raises:
+        UserError: says how to install it.
+    """
+    if find_spec("peft") is None:
+        raise UserError(INSTALL, "finetune.method")
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings) -> "PeftModel":
+    """Add trained matrices to a model, in place, and freeze all others.
+
+    Args:
+        model: the pretrained model.
+        settings: the adapter.
+
+    Returns:
+        peft's view of the same model, which saves and merges the adapter.
+
+    Raises:
+        UserError: peft is missing, or refuses the settings; the message names the layers of the model.
+    """
+    check_peft()
+    from peft import LoraConfig, get_peft_model
+
+    targets = settings.target_modules
+    try:
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by the rank
+            lora_dropout=settings.dropout,
+            use_dora=settings.dora,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            task_type="CAUSAL_LM",
+        )
+        return get_peft_model(model, config)
+    except (ValueError, TypeError, KeyError) as error:
+        layers = ", ".join(sorted(linear_layers(model)))
+        raise UserError(
+            f"finetune.target_modules={targets}: {first_line(error)}; linear layers of this model: {layers}",
+            "finetune.target_modules",
+        ) from None
+
+
+def linear_layers(model: nn.Module) -> set[str]:
+    """Last parts of the names of all linear layers."""
+    found = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return found - {"base_layer", "default"}
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model without its frozen parameters: what training changes."""
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def merged(adapter: "PeftModel") -> PreTrainedModel:
+    """Add the adapter to the weights of the model in float32, in place, and return the plain model."""
+    adapter.float()
+    with torch.no_grad():
+        plain: PreTrainedModel = adapter.merge_and_unload()
+    plain.__dict__.pop("peft_config", None)
+    return plain.requires_grad_(True)
+
+
+def save_adapter(adapter: "PeftModel", folder: Path, base_name: str) -> None:
+    """Write the adapter as peft, vLLM and llama.cpp load it: adapter_config.json and adapter_model.safetensors.
+
+    Args:
+        adapter: the adapted model.
+        folder: the folder to write.
+        base_name: what `adapter_config.json` names as the model that the adapter belongs to.
+    """
+    for config in adapter.peft_config.values():
+        config.base_model_name_or_path = base_name
+    adapter.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # an empty form
+
+
+def plain_settings(settings: LoraSettings) -> dict[str, Any]:
+    """The settings as plain values, for a checkpoint."""
+    return asdict(settings)
