@@ -118,6 +118,8 @@ def typed_config(composed: DictConfig) -> TrainConfig:
         raise UserError(f"{missing[0]} has no value; give one: {missing[0]}=...", missing[0])
     config = OmegaConf.to_object(composed)
     assert isinstance(config, TrainConfig)
+    if config.model.path is not None:  # the tokenizer comes with a pretrained model
+        config.tokenizer = TokenizerConfig(kind="model")
     return config
 
 

@@ -260,6 +260,7 @@ def _tokenizer(
     if config.kind in ("folder", "hub"):
         assert config.path is not None
         return load_tokenizer(Path(config.path)) if config.kind == "folder" else hub_tokenizer(config.path)
+    assert config.kind == "bpe"
     trained = np.zeros(len(table), bool)
     trained[split.train] = True
     characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))

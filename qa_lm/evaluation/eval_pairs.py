@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from qa_lm.config.compose import read_config
-from qa_lm.config.schema import DataConfig
+from qa_lm.config.schema import DataConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.validate import check_sources
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pairs import Pair
@@ -14,7 +14,7 @@ from qa_lm.data.prepare import PreparedData, cache_is_off, prepare
 from qa_lm.data.readers.reading import PairReader
 from qa_lm.data.sources import how_to_read, main_sources
 from qa_lm.errors import UserError, first_line
-from qa_lm.run.run_folder import CONFIG, ENVIRONMENT
+from qa_lm.run.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, MODEL
 
 
 def data_of_run(run: Path) -> PreparedData:
@@ -29,7 +29,7 @@ def data_of_run(run: Path) -> PreparedData:
     check_sources(config.data, config.tokenizer)
     # The run may come from an untrusted source, so nothing is written into a folder that it names.
     data = config.data if cache_is_off(config.data) else replace(config.data, cache=None)
-    prepared = prepare(data, config.tokenizer, config.model.context)
+    prepared = prepare(data, _tokenizer_of(config, run), config.model.context)
     try:
         trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -37,6 +37,14 @@ def data_of_run(run: Path) -> PreparedData:
     if trained_on != prepared.table.fingerprint:
         raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
     return prepared
+
+
+def _tokenizer_of(config: TrainConfig, run: Path) -> TokenizerConfig:
+    """The settings of a run's tokenizer; the tokenizer of a pretrained model is in the run folder."""
+    if config.tokenizer.kind != "model":
+        return config.tokenizer
+    saved = next((each for each in (run / MODEL, run / CHECKPOINTS / MODEL) if each.is_dir()), run / MODEL)
+    return TokenizerConfig(kind="folder", path=str(saved))
 
 
 def pairs_of_files(data: DataConfig, max_pairs: int, template: PromptTemplate) -> list[Pair]:

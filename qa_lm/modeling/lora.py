@@ -3,6 +3,7 @@
 The adapted model has the same class, body and head as before, so everything that runs on a model runs on it.
 """
 
+import warnings
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +73,9 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> "PeftModel":
             target_modules=targets if isinstance(targets, str) else list(targets),
             task_type="CAUSAL_LM",
         )
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft still reads it
+            return get_peft_model(model, config)
     except (ValueError, TypeError, KeyError) as error:
         layers = ", ".join(sorted(linear_layers(model)))
         raise UserError(

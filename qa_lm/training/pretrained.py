@@ -25,7 +25,6 @@ FULL_UP_TO = 200_000_000
 adapter to be merged, and the optimizer's state fits into memory."""
 SIZES = {"hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
 """Settings of a model and what transformers calls them."""
-OWN_TOKENIZER = TokenizerConfig(kind="model")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def with_start(config: TrainConfig, start: PretrainedStart) -> TrainConfig:
         raise UserError(f"model.context={config.model.context}: the pretrained model has {context}", "model.context")
     model = replace(config.model, architecture=own.model_type, context=config.model.context or context, **sizes)
     finetune = replace(config.finetune, method=start.method)
-    return replace(config, model=model, tokenizer=OWN_TOKENIZER, finetune=finetune)
+    return replace(config, model=model, finetune=finetune)
 
 
 def _own_config(folder: Path) -> Any:

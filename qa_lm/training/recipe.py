@@ -7,6 +7,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
+from qa_lm.config.enums import ScheduleKind
 from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
 from qa_lm.data.batches.rewritten import room_per_pair
 from qa_lm.data.prepare import Sizes
@@ -82,7 +83,8 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
         positions = tokens + room_per_pair(data.augment) * len(sizes.lengths)
         steps = math.ceil(positions / (per_row * data.batch_size))
         schedule = schedule_epochs(sizes.answer, sizes.paraphrases, steps)
-    optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=schedule)
+    kept = None if optimizer.schedule is ScheduleKind.constant else schedule
+    optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=kept)
     if optimizer._target_ is None:
         optimizer = _with_defaults(optimizer)
     trainer = _with_max_epochs(config.trainer, schedule)
