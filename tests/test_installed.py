@@ -117,7 +117,7 @@ def test_the_command_works_without_the_checkout(installed, tmp_path):
     assert (wrong.returncode, wrong.stderr) == (2, "error: " + NO_TINNY)
 
 
-NO_TINNY = "model=tinny: no such choice; did you mean tiny? Choices: fitted, medium, small, tiny.\n"
+NO_TINNY = "model=tinny: no such choice; did you mean tiny? Choices: fitted, medium, pretrained, small, tiny.\n"
 
 
 @pytest.mark.slow

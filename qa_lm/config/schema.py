@@ -147,7 +147,7 @@ class FinetuneConfig:
     """How a pretrained model is trained; from scratch, all parameters are trained."""
 
     method: FinetuneMethod | None = None
-    """`full` trains all parameters, `lora` small matrices beside the frozen linear layers (arXiv:2106.09685), which
+    """`full` trains all parameters, `lora` small matrices next to the frozen linear layers (arXiv:2106.09685), which
     needs the extra `lora`. null takes `full` up to 200 million parameters and `lora` above."""
     rank: int = 16
     """LoRA: rank of the matrices."""

@@ -1,4 +1,4 @@
-"""LoRA (arXiv:2106.09685) by peft: small trained matrices beside the frozen matrices of a pretrained model.
+"""LoRA (arXiv:2106.09685) by peft: small trained matrices next to the frozen matrices of a pretrained model.
 
 The adapted model has the same class, body and head as before, so everything that runs on a model runs on it.
 """

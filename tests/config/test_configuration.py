@@ -27,6 +27,9 @@ CONF = ROOT / "conf"
 FILES = sorted(file.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml"))
 # What a choice needs beside itself.
 COMPANIONS = {
+    "model/pretrained.yaml": ["model.path=base"],
+    "finetune/full.yaml": ["model=pretrained", "model.path=base"],
+    "finetune/lora.yaml": ["model=pretrained", "model.path=base"],
     "data/file.yaml": ["data.path=x.jsonl"],
     "data/hub.yaml": ["data.hub=x"],
     "experiment/recall.yaml": ["data.path=x.jsonl"],
@@ -155,7 +158,10 @@ def test_a_typo_of_any_key_on_the_command_line(key, plus):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model=smal", "model=smal: no such choice; did you mean small? Choices: fitted, medium, small, tiny."),
+        (
+            "model=smal",
+            "model=smal: no such choice; did you mean small? Choices: fitted, medium, pretrained, small, tiny.",
+        ),
         ("modle=small", "modle: no such setting; did you mean model?"),
         ("lr=3", "lr: no such setting; did you mean optimizer.lr?"),
         ("trainer.max_epoch=3", "trainer.max_epoch: .* no argument max_epoch; did you mean trainer.max_epochs?"),

@@ -23,7 +23,7 @@ SAID = {
     "value": "mine/experiment/value.yaml: seed=-1: must be from 0 to 4294967295",
     "broken": "mine/experiment/broken.yaml:3: not YAML: expected the node content, but found '<stream end>'",
     "choice": "mine/experiment/choice.yaml: model=tinny: no such choice; did you mean tiny? "
-    "Choices: fitted, medium, small, tiny.",
+    "Choices: fitted, medium, pretrained, small, tiny.",
     "min": "experiment=min: no such choice; did you mean mine? "
     "Choices: broken, capitals, choice, entry, mine, recall, tutorial, typo, value.",
 }
