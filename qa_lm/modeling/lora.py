@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from qa_lm.errors import UserError, first_line
 
@@ -79,14 +80,16 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> "PeftModel":
     except (ValueError, TypeError, KeyError) as error:
         layers = ", ".join(sorted(linear_layers(model)))
         raise UserError(
-            f"finetune.target_modules={targets}: {first_line(error)}; linear layers of this model: {layers}",
+            f"finetune.target_modules={targets if isinstance(targets, str) else list(targets)}: {first_line(error)}; linear layers of this model: {layers}",
             "finetune.target_modules",
         ) from None
 
 
 def linear_layers(model: nn.Module) -> set[str]:
     """Last parts of the names of all linear layers."""
-    found = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    found = {
+        name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    }
     return found - {"base_layer", "default"}
 
 

@@ -14,8 +14,10 @@ from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import assess
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
+from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
+from qa_lm.modeling.averaging import average_with, scale_adapter
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.lora import merged, save_adapter
 from qa_lm.retrieval.encoder import SentenceEncoder
@@ -27,6 +29,7 @@ from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
 from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
+from qa_lm.training.pretrained import PretrainedStart
 from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4
@@ -71,6 +74,7 @@ def finish(
     setup: TrainerSetup,
     timing: Timing,
     encoder: SentenceEncoder | None,
+    start: PretrainedStart | None = None,
 ) -> TrainingResult:
     """Write the ledger, model/, answers, the results table, and finally metrics.json."""
     to_train = len(prepared.split.train)
@@ -83,7 +87,7 @@ def finish(
     if config.export_weights is Weights.best:
         restore_best(task.module, setup)
     setup.files.best.free()
-    model = _plain_model(task, config, folder).eval()
+    model = _finished_model(task, config, folder, start).eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation, encoder)
@@ -101,12 +105,17 @@ def finish(
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
 
 
-def _plain_model(task: Task, config: TrainConfig, folder: Path) -> PreTrainedModel:
-    """The trained model in float32; with LoRA, write the adapter and merge it."""
-    if task.adapter is None:
-        return task.module.model.float()
-    save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path))
-    return merged(task.adapter)
+def _finished_model(task: Task, config: TrainConfig, folder: Path, start: PretrainedStart | None) -> PreTrainedModel:
+    """The trained model in float32, averaged with the pretrained one; with LoRA, write the adapter and merge it."""
+    share = config.finetune.average
+    if task.adapter:
+        scale_adapter(task.module.model, share)
+        save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path))
+        return merged(task.adapter)
+    model = task.module.model.float()
+    if start and share < 1:
+        average_with(model, load_causal_lm(start.base.folder).state_dict(), share)
+    return model
 
 
 def _only_trained(prepared: PreparedData, setup: TrainerSetup) -> PreparedData:

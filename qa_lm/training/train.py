@@ -136,7 +136,7 @@ def _train(
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
         raise OtherProcess(0)
-    return finish(config, folder, prepared, task, setup, timing, encoder)
+    return finish(config, folder, prepared, task, setup, timing, encoder, start)
 
 
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:
