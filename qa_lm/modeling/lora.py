@@ -78,9 +78,10 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> "PeftModel":
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft still reads it
             return get_peft_model(model, config)
     except (ValueError, TypeError, KeyError) as error:
+        named = targets if isinstance(targets, str) else list(targets)
         layers = ", ".join(sorted(linear_layers(model)))
         raise UserError(
-            f"finetune.target_modules={targets if isinstance(targets, str) else list(targets)}: {first_line(error)}; linear layers of this model: {layers}",
+            f"finetune.target_modules={named}: {first_line(error)}; linear layers of this model: {layers}",
             "finetune.target_modules",
         ) from None
 
