@@ -105,13 +105,21 @@ VALIDATION, RECALL = 0, 1
 
 RECALL_THEN_LOSS = "train/recall_then_loss"
 """Name of a score that ranks by the recall of the trained sample first, and by its loss if the recall is equal."""
+EXACT_THEN_LOSS = "val/exact_match_then_loss"
+"""The same of the held-out pairs."""
+
+
+def _exact_then_loss(sums: Sums) -> Tensor:
+    """Share of exact pairs, less a part of one pair that grows with the mean loss."""
+    mean = sums.mean_loss
+    return (sums.exact - mean / (1 + mean)) / sums.pairs
 
 
 class EpochMetrics(pl.LightningModule):
     """Validation, test and prediction steps for a module whose `forward` returns the `LossSums` of a batch.
 
     Logged at the end of each epoch: `train/loss` (nats). At each validation: `val/loss`, `val/exact_match` (share of
-    the pairs), `val/bits_per_answer_byte` (comparable across tokenizers) and, of the sample of trained pairs,
+    the pairs), `val/exact_match_then_loss`, `val/bits_per_answer_byte` (comparable across tokenizers) and, of the sample of trained pairs,
     `train/recall` and `train/recall_then_loss`. At each test: `test/loss` and `test/exact_match`.
 
     Args:
@@ -157,13 +165,12 @@ class EpochMetrics(pl.LightningModule):
         metrics = {}
         if validation.pairs:
             metrics = {"val/loss": validation.mean_loss, "val/exact_match": validation.exact_match}
+            metrics[EXACT_THEN_LOSS] = _exact_then_loss(validation)
             if self.answer_bytes:
                 bits = validation.answer_loss / torch.log(torch.tensor(2.0)) / self.answer_bytes
                 metrics["val/bits_per_answer_byte"] = bits
         if recall.pairs:
-            mean = recall.mean_loss
-            score = (recall.exact - mean / (1 + mean)) / recall.pairs
-            metrics |= {"train/recall": recall.exact_match, RECALL_THEN_LOSS: score}
+            metrics |= {"train/recall": recall.exact_match, RECALL_THEN_LOSS: _exact_then_loss(recall)}
         self._log(metrics)
 
     def on_test_epoch_start(self) -> None:

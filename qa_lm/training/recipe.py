@@ -12,6 +12,7 @@ from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
 from qa_lm.data.batches.rewritten import room_per_pair
 from qa_lm.data.prepare import Sizes
 from qa_lm.modeling.optimizers import OptimizerSettings
+from qa_lm.training.finetune_recipe import completed_finetuning
 
 HEAD_WIDTH = 64
 """Width of an attention head."""
@@ -64,6 +65,8 @@ def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
         config: settings.
         sizes: sizes of the pairs.
     """
+    if config.model.path is not None:
+        config = completed_finetuning(config, sizes)
     tokens, vocab_size, row = int(sizes.lengths.sum()), sizes.vocab_size, sizes.row
     model, data, optimizer = config.model, config.data, config.optimizer
     hidden_size = model.hidden_size or width(tokens, vocab_size)

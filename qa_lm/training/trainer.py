@@ -21,7 +21,7 @@ from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.repeats import answerable
 from qa_lm.errors import UserError, first_line
 from qa_lm.ledger.callback import Ledger
-from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
+from qa_lm.modeling.epoch_metrics import EXACT_THEN_LOSS, RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run import run_folder
 from qa_lm.run.checkpoint import read_checkpoint
@@ -79,7 +79,7 @@ def build_trainer(
         UserError: Lightning refuses a value of `trainer.*`.
     """
     custom = custom or CustomParts()
-    score = RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
+    score = _score(config)
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
     path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
@@ -127,6 +127,14 @@ def build_trainer(
     )
 
 
+def _score(config: TrainConfig) -> str:
+    """The metric that chooses the best epoch. Equal recall is ranked by the loss; for a pretrained model, equal exact
+    match of held-out pairs too, since it is trained for a few epochs only."""
+    if config.monitor == "val/exact_match" and config.model.path is not None:
+        return EXACT_THEN_LOSS
+    return RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
+
+
 def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopping | None:
     if config.stop_at_recall is None:
         return None
@@ -146,7 +154,7 @@ def _early_stopping(config: TrainConfig) -> EarlyStopping | None:
     if config.early_stopping.patience is None:
         return None
     return EarlyStopping(
-        monitor=config.monitor,
+        monitor=config.monitor if config.model.path is None else _score(config),
         patience=config.early_stopping.patience,
         mode=config.monitor_mode.value,
         check_on_train_epoch_end=False,

@@ -20,6 +20,7 @@ from tests.modeling.plain_lightning import curves, plain_trainer, ten_pairs, tin
 from tests.modeling.test_modeling import ARCHITECTURES, build
 
 VALIDATED = {"val/loss", "val/exact_match", "val/bits_per_answer_byte", "train/recall", "train/recall_then_loss"}
+VALIDATED |= {"val/exact_match_then_loss"}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
+from qa_lm.modeling.epoch_metrics import EXACT_THEN_LOSS, RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.callbacks.distributed import print_once
 from qa_lm.training.callbacks.epochs import EpochRecord
@@ -35,7 +35,7 @@ class ConsoleReport(Callback):
         if row["val_loss"] is not None:
             parts.append(f"val loss {row['val_loss']:.4f}")
         if self.record.had_validation:
-            if self.best.monitor == "val/exact_match":
+            if self.best.monitor in ("val/exact_match", EXACT_THEN_LOSS):
                 parts.append(f"exact match {row['val_exact_match']:.1%}")
             if self.best.monitor == RECALL_THEN_LOSS:
                 parts.append(f"recall {row['train_recall']:.1%}")
@@ -101,7 +101,7 @@ def why_stopped(trainer: pl.Trainer, early_stopping: EarlyStopping | None) -> It
         yield f"Stopped: reached trainer.max_steps={trainer.max_steps}."
     if early_stopping is None or not has_stopped(early_stopping):
         return
-    monitor = early_stopping.monitor
+    monitor = early_stopping.monitor.removesuffix("_then_loss")
     if early_stopping.wait_count < early_stopping.patience:
         yield f"Stopped early: {monitor} is not finite."
         return

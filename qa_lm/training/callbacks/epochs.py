@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qa_lm.config.validate import MONITORS
 from qa_lm.errors import UserError
-from qa_lm.modeling.epoch_metrics import RECALL_THEN_LOSS
+from qa_lm.modeling.epoch_metrics import EXACT_THEN_LOSS, RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
 from qa_lm.run.run_folder import METRICS_COLUMNS
@@ -41,7 +41,7 @@ class EpochRecord(Callback):
         "train_recall": "train/recall",
     }
     """Column to the name under which the module logs it. Any other logged metric gets a column of its own name."""
-    OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS})
+    OURS = frozenset({*COLUMNS.values(), "train/loss", RECALL_THEN_LOSS, EXACT_THEN_LOSS})
     STATE = ("rows", "validations", "_validation")
 
     def __init__(self, path: Path, log_every_n_steps: int, score: str, warn_on_write_error: bool = False) -> None:
@@ -79,7 +79,7 @@ class EpochRecord(Callback):
         metrics = self._newly_logged(trainer)
         metrics.pop("train/loss", None)  # of the previous epoch; `on_train_epoch_end` logs that of this one
         if self.score not in self.OURS and self.score not in metrics:
-            others = ", ".join(sorted({*metrics, *MONITORS} - {RECALL_THEN_LOSS}))
+            others = ", ".join(sorted({*metrics, *MONITORS} - {RECALL_THEN_LOSS, EXACT_THEN_LOSS}))
             raise UserError(
                 f"monitor={self.score}: this metric was not logged in the validation; choose one of {others}", "monitor"
             )

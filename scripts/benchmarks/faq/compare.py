@@ -14,7 +14,7 @@ from benchmarks.common import Runs, measured_by, our_run
 from qa_lm.evaluation.metrics import share
 
 HERE = Path(__file__).resolve().parent
-FILES = [str(HERE / f"{name}.jsonl") for name in ("shop", "clinic", "software_ko")]
+FILES = [str(HERE / f"{name}.jsonl") for name in ("shop", "clinic", "software_ko", "hotel")]
 
 
 def compare(files: list[str], seeds: int, encoder: str | None) -> Runs:
