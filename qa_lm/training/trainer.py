@@ -128,8 +128,8 @@ def build_trainer(
 
 
 def _score(config: TrainConfig) -> str:
-    """The metric that chooses the best epoch. Equal recall is ranked by the loss; for a pretrained model, equal exact
-    match of held-out pairs too, since it is trained for a few epochs only."""
+    """The metric that chooses the best epoch: equal recall is ranked by the loss and, for a pretrained model, which is
+    trained for a few epochs only, so is equal exact match of held-out pairs."""
     if config.monitor == "val/exact_match" and config.model.path is not None:
         return EXACT_THEN_LOSS
     return RECALL_THEN_LOSS if config.monitor == "train/recall" else config.monitor
