@@ -34,6 +34,11 @@ COMMON = "baseline: most common answer"
 SPLIT_WORDS = {"train": "trained", "validation": "held-out", "test": "test", "given": "given"}
 
 
+def interval_text(low: float, high: float) -> str:
+    """Format the interval of a share: "52.9% to 97.8%"."""
+    return f"{low:.1%} to {high:.1%}"
+
+
 def pairs_by_split(counts: Mapping[str, int]) -> str:
     """Format the number of pairs per split: "24 held-out and 96 trained pairs"."""
     parts = [f"{count:,} {SPLIT_WORDS.get(split, split)}" for split, count in counts.items() if count]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -89,6 +90,7 @@ def estimate_training(
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
     steps = len(data.train_dataloader())
+    loading = _loading_seconds(data, device)
     total_steps = steps * epochs
     with _restored_state(module, device):
         seconds = _step_seconds(module, batches, precision, total_steps)
@@ -100,11 +102,9 @@ def estimate_training(
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
-        memory = _memory(device, parameter_count(module.model, trained=True))
-    size, training = (
-        SAVED_BYTES * parameter_count(module.model, trained=True),
-        steps * seconds + validation + EPOCH_SECONDS,
-    )
+        trained = parameter_count(module.model, trained=True)
+        memory = _memory(device, trained)
+    size, training = SAVED_BYTES * trained, steps * (seconds + loading) + validation + EPOCH_SECONDS
     saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
     saving = size / COPIED_BYTES_PER_SECOND + saves * size / SAVED_BYTES_PER_SECOND
     return Estimate(epochs, training + saving, memory, compilation)
@@ -125,6 +125,18 @@ def first_batches(data: PairsDataModule, device: torch.device, count: int) -> li
     for batch, _ in zip(data.train_dataloader(), range(count), strict=False):
         batches.append(move_data_to_device(batch, device))
     return batches
+
+
+def _loading_seconds(data: PairsDataModule, device: torch.device) -> float:
+    """Measure the mean seconds to make a batch, with its questions rewritten, and to move it to the device."""
+    if data.workers:  # other processes make the batches during the steps
+        return 0.0
+    times = [time.perf_counter()]
+    for batch in islice(data.train_dataloader(), STEPS + 1):
+        move_data_to_device(batch, device)
+        times.append(time.perf_counter())
+    seconds = [end - begin for begin, end in pairwise(times)]
+    return statistics.mean(seconds[1:] or seconds)  # the first one starts the epoch
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import html
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def in_browser(page: Path) -> tuple[bool, int, int]:
     found = re.search(r'<p id="measured">(true|false) (\d+) (\d+)</p>', dump)
     assert found, dump[-2000:]
     return found[1] == "true", int(found[2]), int(found[3])
+
+
+def assert_both_say(texts: Iterable[str], page: Page, plain: str) -> None:
+    """Check that the page and the Markdown contain each text."""
+    for said in texts:
+        assert said in page.text, said
+        assert said in " ".join(plain.split()), said
 
 
 def both(folder: Path) -> tuple[Page, str]:

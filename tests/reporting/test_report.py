@@ -20,19 +20,19 @@ from tests.reporting.report_example import (
     hostile_folder,
     run_folder,
 )
-from tests.reporting.report_pages import MEASURE, both, in_browser
+from tests.reporting.report_pages import MEASURE, assert_both_say, both, in_browser
 
 
 def test_both_say_the_same(tmp_path):
     page, plain = both(run_folder(tmp_path))
-    for said in (
+    texts = (
         "What the model learnt from faq.jsonl",
         "Run 2026-11-25/04-16-36",
         "The model has memorised nearly all of its training questions, and answers held-out ones better than copying",
-        "It answers 98.4% of the 512 training questions asked (of 1,050) word for word, 95% interval 96.9-99.2%.",
-        "It answers 56.8% of 308 held-out questions (validation), 95% interval 51.2-62.2%, clearly more than copying",
+        "It answers 98.4% of the 512 training questions asked (of 1,050) word for word, 95% interval 96.9% to 99.2%.",
+        "It answers 56.8% of 308 held-out questions (validation), 95% interval 51.2% to 62.2%, clearly more than copying",
         "By kind (validation): unseen fact 0.0% of 133.",
-        "It answers 10.0% of 40 held-out questions (test), 95% interval 4.0-23.0%, clearly fewer than copying",
+        "It answers 10.0% of 40 held-out questions (test), 95% interval 4.0% to 23.0%, clearly fewer than copying",
         "10.0% of its answers do not end on their own (train).",
         "See the 2 warnings below.",
         "faq.jsonl: 1,358 pairs, 1,050 for training and 308 held out for validation",
@@ -61,9 +61,8 @@ def test_both_say_the_same(tmp_path):
         "python scripts/train.py experiment=recall 'data.path=my pairs.jsonl'",
         "The code had uncommitted changes",
         "torch 2.13.0",
-    ):
-        assert said in page.text, said
-        assert said in " ".join(plain.split()), said
+    )
+    assert_both_say(texts, page, plain)
     assert "hydra.run.dir" not in page.text + plain
 
 
@@ -71,7 +70,8 @@ def test_the_tables_hold_the_numbers(tmp_path):
     _, plain = both(run_folder(tmp_path))
     assert (
         "| Held out for validation: all held-out pairs | every pair that was kept out of training | 308 | "
-        "56.8% (51.2-62.2%) | 40.0% (35.0-45.0%) | 1.0% (0.0-2.0%) | 90.0% (80.0-95.0%) | 93.0% (90.0-96.0%) |"
+        "56.8% (51.2% to 62.2%) | 40.0% (35.0% to 45.0%) | 1.0% (0.0% to 2.0%) | "
+        "90.0% (80.0% to 95.0%) | 93.0% (90.0% to 96.0%) |"
     ) in plain
     assert "| Trained | 512 | 90.0% | 3 | 2 | 97.0% |" in plain
     assert "| 0.90 | 40.0% | 97.0% |" in plain

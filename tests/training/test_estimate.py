@@ -1,6 +1,7 @@
 """What is measured before training: precision, seconds, memory, whether to compile."""
 
 import csv
+import time
 from itertools import chain, repeat
 from types import SimpleNamespace
 
@@ -75,18 +76,33 @@ def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeyp
     task = task_of(open_config(), tmp_path)
     monkeypatch.setattr(estimate, "_step_seconds", lambda *arguments: 10.0)
     monkeypatch.setattr(estimate, "_validation_seconds", lambda *arguments: 0.25)
+    monkeypatch.setattr(estimate, "_loading_seconds", lambda *arguments: 0.5)
     monkeypatch.setattr(estimate, "SAVED_BYTES_PER_SECOND", 1.0)
     found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False)
     steps = len(task.data.train_dataloader())
     scored = sum(map(len, task.data.val_dataloader()))
     parameters = sum(weight.numel() for weight in task.module.model.parameters())
-    training = 10 * steps + 0.25 * scored + estimate.EPOCH_SECONDS
+    training = (10 + 0.5) * steps + 0.25 * scored + estimate.EPOCH_SECONDS
     copy = 12 * parameters / estimate.COPIED_BYTES_PER_SECOND
     assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters / 2)
     assert found.seconds == 2 * found.epoch_seconds
     for every, saves in ((2 * training, 0.5), (0, steps)):
         found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False, every)
         assert found.epoch_seconds == pytest.approx(training + copy + 12 * parameters * (saves + 1 / 2))
+
+
+def test_making_the_batches_counts_unless_other_processes_make_them(tmp_path, monkeypatch):
+    task = task_of(open_config(), tmp_path)
+    collate, cpu = task.data.train_collate, torch.device("cpu")
+
+    def slow(rows):
+        time.sleep(0.02)
+        return collate(rows)
+
+    monkeypatch.setattr(task.data, "train_collate", slow)
+    assert estimate._loading_seconds(task.data, cpu) >= 0.02
+    task.data.workers = 2
+    assert estimate._loading_seconds(task.data, cpu) == 0
 
 
 def test_memory_of_the_end_is_estimated_too_if_it_is_main_memory(monkeypatch):

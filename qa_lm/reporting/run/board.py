@@ -54,7 +54,7 @@ class Share:
     @property
     def interval(self) -> str:
         """The interval, from low to high."""
-        return f"{100 * self.low:.1f}\N{EN DASH}{100 * self.high:.1f}%"
+        return names.interval_text(self.low, self.high)
 
     def clearly_above(self, other: "Share") -> bool:
         """Whether this one is larger and the intervals do not overlap."""

@@ -57,7 +57,7 @@ def printed_board(rows: list[BoardRow]) -> Table:
             [
                 Cell(row.name, indent=0 if row.name in WHOLE_SPLITS else 2),
                 Cell(f"{row.n:,}"),
-                Cell(f"{row.exact.value:.1%} ({row.exact.low:.1%} to {row.exact.high:.1%})"),
+                Cell(f"{row.exact.value:.1%} ({row.exact.interval})"),
                 *(Cell(f"{each.value:.1%}" if each else "-") for each in others),
             ]
         )

@@ -168,7 +168,7 @@ def _board_table(board: dict[str, Any]) -> str:
 
 
 def _interval(found: dict[str, float] | None) -> str:
-    return f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})" if found else "-"
+    return f"{found['value']:.1%} ({names.interval_text(found['low'], found['high'])})" if found else "-"
 
 
 def _cell(text: str) -> str:
