@@ -69,8 +69,14 @@ def _encoded(prepared: PreparedData, places: np.ndarray) -> list[int]:
     examples = [first, *(later(each, tokenizer, template) for each in others)]
     if is_chat(template):
         return [token for example in examples for token in example.ids]
-    (separator,) = tokenizer.encode([SEPARATOR])
+    separator = _separator(tokenizer)
     return [token for example in examples for token in (*example.ids[:-1], *separator)]
+
+
+def _separator(tokenizer: TextTokenizer) -> list[int]:
+    """The blank line as it is encoded before a word, which may have other tokens than a blank line alone."""
+    alone, word, both = tokenizer.encode([SEPARATOR, "What", f"{SEPARATOR}What"])
+    return both[: -len(word)] if both[-len(word) :] == word else alone
 
 
 def later(example: Example, tokenizer: TextTokenizer, template: PromptTemplate) -> Example:
