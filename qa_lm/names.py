@@ -29,6 +29,7 @@ NORMALISED = "ignoring case and punctuation"
 F1 = "word overlap (F1)"
 NEAREST = "baseline: nearest question"
 COMMON = "baseline: most common answer"
+UNTRAINED = "baseline: untrained model"
 """Columns of the scoreboard."""
 
 SPLIT_WORDS = {"train": "trained", "validation": "held-out", "test": "test", "given": "given"}

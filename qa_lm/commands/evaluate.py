@@ -6,7 +6,7 @@ folder, and prints the results table.
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -107,7 +107,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     answers, calibration, known = _foreign(options) if foreign else _ours(options)
     threshold = _threshold(options, calibration)
     found = board(answers, evaluated_board_entry(calibration, answers, threshold), known)
-    records = [asdict(each) for each in answers]
+    records = [each.record() for each in answers]
     if threshold is not None:
         records = [record | {"abstained": record["probability"] < threshold} for record in records]
     folder: Path = options.out or Path("evaluation") / options.model.resolve().name
@@ -127,6 +127,7 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.config.compose import data_config
     from qa_lm.data.encoding import encode_pairs
     from qa_lm.evaluation.assess import eval_sets, trained_pairs
+    from qa_lm.evaluation.before.known_before import KnownBefore
     from qa_lm.evaluation.eval_pairs import data_of_run, pairs_of_files
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.evaluation.explanation import read_trained_pairs
@@ -145,7 +146,8 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
     else:
         prepared = data_of_run(options.model)
         splits = SPLITS if options.split in (None, "all") else (options.split,)
-        everything = [asked for asked in eval_sets(prepared, splits, options.max_pairs) if asked.pairs]
+        before = KnownBefore.load(options.model, prepared)
+        everything = [asked for asked in eval_sets(prepared, splits, options.max_pairs, before) if asked.pairs]
         if not everything:
             raise UserError(f"--split {options.split}: this run has no such pairs")
         trained = trained_pairs(prepared)

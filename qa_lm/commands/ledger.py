@@ -78,8 +78,12 @@ def _end(place: str, width: int) -> str:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
+    known = summary.get("learnt_known_before")
+    within = f"{summary['epochs']} epochs"
+    if type(known) is int:
+        within += f" ({known:,} of them known before training)"
     counts = (
-        f"{summary['learnt']:,} of {summary['pairs']:,} trained pairs were learnt in {summary['epochs']} epochs; "
+        f"{summary['learnt']:,} of {summary['pairs']:,} trained pairs were learnt in {within}; "
         f"{summary['never_learnt']:,} never, {summary['forgotten']:,} were forgotten at least once."
     )
     note = summary.get("note")

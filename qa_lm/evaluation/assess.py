@@ -11,6 +11,7 @@ from qa_lm.config.enums import AnswerMode
 from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
+from qa_lm.evaluation.before.known_before import KnownBefore
 from qa_lm.evaluation.board import board
 from qa_lm.evaluation.calibrate import board_entry, calibrate
 from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair, evaluate_pairs
@@ -36,12 +37,16 @@ class Assessment:
 
 
 def assess(
-    model: PreTrainedModel, prepared: PreparedData, evaluation: EvaluationConfig, encoder: SentenceEncoder | None
+    model: PreTrainedModel,
+    prepared: PreparedData,
+    evaluation: EvaluationConfig,
+    encoder: SentenceEncoder | None,
+    before: KnownBefore | None = None,
 ) -> Assessment:
     """Evaluate the model on each split, on at most `evaluation.max_pairs` pairs per split."""
     trained = trained_pairs(prepared) if evaluation.max_pairs and len(prepared.split.train) else None
     answers: list[EvaluatedPair] = []
-    sets = eval_sets(prepared, ("train", "validation", "test"), evaluation.max_pairs)
+    sets = eval_sets(prepared, ("train", "validation", "test"), evaluation.max_pairs, before)
     for eval_set in sets:
         answers += evaluate_pairs(
             model,
@@ -69,13 +74,16 @@ def _known_answers(trained: TrainedPairs, mode: AnswerMode | None, encoder: Sent
     return fit_known_answers(pairs, mode, encoder)
 
 
-def eval_sets(prepared: PreparedData, splits: Sequence[str], max_pairs: int) -> list[EvalSet]:
+def eval_sets(
+    prepared: PreparedData, splits: Sequence[str], max_pairs: int, before: KnownBefore | None = None
+) -> list[EvalSet]:
     """The first pairs of each split, at most `max_pairs` per split."""
     sets = []
     for name in splits:
         indices = getattr(prepared.split, name)[:max_pairs]
         held_out = [KINDS[kind] for kind in prepared.split.held_out[:max_pairs]] if name == "validation" else None
-        sets.append(EvalSet(name, prepared.table.pairs(indices), prepared.examples.examples(indices), held_out))
+        known = before.of(indices) if before else None
+        sets.append(EvalSet(name, prepared.table.pairs(indices), prepared.examples.examples(indices), held_out, known))
     return sets
 
 

@@ -1,6 +1,7 @@
 """The scoreboard: recall, generalisation, copying baselines, and whether answers end where they should."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ def board(
         rows: for each split as a whole, and for subsets of the splits that were not trained (by overlap with the
             trained pairs, and by the reason for being held out): split, name, n, and scores with 95% intervals:
             exact_match, normalised_exact_match, f1, and the exact match of two baselines on the same pairs:
-            nearest_question (copies its answer) and most_common_answer.
+            nearest_question (copies its answer) and most_common_answer. For a pretrained start also `before`: the share
+            that the untrained model knew, and how many are known_and_kept, known_and_lost, taught (not known before,
+            right now) and not_learnt.
         stopping: for each split: n, stop_rate, cut_early (answers that are a proper prefix of the true one), run_on
             (answers of which the true one is a proper prefix), eos_probability (mean probability of EOS after the true
             answer).
@@ -62,7 +65,7 @@ def _row(split: str, name: str, pairs: list[EvaluatedPair]) -> dict[str, Any]:
             "nearest_question": _share(pairs, lambda pair: float(pair.nearest_is_right or False)),
             "most_common_answer": _share(pairs, lambda pair: float(pair.most_common_is_right or False)),
         }
-    return {
+    row = {
         "split": split,
         "name": name,
         "n": len(pairs),
@@ -70,6 +73,19 @@ def _row(split: str, name: str, pairs: list[EvaluatedPair]) -> dict[str, Any]:
         "normalised_exact_match": _share(pairs, lambda pair: float(pair.normalised_exact_match)),
         "f1": _share(pairs, lambda pair: pair.f1),
         "baselines": baselines,
+    }
+    known = [pair.known_before for pair in pairs]
+    return row if None in known else row | {"before": _before(pairs)}
+
+
+def _before(pairs: list[EvaluatedPair]) -> dict[str, Any]:
+    kinds = Counter((pair.known_before, pair.exact_match) for pair in pairs)
+    return {
+        "untrained_model": _share(pairs, lambda pair: float(pair.known_before or False)),
+        "known_and_kept": kinds[True, True],
+        "known_and_lost": kinds[True, False],
+        "taught": kinds[False, True],
+        "not_learnt": kinds[False, False],
     }
 
 

@@ -1,7 +1,8 @@
 """Answer the questions of pairs with a model, and compare its answers with the true ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -25,6 +26,8 @@ class EvalSet:
     """The encoded pairs, in the same order."""
     held_out: list[str] | None = None
     """Reason why each pair is held out, if known."""
+    known_before: list[bool] | None = None
+    """Whether the model knew each pair before training; None unless it started from a pretrained model."""
 
 
 @dataclass
@@ -59,6 +62,15 @@ class EvaluatedPair:
     """Log-probability of EOS after the true answer, in nats; nan if not measured."""
     probability: float | None = None
     """Calibrated probability that the answer is right; None without a calibration."""
+    known_before: bool | None = None
+    """Whether the model knew the pair before training, see `qa_lm.evaluation.before`; None if it was not asked."""
+
+    def record(self) -> dict[str, Any]:
+        """The line of answers.jsonl; `known_before` only where it is known."""
+        record = asdict(self)
+        if self.known_before is None:
+            del record["known_before"]
+        return record
 
 
 def evaluate_pairs(
@@ -100,6 +112,8 @@ def evaluate_pairs(
         held_out = eval_set.held_out[number] if eval_set.held_out else ""
         overlap = overlaps[number] if overlaps else None
         evaluated.append(_score(pair, answer, generated, same, eval_set.split, held_out, overlap))
+        if eval_set.known_before:
+            evaluated[-1].known_before = eval_set.known_before[number]
     return evaluated
 
 

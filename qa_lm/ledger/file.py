@@ -18,6 +18,7 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.quality.minority import MAX_PAIRS, minority_answers
 from qa_lm.data.table import BATCH, PairTable
 from qa_lm.errors import UserError, first_line
+from qa_lm.evaluation.before.known_before import KnownBefore
 from qa_lm.ledger.training_dynamics import TrainingDynamics, is_high, label_error_score, training_dynamics
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import replacing, write_json
@@ -51,6 +52,9 @@ SCHEMA = pa.schema(
         "why": pa.string(),
     }
 )
+BEFORE = pa.schema({"loss_before": pa.float32(), "exact_before": pa.bool_(), "known_before": pa.bool_()})
+"""Columns of epoch 0, for a pretrained start: loss and exactness with the run's own prompt before training, and whether
+the pair was known, see `qa_lm.evaluation.before`."""
 LISTED = ("place", "question", "answer", "learnt_at", "forgotten", "last_loss", "why")
 """Columns of the summary's list."""
 
@@ -75,6 +79,8 @@ class _Analysis:
     minority: dict[int, tuple[str, int]]
     note: str
     """What cannot be detected in these pairs; empty if everything can."""
+    before: KnownBefore | None
+    """What the model knew before training; None unless it started from a pretrained model."""
 
     def why(self, number: int) -> str:
         """Why a trained pair is suspicious; empty if it is not."""
@@ -85,7 +91,12 @@ class _Analysis:
 
 
 def write_ledger(
-    folder: Path, table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
+    folder: Path,
+    table: PairTable,
+    trained: np.ndarray,
+    losses: Sequence[np.ndarray],
+    exact: Sequence[np.ndarray],
+    before: KnownBefore | None = None,
 ) -> None:
     """Write both files atomically.
 
@@ -95,11 +106,12 @@ def write_ledger(
         trained: indices of the trained pairs, ascending.
         losses: for each epoch the loss of each trained pair, see `Ledger`.
         exact: for each epoch whether each trained pair was exact, see `Ledger`.
+        before: what a pretrained model knew before training, which is epoch 0.
     """
-    analysis = _analyse(table, trained, losses, exact)
+    analysis = _analyse(table, trained, losses, exact, before)
     path = folder / run_folder.LEDGER
     bounds = np.searchsorted(trained, np.arange(0, len(table) + BATCH, BATCH)).tolist()
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, _schema(before)) as writer:
         for pairs, (start, end) in zip(table.batches(), pairwise(bounds), strict=True):
             if start < end:
                 writer.write_batch(_record_batch(analysis, pairs, start, end))
@@ -113,11 +125,23 @@ def write_ledger(
         "note": analysis.note,
         "worst": [{name: row[name] for name in LISTED} for row in read_worst(folder, WORST)],
     }
+    if before:
+        known = np.array(before.of(trained))
+        learnt = known & (analysis.dynamics.learnt_at > 0)
+        summary |= {"known_before": int(known.sum()), "learnt_known_before": int(learnt.sum())}
     write_json(folder / run_folder.LEDGER_SUMMARY, summary)
 
 
+def _schema(before: KnownBefore | None) -> pa.Schema:
+    return pa.schema([*SCHEMA, *(BEFORE if before else ())])
+
+
 def _analyse(
-    table: PairTable, trained: np.ndarray, losses: Sequence[np.ndarray], exact: Sequence[np.ndarray]
+    table: PairTable,
+    trained: np.ndarray,
+    losses: Sequence[np.ndarray],
+    exact: Sequence[np.ndarray],
+    before: KnownBefore | None,
 ) -> _Analysis:
     from qa_lm.data.quality.similarity import answer_consistency  # scipy and datasketch take a second to import
 
@@ -139,7 +163,7 @@ def _analyse(
         (is_high(dynamics.mean_loss), "high loss"),
     ]
     note = _note(len(trained), related)
-    return _Analysis(table, trained, losses, exact, dynamics, score, reasons, details, minority, note)
+    return _Analysis(table, trained, losses, exact, dynamics, score, reasons, details, minority, note, before)
 
 
 def _note(pairs: int, related: bool) -> str:
@@ -182,7 +206,11 @@ def _record_batch(analysis: _Analysis, batch: list[Pair], start: int, end: int) 
         "suspicion": analysis.score[start:end].astype(np.float32),
         "why": [analysis.why(number) for number in range(start, end)],
     }
-    return pa.record_batch(columns, schema=SCHEMA)
+    if before := analysis.before:
+        rows = before.rows(indices)
+        known = (before.losses[rows], before.own_prompt[rows], before.known[rows])
+        columns |= dict(zip(BEFORE.names, known, strict=True))
+    return pa.record_batch(columns, schema=_schema(before))
 
 
 def _lists(values: np.ndarray, unknown: np.ndarray) -> pa.ListArray:

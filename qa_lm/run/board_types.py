@@ -18,6 +18,16 @@ class Baselines(TypedDict):
     most_common_answer: Proportion
 
 
+class BeforeTraining(TypedDict):
+    """What the pretrained model knew of a group of pairs, and what has become of it."""
+
+    untrained_model: Proportion
+    known_and_kept: int
+    known_and_lost: int
+    taught: int
+    not_learnt: int
+
+
 class Row(TypedDict):
     """A row of board.json: a group of pairs, and how well they are answered."""
 
@@ -28,6 +38,7 @@ class Row(TypedDict):
     normalised_exact_match: Proportion
     f1: Proportion
     baselines: Baselines | None
+    before: NotRequired[BeforeTraining]
 
 
 class Stopping(TypedDict):
@@ -110,6 +121,29 @@ class KnownBoard(TypedDict):
     unrelated: Unrelated | None
 
 
+class LostAnswer(TypedDict):
+    """A general question whose answer has changed."""
+
+    question: str
+    answer: str
+    before: str
+    right_before: bool
+    after: str
+    right_after: bool
+    fall: float
+
+
+class General(TypedDict):
+    """Answers to general questions before and after training."""
+
+    n: int
+    same: Proportion
+    right_before: int
+    right_after: int
+    lost: int
+    worst: list[LostAnswer]
+
+
 class Board(TypedDict):
     """Content of board.json."""
 
@@ -118,3 +152,4 @@ class Board(TypedDict):
     confidence: Confidence | None
     warnings: list[str]
     known_answers: NotRequired[KnownBoard]
+    general: NotRequired[General]

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import yaml
 
@@ -59,6 +59,8 @@ class LedgerSummary(TypedDict):
     never_learnt: int
     forgotten: int
     epochs: int
+    known_before: NotRequired[int]
+    learnt_known_before: NotRequired[int]
     note: str
     worst: list[WorstPair]
 
@@ -78,6 +80,7 @@ class Answer(TypedDict):
     nearest_is_right: bool | None
     most_common_is_right: bool | None
     probability: float | None
+    known_before: NotRequired[bool]
 
 
 Epoch = dict[str, float | None]

@@ -22,6 +22,10 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"
 """The LoRA adapter, as peft loads it."""
+KNOWN_BEFORE = "known_before.parquet"
+"""Which pairs a pretrained model knew before training."""
+GENERAL_ANSWERS = "general_answers.jsonl"
+"""Its answers to general questions, before and after training."""
 PROFILE = "profile"
 LOGGERS = "loggers.json"
 """The ids by which logging services know the run."""
@@ -46,6 +50,7 @@ WRITTEN = "|".join(
     for name in (
         *(CONFIG, METRICS_BY_EPOCH, METRICS, ANSWERS, ENVIRONMENT, DATA_REPORT, SPLIT, BOARD, LEDGER, LEDGER_SUMMARY),
         *(BAD_BATCHES, LOGGERS, LOSS_CURVE, REPORT_MARKDOWN, REPORT_HTML, MODEL, ADAPTER, HOLDER),
+        *(KNOWN_BEFORE, GENERAL_ANSWERS),
         *(BEST, LAST, PREVIOUS, MANIFEST, PROBE_FILE),
     )
 )

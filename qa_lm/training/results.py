@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import assess
+from qa_lm.evaluation.before.general import ask_again, general_board, save_general
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.inference.export import export_model
@@ -29,7 +30,7 @@ from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
 from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
-from qa_lm.training.pretrained import PretrainedStart
+from qa_lm.training.pretrained import Before, PretrainedStart
 from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4
@@ -75,6 +76,7 @@ def finish(
     timing: Timing,
     encoder: SentenceEncoder | None,
     start: PretrainedStart | None = None,
+    before: Before | None = None,
 ) -> TrainingResult:
     """Write the ledger, model/, answers, the results table, and finally metrics.json."""
     to_train = len(prepared.split.train)
@@ -82,27 +84,40 @@ def finish(
     never_trained = to_train - len(prepared.split.train)
     announce_end(setup, to_train, never_trained, task.no_validation_reason)
     setup.record.write_if_empty(setup.trainer)
+    known = before.known if before else None
     if setup.ledger and len(prepared.split.train):
-        write_ledger(folder, prepared.table, *setup.ledger.results())
+        write_ledger(folder, prepared.table, *setup.ledger.results(), known)
     if config.export_weights is Weights.best:
         restore_best(task.module, setup)
     setup.files.best.free()
     model = _finished_model(task, config, folder, start).eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
-    assessed = assess(model, prepared, config.evaluation, encoder)
+    assessed = assess(model, prepared, config.evaluation, encoder, known)
     if assessed.known:
         assessed.known.save(folder / run_folder.MODEL)
     if assessed.calibration:
         assessed.calibration.save(folder / run_folder.MODEL)
     answers = assessed.answers
-    write_jsonl(folder / run_folder.ANSWERS, [asdict(answer) for answer in answers])
-    write_json(folder / run_folder.BOARD, assessed.board)
+    write_jsonl(folder / run_folder.ANSWERS, [answer.record() for answer in answers])
+    board = assessed.board | _general(model, folder, before)
+    write_json(folder / run_folder.BOARD, board)
     metrics = outcome(config, prepared, task, setup, answers, timing, never_trained)
-    log_end(setup.trainer, metrics, answers, assessed.board)
+    log_end(setup.trainer, metrics, answers, board)
     write_json(folder / run_folder.METRICS, metrics)
     best = setup.best.best_model_score
     return TrainingResult(folder, metrics, answers, math.nan if best is None else float(best))
+
+
+def _general(model: PreTrainedModel, folder: Path, before: Before | None) -> dict[str, Any]:
+    """Ask the general questions again; the entry `general` of board.json, for a pretrained start only."""
+    if before is None:
+        return {}
+    started = time.perf_counter()
+    answers = ask_again(model, before.tokenizer, before.template, before.general)
+    save_general(answers, folder)
+    print(f"after training: asked the general questions again in {time.perf_counter() - started:.1f} s", flush=True)
+    return {"general": general_board(answers)}
 
 
 def _finished_model(task: Task, config: TrainConfig, folder: Path, start: PretrainedStart | None) -> PreTrainedModel:

@@ -43,7 +43,7 @@ from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
-from qa_lm.training.pretrained import find_start, with_start
+from qa_lm.training.pretrained import Before, ask_untrained, find_start, read_before, with_start
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import Timing, TrainingResult, finish
 from qa_lm.training.trainer import TrainerSetup, build_trainer
@@ -124,19 +124,26 @@ def _train(
         check_same_model(run.checkpoint, task.module)
     if first:
         announce(config, prepared, task, setup.trainer, precision.reason, start)
+    before = _before(config, folder, prepared, task, run) if first and start else None
     measure_started = time.perf_counter()
     estimate = _measure(config, task, setup, run)
     config = replace(config, compile=task.module.hidden_states is not hidden_states)
     measure_seconds = time.perf_counter() - measure_started
     if first:
-        _write_first_files(config, folder, prepared, task, environment, run)
+        _write_first_files(config, folder, prepared, task, environment, run, before)
     log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(setup, task, run.checkpoint)
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
         raise OtherProcess(0)
-    return finish(config, folder, prepared, task, setup, timing, encoder, start)
+    return finish(config, folder, prepared, task, setup, timing, encoder, start, before)
+
+
+def _before(config: TrainConfig, folder: Path, prepared: PreparedData, task: Task, run: RunState) -> Before:
+    """What the pretrained model knows before training; a resumed run reads it, since it is asked once."""
+    saved = read_before(folder, prepared) if run.exists else None
+    return saved or ask_untrained(task.module.model, prepared, config.seed, device_of(config.trainer))
 
 
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:
@@ -164,6 +171,7 @@ def _write_first_files(
     task: Task,
     environment: dict[str, Any],
     run: RunState,
+    before: Before | None,
 ) -> None:
     """Write the files of a new run. The settings come last: they mark the folder as a run folder."""
     run_folder.remove_leftovers(folder)  # also of a process that was killed before the settings were written
@@ -175,6 +183,8 @@ def _write_first_files(
         write_json(folder / run_folder.ENVIRONMENT, environment)
         write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
+    if before:
+        before.save(folder, prepared)
     write_text(folder / run_folder.CONFIG, resolved_yaml(config))
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from qa_lm import names
 from qa_lm.reporting.wording import format_int, percent
-from qa_lm.run.board_types import Board, Confidence, HeldOut, Stopping, Threshold
+from qa_lm.run.board_types import BeforeTraining, Board, Confidence, HeldOut, Stopping, Threshold
 from qa_lm.run.reader import LedgerSummary, WorstPair
 
 SPLITS = {
@@ -31,6 +31,7 @@ MEANINGS = {
 METHODS = {"platt": "logistic regression", "isotonic": "isotonic regression"}
 """Calibration methods, with the names that scikit-learn uses."""
 COPYING, COMMON_ANSWER = "copying the answer of the nearest training question", "always giving the most common answer"
+UNTRAINED = "the model before training"
 """What the baselines do."""
 WORST_SHOWN = 20
 CURVE_SHOWN = 8
@@ -75,13 +76,23 @@ class BoardRow:
     nearest: Share | None
     """None, like `common`, if the baselines were not measured."""
     common: Share | None
+    before: BeforeTraining | None = None
+    """What the model knew before training; None unless it started from a pretrained model."""
+
+    @property
+    def untrained(self) -> Share | None:
+        """The share that the untrained model knew."""
+        return Share(**self.before["untrained_model"]) if self.before else None
 
     @property
     def better_baseline(self) -> tuple[Share, str] | None:
-        """The better of the two baselines, and what it does; None if they were not measured."""
+        """The best of the baselines, and what it does; None if they were not measured."""
         if self.nearest is None or self.common is None:
             return None
-        return (self.nearest, COPYING) if self.nearest.value >= self.common.value else (self.common, COMMON_ANSWER)
+        baselines = [(self.nearest, COPYING), (self.common, COMMON_ANSWER)]
+        if self.untrained:
+            baselines.append((self.untrained, UNTRAINED))
+        return max(baselines, key=lambda each: each[0].value)
 
 
 def board_rows(board: Board) -> list[BoardRow]:
@@ -97,6 +108,7 @@ def board_rows(board: Board) -> list[BoardRow]:
             f1=Share(**row["f1"]),
             nearest=Share(**baselines["nearest_question"]) if (baselines := row["baselines"]) else None,
             common=Share(**baselines["most_common_answer"]) if baselines else None,
+            before=row.get("before"),
         )
         for row in board["rows"]
     ]

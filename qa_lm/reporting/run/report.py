@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qa_lm.reporting.pages import write_pages
+from qa_lm.reporting.run.before import before_sentences, before_table, general_table
 from qa_lm.reporting.run.board import (
     CURVE_SHOWN,
     board_rows,
@@ -53,7 +54,8 @@ def _title(run: RunFiles) -> str:
 def _content(run: RunFiles) -> dict[str, Any]:
     """The variables of both templates."""
     command, notes = reproduction(run)
-    board, confidence = by_split(board_rows(run.board)), run.board["confidence"]
+    rows, confidence = board_rows(run.board), run.board["confidence"]
+    board, general = by_split(rows), run.board.get("general")
     known = run.board.get("known_answers")
     tags = ", ".join(map(str, run.config.get("tags") or []))
     charts = [loss_chart(run), recall_chart(run), *logged_charts(run)]
@@ -68,10 +70,13 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "epochs": epochs_table(run),
         "board": board,
         "board_table": board_table(board),
+        "before": before_table(rows),
+        "before_sentences": before_sentences(run.board),
+        "general": general_table(general) if general else None,
         "known": known,
         "modes": modes_table(known) if known else None,
         "robustness": robustness_table(known) if known else None,
-        "known_sentences": known_sentences(known) if known else [],
+        "known_sentences": known_sentences(known, rows) if known else [],
         "stopping": stopping_table(run.board["stopping"]),
         "confidence": confidence_content(confidence),
         "coverage_chart": coverage_chart(run),

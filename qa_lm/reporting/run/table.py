@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+from qa_lm.reporting.run.before import before_lines, before_sentences, known_clause, lost_lines
 from qa_lm.reporting.run.board import COMMON_ANSWER, COPYING, board_rows, ending_text
 from qa_lm.reporting.run.known import known_lines
 from qa_lm.reporting.run.tables import printed_board
@@ -33,13 +34,15 @@ def answers_table(run_folder: Path) -> str:
         for a in shown[:ROWS]
     ]
     table = Table("answers", ["question", "the model's answer", "verdict", "trained?"], "llll", plain_rows(rows))
-    board = board_lines(read_board(run_folder))
-    return "\n".join([*table.lines(letters=WIDTH + 8), "", *board, "", *_summary(trained, held_out, metrics)])
+    board = read_board(run_folder)
+    summary = [*_summary(trained, held_out, metrics), *textwrap.wrap(" ".join(before_sentences(board)), 120)]
+    shown_board = [*board_lines(board), *lost_lines(board)]
+    return "\n".join([*table.lines(letters=WIDTH + 8), "", *shown_board, "", *summary])
 
 
 def board_lines(board: Board) -> list[str]:
-    """Format board.json for the terminal: its table, how answers end, and its warnings."""
-    lines = printed_board(board_rows(board)).lines()
+    """Format board.json for the terminal: its tables, how answers end, and its warnings."""
+    lines = [*printed_board(board_rows(board)).lines(), *before_lines(board)]
     for stopping in board["stopping"]:
         lines += textwrap.wrap(ending_text(stopping), 120)
     lines += [line for each in known_lines(board) for line in textwrap.wrap(each, 120) or [""]]
@@ -58,17 +61,28 @@ def _summary(trained: list[Answer], held_out: list[Answer], metrics: Metrics) ->
     if metrics.get("steps") == 0:
         lines = [f"Nothing was trained. {metrics['seconds']:.0f} s in total."]
     if trained:
-        lines.append(f"Memorised (recall): {_count(trained)} training questions answered word for word.")
+        lines.append(
+            f"Memorised (recall): {_count(trained)} training questions answered word for word{_known(trained)}."
+        )
     reasons = sorted({answer["held_out"] for answer in held_out if answer["held_out"]}, reverse=True)
     for reason in reasons:
         asked = [answer for answer in held_out if answer["held_out"] == reason]
-        lines.append(f"Held out, {reason}: {_count(asked)} questions answered word for word{_copying(asked)}.")
+        lines.append(
+            f"Held out, {reason}: {_count(asked)} questions answered word for word{_known(asked)}{_copying(asked)}."
+        )
     if held_out and not reasons:
-        right = f"{_count(held_out)} questions that were never trained answered word for word"
+        right = f"{_count(held_out)} questions that were never trained answered word for word{_known(held_out)}"
         lines.append(f"Held out: {right}{_copying(held_out)}.")
     if held_out:
-        lines.append("An answer to a question that was never trained is a guess, however confident it sounds.")
+        guess = "what the model knew before, or a guess" if _known(held_out) else "a guess"
+        lines.append(f"An answer to a question that was never trained is {guess}, however confident it sounds.")
     return [line for text in lines for line in textwrap.wrap(text, 120)]
+
+
+def _known(asked: list[Answer]) -> str:
+    known = [answer.get("known_before") for answer in asked]
+    kept = sum(bool(answer["exact_match"] and answer.get("known_before")) for answer in asked)
+    return known_clause(None if None in known else kept)
 
 
 def _copying(asked: list[Answer]) -> str:

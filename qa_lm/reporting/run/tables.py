@@ -31,28 +31,37 @@ def epochs_table(run: RunFiles) -> Table:
 
 def board_table(groups: list[tuple[str, list[BoardRow]]]) -> Table:
     """A row per group of pairs, with all confidence intervals."""
-    header = ["pairs", "meaning", "n", names.EXACT, names.NEAREST, names.COMMON, names.NORMALISED, names.F1]
+    untrained = any(row.before for _, group in groups for row in group)
+    header = [
+        *("pairs", "meaning", "n", names.EXACT, *([names.UNTRAINED] * untrained), names.NEAREST, names.COMMON),
+        *(names.NORMALISED, names.F1),
+    ]
     rows = [
         [Cell(f"{title}: {row.name}"), Cell(row.meaning), Cell(format_int(row.n))]
         + [
             Cell(each.text, each.interval) if each else Cell(ABSENT)
-            for each in (row.exact, row.nearest, row.common, row.normalised, row.f1)
+            for each in (row.exact, *([row.untrained] * untrained), row.nearest, row.common, row.normalised, row.f1)
         ]
         for title, group in groups
         for row in group
     ]
-    return Table("kinds of pairs", header, "llrrrrrr", rows)
+    return Table("kinds of pairs", header, "ll" + "r" * (len(header) - 2), rows)
 
 
 def printed_board(rows: list[BoardRow]) -> Table:
     """The same table for the terminal, with fewer columns."""
+    untrained = any(row.before for row in rows)
     header = [
         *("", "n", "exact match\n(95% interval)", "ignoring case\nand punctuation", "word\noverlap (F1)"),
-        *("baseline:\nnearest question", "baseline:\nmost common answer"),
+        *(
+            "baseline:\nnearest question",
+            "baseline:\nmost common answer",
+            *(["baseline:\nuntrained model"] * untrained),
+        ),
     ]
     shown = []
     for row in rows:
-        others = (row.normalised, row.f1, row.nearest, row.common)
+        others = (row.normalised, row.f1, row.nearest, row.common, *([row.untrained] * untrained))
         shown.append(
             [
                 Cell(row.name, indent=0 if row.name in WHOLE_SPLITS else 2),
@@ -61,7 +70,7 @@ def printed_board(rows: list[BoardRow]) -> Table:
                 *(Cell(f"{each.value:.1%}" if each else "-") for each in others),
             ]
         )
-    return Table("kinds of pairs", header, "lrrrrrr", shown)
+    return Table("kinds of pairs", header, "l" + "r" * (len(header) - 1), shown)
 
 
 def stopping_table(stopping: list[Stopping]) -> Table:

@@ -1,6 +1,7 @@
 """The report's first paragraph: what was memorised, what generalises, and which caveats apply."""
 
-from qa_lm.reporting.run.board import WHOLE_SPLITS, BoardRow, board_rows
+from qa_lm.reporting.run.before import before_sentences, known_clause
+from qa_lm.reporting.run.board import UNTRAINED, WHOLE_SPLITS, BoardRow, board_rows
 from qa_lm.reporting.run.next_steps import LITTLE, why_little
 from qa_lm.reporting.wording import format_int, percent, pluralize
 from qa_lm.run.reader import RunFiles
@@ -31,7 +32,7 @@ def verdict(run: RunFiles) -> list[str]:
     sentences += _held_out(held_out)
     if not held_out:
         sentences.append("No pairs were held out, so this says nothing about untrained questions.")
-    return sentences + _unfinished(run) + _doubts(run)
+    return sentences + before_sentences(run.board) + _unfinished(run) + _doubts(run)
 
 
 def _recall(row: BoardRow, held_out: list[BoardRow], run: RunFiles) -> list[str]:
@@ -40,8 +41,15 @@ def _recall(row: BoardRow, held_out: list[BoardRow], run: RunFiles) -> list[str]
     if trained is not None and row.n < trained:
         asked = f"the {asked} asked (of {format_int(trained)})"
     new = _new_questions(held_out) if row.exact.value >= LITTLE else ""
-    share = f"{row.exact.text} of {asked} word for word, 95% interval {row.exact.interval}"
+    if row.before and row.before["known_and_kept"]:
+        level = level.replace("has memorised", "answers")
+    share = f"{row.exact.text} of {asked} word for word, 95% interval {row.exact.interval}{_known(row)}"
     return [f"{level}{new}.", f"It answers {share}."]
+
+
+def _known(row: BoardRow) -> str:
+    """A clause: how many of the right answers were known before training."""
+    return known_clause(row.before["known_and_kept"] if row.before else None)
 
 
 def _new_questions(held_out: list[BoardRow]) -> str:
@@ -49,11 +57,12 @@ def _new_questions(held_out: list[BoardRow]) -> str:
     row = next((row for row in held_out if row.name in WHOLE_SPLITS), None)
     if row is None or row.better_baseline is None:
         return ""
-    best, _ = row.better_baseline
+    best, what = row.better_baseline
+    copying = "before training" if what == UNTRAINED else "copying would"
     if row.exact.clearly_above(best):
-        return ", and answers held-out ones better than copying would"
+        return f", and answers held-out ones better than {copying}"
     how = "worse than" if row.exact.value < best.value else "no better than"
-    return f", but answers held-out ones {how} copying would"
+    return f", but answers held-out ones {how} {copying}"
 
 
 def _held_out(rows: list[BoardRow]) -> list[str]:
@@ -63,7 +72,7 @@ def _held_out(rows: list[BoardRow]) -> list[str]:
         for row in [row for row in here if row.name in WHOLE_SPLITS]:
             asked = f"of {pluralize(row.n, 'held-out question')} ({split})"
             start = f"It answers {row.exact.text} {asked}, 95% interval {row.exact.interval}"
-            sentences.append(f"{start}{_compared_with_copying(row)}.")
+            sentences.append(f"{start}{_known(row)}{_compared_with_copying(row)}.")
         kinds = [f"{row.name} {row.exact.text} of {format_int(row.n)}" for row in here if row.name not in WHOLE_SPLITS]
         if kinds:
             sentences.append(f"By kind ({split}): {'; '.join(kinds)}.")

@@ -1,0 +1,1 @@
+"""What a pretrained model knew before training, and what it lost."""
