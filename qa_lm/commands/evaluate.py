@@ -132,6 +132,7 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.evaluation.explanation import read_trained_pairs
     from qa_lm.inference.in_progress import load_answerer
+    from qa_lm.modeling.causal_lm import context_of
 
     answerer = load_answerer(options.model)
     if options.data:
@@ -152,7 +153,7 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
             raise UserError(f"--split {options.split}: this run has no such pairs")
         trained = trained_pairs(prepared)
     answers: list[EvaluatedPair] = []
-    everything = [_fitting(asked, answerer.model.config.max_position_embeddings) for asked in everything]
+    everything = [_fitting(asked, context_of(answerer.model)) for asked in everything]
     for asked in everything:
         relations = trained.overlaps(asked.pairs) if trained and asked.split != "train" else None
         answers += evaluate_pairs(
@@ -191,15 +192,14 @@ def _foreign(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.evaluation.eval_pairs import pairs_of_files
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.inference.external import ExternalModel
+    from qa_lm.modeling.causal_lm import context_of
 
     if not options.data:
         raise UserError("name the pairs: data.path=FILE")
     data = data_config(options.data)
     model = ExternalModel.load(options.model, options.template, data.prompt)
     pairs = pairs_of_files(data, options.max_pairs, model.answerer.template)
-    asked = _fitting(
-        EvalSet("given", pairs, model.examples(pairs)), model.answerer.model.config.max_position_embeddings
-    )
+    asked = _fitting(EvalSet("given", pairs, model.examples(pairs)), context_of(model.answerer.model))
     answers = evaluate_pairs(
         model.answerer.model,
         model.answerer.tokenizer,

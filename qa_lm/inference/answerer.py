@@ -20,6 +20,7 @@ from qa_lm.inference.golden import check_golden
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.inference.sampling import GREEDY, Sampling, sample_answers
+from qa_lm.modeling.causal_lm import context_of
 from qa_lm.modeling.custom_model import register_models
 from qa_lm.run import run_folder
 
@@ -104,7 +105,7 @@ class Answerer:
         """
         mode = mode or (self.default_mode if sampling == GREEDY else AnswerMode.free)
         prompts = encode_prompts(questions, self.tokenizer, self.template)
-        context = self.model.config.max_position_embeddings
+        context = context_of(self.model)
         for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True), start=1):
             if not question.strip():
                 raise UserError(f"question {number} is empty")

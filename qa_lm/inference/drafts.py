@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from qa_lm.inference.scoring import PackedTexts, pack_texts
-from qa_lm.modeling.causal_lm import head, hidden_states
+from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.modeling.prediction import Prediction, predict_tokens
 
 
@@ -47,7 +47,7 @@ def verify_drafts(
     """Verify each draft, in order.
 
     Args:
-        model: a causal LM in eval mode, whose logits are `head(body(x))`.
+        model: a causal LM in eval mode, see `qa_lm.modeling.causal_lm.check_logits`.
         drafts: non-empty prompts with drafts; each is at most as long as the model's context.
         eos_id: id of EOS.
         packed: whether several drafts may share a row.
@@ -70,7 +70,7 @@ def _verify(
         torch.from_numpy(each).to(model.device) for each in (part.inputs, part.positions, answers)
     )
     hidden = hidden_states(model, inputs, positions)[wanted]  # (answer positions, hidden_size)
-    return _split_by_draft(predict_tokens(hidden, head(model), eos_id), part.starts, drafts)
+    return _split_by_draft(predict_tokens(model, hidden, eos_id), part.starts, drafts)
 
 
 def _split_by_draft(

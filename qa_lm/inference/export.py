@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.inference.golden import write_golden
+from qa_lm.modeling.causal_lm import context_of
 
 
 def export_model(
@@ -32,7 +33,7 @@ def export_model(
     """
     with _atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)
-        tokenizer.save(temporary, context=model.config.max_position_embeddings)
+        tokenizer.save(temporary, context=context_of(model))
         template.save(temporary)
         write_golden(temporary, model, tokenizer, template, questions)
 
@@ -44,7 +45,7 @@ def export_architecture(
     folder.parent.mkdir(exist_ok=True)
     with _atomic_folder(folder) as temporary:
         model.config.save_pretrained(temporary)
-        tokenizer.save(temporary, context=model.config.max_position_embeddings)
+        tokenizer.save(temporary, context=context_of(model))
         template.save(temporary)
 
 

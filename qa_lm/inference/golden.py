@@ -17,6 +17,7 @@ from qa_lm.errors import UserError, first_line
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.sampling import Continuation
+from qa_lm.modeling.causal_lm import context_of
 
 FILE = "golden.json"
 EDGE_CASES = "  Is <|endoftext|> text,\tor 2 + 2 = é 한국 🙂 ?  "
@@ -41,7 +42,7 @@ def write_golden(
     """
     questions = [*questions, EDGE_CASES]
     prompts = encode_prompts(questions, tokenizer, template)
-    context = model.config.max_position_embeddings
+    context = context_of(model)
     fitting = [(question, prompt) for question, prompt in zip(questions, prompts, strict=True) if len(prompt) < context]
     drafts = [Draft(prompt, []) for _, prompt in fitting]
     answers = greedy_answers(model, drafts, tokenizer.eos_id, MAX_NEW_TOKENS)

@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from qa_lm.inference.drafts import Draft, VerifiedDraft, verify_drafts
 from qa_lm.inference.sampling import Continuation, room_for
 from qa_lm.modeling.causal_lm import packs_exactly
-from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers, last_logits
+from qa_lm.modeling.custom_model import continues_from_cache, last_logits
 from qa_lm.modeling.prediction import best_token
 
 BATCH = 64
@@ -43,8 +43,7 @@ def greedy_answers(
         check: whether to verify the drafts; if not, all tokens are decoded.
     """
     model.eval()
-    own = not is_from_transformers(type(model))
-    packed, cached = not own or packs_exactly(model), not own or continues_from_cache(model)
+    packed, cached = packs_exactly(model), continues_from_cache(model)
     limits = [min(max_new_tokens, room_for(model, draft.prompt)) for draft in drafts]
     answers = [Continuation([], False, [])] * len(drafts)
     if check:

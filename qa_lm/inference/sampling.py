@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from qa_lm.errors import UserError
+from qa_lm.modeling.causal_lm import context_of
 from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
 
 
@@ -55,7 +56,7 @@ class Continuation:
 
 def room_for(model: PreTrainedModel, prompt: list[int]) -> int:
     """Number of tokens that fit into the model's context after the prompt."""
-    return model.config.max_position_embeddings - len(prompt)
+    return context_of(model) - len(prompt)
 
 
 def sample_answers(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.modeling.causal_lm import head, hidden_states
+from qa_lm.modeling.causal_lm import logits as logits_of
 from qa_lm.modeling.prediction import CHUNK_LOGITS, CHUNK_ROWS
 
 POSITIONS = 4096
@@ -110,7 +111,7 @@ def _log_probabilities(model: PreTrainedModel, part: PackedTexts, places: list[i
     rows = max(CHUNK_ROWS, CHUNK_LOGITS // linear.out_features)
     found = torch.zeros(len(tokens))
     for begin in range(0, len(unique), rows):
-        logits = linear(hidden[begin : begin + rows]).float()
+        logits = logits_of(model, hidden[begin : begin + rows]).float()
         here = np.flatnonzero((inverse >= begin) & (inverse < begin + rows))
         row, token = (torch.from_numpy(each).to(model.device) for each in (inverse[here] - begin, wanted[here]))
         found[torch.from_numpy(here)] = (logits[row, token] - logits.logsumexp(-1)[row]).cpu()

@@ -2,29 +2,41 @@
 
 - The body returns a hidden state per position; the head maps hidden states to logits. They are called separately, so
   that the loss can run the head only at trained positions.
-- Architectures whose logits are not `head(body(x))`, for example scaled or soft-capped ones, are refused.
+- Some architectures multiply their logits by a constant (Cohere, Granite): `hidden_states` is multiplied by it, so the
+  logits are still `head(hidden)`.
+- Some cap their logits softly, `cap * tanh(logits / cap)` (Gemma 2): `logits` and the loss apply the cap.
+- `check_logits` compares these logits with the model's own. Architectures that compute theirs otherwise are refused.
 - Attention needs no mask: with `attention_mask=None` and `use_cache=False` transformers masks causally, and
-  `position_ids` that restart at 0 separate examples that share a row.
+  `position_ids` that restart at 0 separate examples that share a row; `packs_exactly` checks this.
 """
 
-import difflib
+import functools
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from qa_lm.errors import UserError, did_you_mean, first_line
+from qa_lm.errors import UserError, first_line
+from qa_lm.modeling.config_arguments import (
+    CONTEXTS,
+    NO_CONTEXT,
+    SOFT_CAPS,
+    known_arguments,
+    logit_scale,
+    names_code,
+    number,
+)
 
 ATTENTION = ("eager", "sdpa")
 """Attention implementations that a configuration may name; other names may download kernels from the hub."""
 ORIGIN_KEYS = ("architectures", "transformers_version", "_name_or_path", "auto_map")
 """Keys of a transformers config that describe its origin, not the model."""
-TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Arguments that every config accepts, even if its dict omits them because they are None."""
+LARGE = 100.0
+"""Largest logit in `check_logits`: those of fresh weights are so small that a cap would not be seen."""
 # Names of the dropout probabilities in different architectures.
 DROPOUT_NAMES = (
     "resid_pdrop",
@@ -62,15 +74,15 @@ def build_causal_lm(
         extra: further arguments of the architecture's config, under their own names.
 
     Raises:
-        UserError: the architecture or an argument is unknown, or the logits are not `head(body(x))`.
+        UserError: the architecture or an argument is unknown, or `check_logits` refuses the model.
     """
-    known = _known_arguments(architecture, extra or {})
+    known = known_arguments(architecture, extra or {})
     usual = {
         "hidden_size": hidden_size,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
-        "max_position_embeddings": context,
+        **dict.fromkeys(CONTEXTS, context),
         **dict.fromkeys(DROPOUT_NAMES, dropout),
     }
     tokens = {"vocab_size": vocab_size, "bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": None}
@@ -79,10 +91,10 @@ def build_causal_lm(
     try:
         config = AutoConfig.for_model(architecture, **arguments | (extra or {}))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # the check of a config can raise anything
         raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
     if model.device.type != "meta":  # on the meta device only shapes are needed
-        _check_plain_head(model, architecture)
+        check_logits(model, f"model.architecture={architecture}")
     return model
 
 
@@ -103,36 +115,26 @@ def causal_lm_from_config(config: Mapping[str, Any]) -> PreTrainedModel:
         config: `model_type` and arguments of its config, such as `hidden_size` and `num_hidden_layers`.
 
     Raises:
-        UserError: the architecture or an argument is unknown, the logits are not `head(body(x))`, or the config names
+        UserError: the architecture or an argument is unknown, `check_logits` refuses the model, or the config names
             third-party code.
     """
     arguments = {name: value for name, value in config.items() if name not in ORIGIN_KEYS}
     architecture = str(arguments.pop("model_type", None))
     attention = arguments.pop("attn_implementation", "sdpa")
-    if attention not in ATTENTION or _names_code(arguments):
+    if attention not in ATTENTION or names_code(arguments):
         raise UserError(f"model: its configuration is refused: it would run third-party code (attention {attention})")
-    _known_arguments(architecture, arguments, "model: ")
+    known_arguments(architecture, arguments, "model: ")
     try:
         own = AutoConfig.for_model(architecture, **arguments)
         dtype = own.dtype or torch.float32
         model = AutoModelForCausalLM.from_config(
             own, dtype=dtype, attn_implementation=attention, trust_remote_code=False
         )
-    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+    except Exception as error:  # the check of a config can raise anything
         raise UserError(f"model: transformers cannot build this {architecture}: {first_line(error)}") from None
-    if model.dtype == torch.float32:
-        _check_plain_head(model, architecture)
+    if model.device.type != "meta":
+        check_logits(model, f"model.architecture={architecture}")
     return model
-
-
-def _names_code(value: object) -> bool:
-    """Whether plain values contain, at any depth, a key that makes transformers download code."""
-    if isinstance(value, Mapping):
-        return any(
-            str(key).endswith(("_implementation", "auto_map", "quantization_config")) or _names_code(each)
-            for key, each in value.items()
-        )
-    return isinstance(value, list | tuple) and any(_names_code(each) for each in value)
 
 
 def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -144,14 +146,34 @@ def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
         positions: position of each token in its example (rows, time).
 
     Returns:
-        Hidden states (rows, time, hidden_size).
+        Hidden states (rows, time, hidden_size), multiplied by the constant that the architecture multiplies logits by.
     """
-    return model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
+    states = model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
+    scale = logit_scale(model.config)
+    return states if scale == 1 else states * scale
 
 
 def head(model: PreTrainedModel) -> nn.Linear:
-    """The linear layer that maps hidden states to logits."""
+    """The linear layer that maps hidden states to logits, before the soft cap if the model has one."""
     return model.get_output_embeddings()
+
+
+def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """The logits at some positions, (..., vocabulary), from `hidden_states`; soft-capped ones in at least float32."""
+    uncapped, cap = head(model)(hidden), soft_cap(model)
+    if cap is None:
+        return uncapped
+    return uncapped.to(torch.promote_types(uncapped.dtype, torch.float32)).div(cap).tanh_().mul_(cap)
+
+
+def soft_cap(model: PreTrainedModel) -> float | None:
+    """The bound of soft-capped logits: cap * tanh(logits / cap); None for most architectures."""
+    return number(model.config, SOFT_CAPS)
+
+
+def context_of(model: PreTrainedModel) -> int:
+    """The maximum number of tokens that a model sees at once."""
+    return int(number(model.config, CONTEXTS) or NO_CONTEXT)
 
 
 def embeddings(model: PreTrainedModel) -> list[nn.Module]:
@@ -164,72 +186,105 @@ def parameter_count(model: nn.Module, trained: bool = False) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
 
 
-def _known_arguments(architecture: str, extra: dict[str, Any], place: str = "model.extra.") -> set[str]:
-    """Check the extra arguments, and return all argument names of the architecture's config.
-
-    Args:
-        architecture: a model type of transformers.
-        extra: arguments to check.
-        place: prefix of an argument in error messages.
-    """
-    known = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING]
-    if architecture not in known and not _is_registered(architecture):
-        close = difflib.get_close_matches(architecture, known, 3)
-        raise UserError(
-            f"model.architecture={architecture}: transformers has no causal LM of this type; "
-            f"did you mean {' or '.join(close) or 'gpt2 or llama'}?"
-        )
-    config: PretrainedConfig = AutoConfig.for_model(architecture)
-    # transformers silently stores unknown arguments, so a typo would have no effect.
-    arguments = {*config.to_dict(), *config.attribute_map, *TOKEN_IDS}
-    for name in extra:
-        if name not in arguments:
-            hint = did_you_mean(name, arguments)
-            raise UserError(f"{place}{name}: {architecture} has no such argument{hint}")
-    return arguments
+Check = Callable[[PreTrainedModel], bool]
 
 
-def _is_registered(architecture: str) -> bool:
-    """Whether a model type was registered with the Auto classes, and is not one of transformers' own."""
-    registered: Container[str] = CONFIG_MAPPING._extra_content
-    return architecture in registered and CONFIG_MAPPING[architecture] in MODEL_FOR_CAUSAL_LM_MAPPING._extra_content
+def once_per_model(check: Check) -> Check:
+    """Remember the result of a check, which depends on the model's structure only and takes several forward passes."""
+    results: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+    @functools.wraps(check)
+    def remembered(model: PreTrainedModel) -> bool:
+        if model not in results:
+            was_training = model.training
+            with torch.no_grad():
+                results[model] = check(model.eval())
+            model.train(was_training)
+        return results[model]
+
+    return remembered
 
 
-@torch.no_grad()
+@once_per_model
 def packs_exactly(model: PreTrainedModel) -> bool:
     """Whether packed sequences, run through body and head separately, have the same logits as each sequence alone.
 
-    This holds for all architectures that qa_lm trains; others may scale their logits, or ignore `position_ids`.
+    This does not hold if the body ignores `position_ids` (BLOOM) or passes a state along the row (Mamba).
     """
-    model.eval()
-    ids = torch.arange(1, 10, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(1, 10, device=model.device)[None] % head(model).out_features
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]], device=model.device)
+    other = torch.where(torch.arange(9, device=model.device) < 4, ids.flip(1), ids)  # another first sequence
     try:
-        packed = head(model)(hidden_states(model, ids, positions))[0]
+        packed, after_other = (logits(model, hidden_states(model, each, positions))[0] for each in (ids, other))
         alone = torch.cat([model(input_ids=part).logits[0] for part in (ids[:, :4], ids[:, 4:])])
-    except (TypeError, AttributeError, ValueError, RuntimeError):
+    except (TypeError, AttributeError, ValueError, RuntimeError, IndexError):
         return False
-    return same_logits(packed, alone)
+    # Rows of the same shape are rounded alike, so a small difference shows that the first sequence is seen.
+    unseen = same_logits(after_other[4:], packed[4:], model.dtype, 1e-5)
+    return unseen and same_logits(packed, alone, model.dtype)
 
 
-def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Whether logits are equal up to rounding, also where all are close to 0, as those of fresh weights are."""
-    scale = min(1.0, float(other.abs().max()))
-    return torch.allclose(one.float(), other.float(), atol=1e-3 * scale, rtol=1e-3)
+def check_packing(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model that cannot be trained on packed rows.
+
+    Raises:
+        UserError: pairs that share a row would see each other.
+    """
+    if not packs_exactly(model):
+        raise UserError(f"{name}: pairs that share a row would see each other in this model; set data.packing=false")
+
+
+def same_logits(one: Tensor, other: Tensor, dtype: torch.dtype = torch.float32, tolerance: float = 1e-3) -> bool:
+    """Whether logits are equal up to rounding in a dtype, also where all are close to 0, as with fresh weights."""
+    largest, rounding = float(other.abs().max()), 4 * torch.finfo(dtype).eps
+    absolute = max(tolerance * min(1.0, largest), rounding * largest)
+    return torch.allclose(one.float(), other.float(), atol=absolute, rtol=max(tolerance, rounding))
 
 
 @torch.no_grad()
-def _check_plain_head(model: PreTrainedModel, architecture: str) -> None:
+def check_logits(model: PreTrainedModel, name: str) -> None:
+    """Check that the logits of body and head equal the model's own, and that no position sees later ones.
+
+    Args:
+        model: any causal LM of transformers, with weights.
+        name: what the user chose, for messages: "model.architecture=gpt2".
+
+    Raises:
+        UserError: they differ.
+    """
     if not isinstance(model.get_output_embeddings(), nn.Linear):
-        raise UserError(f"model.architecture={architecture}: its head is not a linear layer; choose another")
-    inputs = torch.arange(4)[None] % model.config.vocab_size
-    positions = torch.arange(4)[None]
-    model.eval()
-    ours = head(model)(hidden_states(model, inputs, positions))
-    theirs = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
-    model.train()
-    if not torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4):
-        raise UserError(
-            f"model.architecture={architecture}: its logits are not a linear function of its hidden states; choose "
-            "another"
-        )
+        raise UserError(f"{name}: its head is not a linear layer; choose another")
+    was_training = model.training
+    try:
+        wrong = _wrong_logits(model.eval())
+    except Exception as error:  # models of other kinds can raise anything
+        raise UserError(f"{name}: cannot be run on text alone: {first_line(error)}; choose another") from None
+    model.train(was_training)
+    if wrong:
+        raise UserError(f"{name}: {wrong}; choose another")
+
+
+def _wrong_logits(model: PreTrainedModel) -> str | None:
+    inputs = torch.arange(4, device=model.device)[None] % head(model).out_features
+    hidden = hidden_states(model, inputs, inputs)
+    scale = LARGE / head(model)(hidden).abs().max().clamp(min=1e-6)
+    hook = head(model).register_forward_hook(lambda module, arguments, output: output * scale)
+    try:
+        ours = logits(model, hidden)
+        theirs = model(input_ids=inputs, position_ids=inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    if theirs.shape != ours.shape or not same_logits(ours, theirs, model.dtype):
+        return "its logits are not a linear function of its hidden states, scaled or soft-capped"
+    if sees_later_positions(model):
+        return "it lets a position see later ones"
+    return None
+
+
+def sees_later_positions(model: PreTrainedModel) -> bool:
+    """Whether the logits at a position depend on tokens after it."""
+    inputs = torch.arange(4, device=model.device)[None] % head(model).out_features
+    other = inputs.clone()
+    other[0, -1] = (other[0, -1] + 1) % head(model).out_features
+    before, after = (head(model)(hidden_states(model, each, inputs))[:, :3] for each in (inputs, other))
+    return not same_logits(before, after, model.dtype)

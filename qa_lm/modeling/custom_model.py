@@ -26,7 +26,15 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from qa_lm.errors import UserError, first_line
-from qa_lm.modeling.causal_lm import head, hidden_states, packs_exactly, same_logits
+from qa_lm.modeling.causal_lm import (
+    head,
+    hidden_states,
+    logits,
+    once_per_model,
+    packs_exactly,
+    same_logits,
+    sees_later_positions,
+)
 
 
 def register_model(model_class: type[PreTrainedModel]) -> str:
@@ -101,15 +109,13 @@ def _wrong(model: PreTrainedModel, vocab_size: int, packing: bool) -> str | None
     if getattr(model.config, "max_position_embeddings", None) is None:
         return "has a config without max_position_embeddings: the most tokens that it sees at once"
     ids = torch.arange(4, device=model.device)[None] % vocab_size
-    logits = linear(hidden_states(model, ids, ids))
-    if logits.shape[:2] != ids.shape:
-        return f"returns hidden states of shape {(*logits.shape[:2], linear.in_features)} for ids of shape (1, 4)"
+    ours = logits(model, hidden_states(model, ids, ids))
+    if ours.shape[:2] != ids.shape:
+        return f"returns hidden states of shape {(*ours.shape[:2], linear.in_features)} for ids of shape (1, 4)"
     whole = model(input_ids=ids, use_cache=True).logits
-    if whole.shape != logits.shape or not same_logits(whole, logits):
+    if whole.shape != ours.shape or not same_logits(whole, ours, model.dtype):
         return "returns logits that differ from its head applied to its body's last_hidden_state"
-    other = ids.clone()
-    other[0, -1] = (other[0, -1] + 1) % vocab_size
-    if not same_logits(logits[:, :3], linear(hidden_states(model, other, ids))[:, :3]):
+    if sees_later_positions(model):
         return "lets a position see later ones, so it would be trained to copy: mask them"
     if packing and not packs_exactly(model):
         return (
@@ -138,14 +144,13 @@ def last_logits(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Tenso
     return model(input_ids=ids).logits[torch.arange(len(texts), device=model.device), last]
 
 
-@torch.no_grad()
+@once_per_model
 def continues_from_cache(model: PreTrainedModel) -> bool:
     """Whether the logits after a cached text equal those after the whole text.
 
     The texts have different lengths and are padded on the left.
     """
-    model.eval()
-    device, vocab_size = model.device, model.config.vocab_size
+    device, vocab_size = model.device, head(model).out_features
     texts = [[(start + place) % vocab_size for place in range(length)] for start, length in ((1, 5), (7, 3))]
     ids = torch.tensor([texts[0], [0, 0, *texts[1]]], device=device)
     mask = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]], device=device)
@@ -153,7 +158,7 @@ def continues_from_cache(model: PreTrainedModel) -> bool:
     try:
         cache = DynamicCache(config=model.config)
         for part in (slice(0, 4), slice(4, 5)):
-            logits = model(
+            after_cache = model(
                 input_ids=ids[:, part],
                 attention_mask=mask[:, : part.stop],
                 position_ids=positions[:, part],
@@ -161,7 +166,7 @@ def continues_from_cache(model: PreTrainedModel) -> bool:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-        return same_logits(logits, last_logits(model, texts))
+        return same_logits(after_cache, last_logits(model, texts), model.dtype)
     except (TypeError, AttributeError, ValueError, RuntimeError, IndexError):
         return False
 

@@ -5,6 +5,7 @@
 - During training, the gradients of a chunk are computed together with its losses, while its logits are in memory. Only
   the summed gradients are kept for the backward pass, and nothing is computed twice. Liger Kernel's fused linear
   cross-entropy (arXiv:2410.10989) uses the same idea.
+- A soft cap of the logits and its gradient are computed in the float32 blocks of the softmax.
 - Greedy decoding generates an answer exactly if and only if, under teacher forcing, every answer token and EOS is the
   argmax: as long as all previous tokens are right, both see the same prefix. So exact match needs no generation.
 """
@@ -45,15 +46,18 @@ class LossSums(NamedTuple):
     """Whether each pair's answer tokens and EOS are all argmax, (pairs,), bool."""
 
 
-def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: bool) -> LossSums:
+def batch_loss(
+    hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: bool, soft_cap: float | None = None
+) -> LossSums:
     """Compute the loss of a batch; a batch without pairs has losses and gradients of zero.
 
     Args:
         hidden: the body's output (rows, time, hidden_size).
-        head: maps hidden states to logits.
+        head: maps hidden states to logits, before the soft cap.
         batch: inputs and targets.
         mean_per_pair: if True, a token has weight 1 / (trained tokens of its pair), so the mean loss is the mean over
             pairs of their mean losses; if False, every token has weight 1.
+        soft_cap: bound of soft-capped logits, see `qa_lm.modeling.causal_lm.soft_cap`.
     """
     targets = batch.targets.flatten()
     trained = (targets != UNTRAINED).nonzero()[:, 0]  # (positions,)
@@ -67,7 +71,8 @@ def batch_loss(hidden: Tensor, head: nn.Linear, batch: Batch, mean_per_pair: boo
     if len(used) < len(states):
         states = states[used]
     used_weights = weights.new_zeros(len(used)).index_copy(0, index, weights)
-    loss, used_losses, used_correct = _head_loss(states, head, targets[used].clamp(min=0), used_weights)
+    used_targets = targets[used].clamp(min=0)
+    loss, used_losses, used_correct = _head_loss(states, head, used_targets, used_weights, soft_cap)
     token_losses, correct = used_losses[index], used_correct[index]
 
     def by_pair(values: Tensor) -> Tensor:
@@ -111,14 +116,16 @@ def _head_positions(trained: Tensor, total: int) -> tuple[Tensor, Tensor]:
     return torch.cat([trained, others]), torch.arange(count, device=trained.device)
 
 
-def _head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _head_loss(
+    hidden: Tensor, head: nn.Linear, targets: Tensor, weights: Tensor, soft_cap: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the losses; and per position, (positions,), the loss and whether the target is the argmax."""
     dtype = _matmul_dtype(hidden)
     if torch.is_grad_enabled():
-        total, losses, correct = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dtype)
+        total, losses, correct = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dtype, soft_cap)
         return total, losses, correct
     with torch.autocast(hidden.device.type, enabled=False):
-        losses, correct = _Chunks(hidden, head.weight, head.bias, targets, dtype).losses()
+        losses, correct = _Chunks(hidden, head.weight, head.bias, targets, dtype, soft_cap).losses()
     return (losses * weights).sum(), losses, correct
 
 
@@ -136,8 +143,15 @@ class _Chunks:
     """
 
     def __init__(
-        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        dtype: torch.dtype,
+        soft_cap: float | None,
     ) -> None:
+        self.soft_cap = soft_cap
         self.hidden, self.weight, self.targets = hidden.to(dtype), weight.to(dtype), targets
         self.bias = None if bias is None else bias.to(dtype)
         positions, vocabulary, on_cpu = len(targets), len(weight), hidden.device.type == "cpu"
@@ -159,7 +173,7 @@ class _Chunks:
         return _concatenate([self.chunk_losses(chunk, self.chunk_logits(chunk)) for chunk in self.slices])
 
     def chunk_logits(self, chunk: slice) -> Tensor:
-        """Logits of a chunk, (positions, vocabulary); the next call overwrites them."""
+        """Logits of a chunk before the soft cap, (positions, vocabulary); the next call overwrites them."""
         hidden = self.hidden[chunk]
         logits = torch.mm(hidden, self.weight.mT, out=self.logits[: len(hidden)])
         return logits if self.bias is None else logits.add_(self.bias)
@@ -177,6 +191,8 @@ class _Chunks:
     def _block_losses(self, targets: Tensor, logits_lowp: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         index, count = targets[:, None], len(targets)
         logits = logits_lowp if logits_lowp.dtype == self.block.dtype else self.block[:count].copy_(logits_lowp)
+        if self.soft_cap is not None:
+            logits.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
         probabilities = torch.softmax(logits, -1, out=self.probabilities[:count])
         at_target = logits.gather(1, index)[:, 0]
         others = logits.scatter_(1, index, -torch.inf).amax(-1)
@@ -188,7 +204,11 @@ class _Chunks:
         log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
         if weights is not None:
             probabilities.scatter_add_(1, index, probabilities.new_full((count, 1), -1))
-            logits_lowp.copy_(probabilities.mul_(weights[:, None]))
+            probabilities.mul_(weights[:, None])
+            if self.soft_cap is not None:  # the derivative of cap * tanh(x / cap) is 1 - tanh(x / cap)**2
+                capped = logits.scatter_(1, index, at_target[:, None])
+                probabilities.mul_(capped.div_(self.soft_cap).square_().neg_().add_(1))
+            logits_lowp.copy_(probabilities)
         return log_sum - at_target, correct
 
     def add_weight_gradient(self, chunk: slice, grad_logits: Tensor, gradient: Tensor) -> None:
@@ -219,9 +239,10 @@ class _HeadLoss(torch.autograd.Function):
         targets: Tensor,
         weights: Tensor,
         dtype: torch.dtype,
+        soft_cap: float | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(hidden.device.type, enabled=False):
-            chunks = _Chunks(hidden, weight, bias, targets, dtype)
+            chunks = _Chunks(hidden, weight, bias, targets, dtype, soft_cap)
             results, hidden_gradient = [], torch.empty_like(chunks.hidden)
             weight_gradient = torch.empty_like(weight)
             bias_gradient = None if bias is None else torch.zeros_like(bias)
@@ -243,4 +264,4 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
         grad_bias = None if bias is None else bias * grad_output
-        return hidden * grad_output, weight * grad_output, grad_bias, None, None, None
+        return hidden * grad_output, weight * grad_output, grad_bias, None, None, None, None

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from qa_lm.batch import Batch
-from qa_lm.modeling.causal_lm import head, hidden_states
+from qa_lm.errors import UserError
+from qa_lm.modeling.causal_lm import head, hidden_states, soft_cap
 from qa_lm.modeling.epoch_metrics import EpochMetrics, Sums
 from qa_lm.modeling.gradients import AccumulationWindow, clip
 from qa_lm.modeling.hyperparameters import (
@@ -63,6 +64,8 @@ class CausalLMModule(EpochMetrics):
         self.model = resolve_model(model)
         self.make_optimizer, self.schedule = resolve_optimizer(optimizer), resolve_schedule(schedule)
         self.mean_per_pair, self.loss = mean_per_pair, loss
+        if loss is not None and soft_cap(self.model):
+            raise UserError("loss: cannot be replaced for a model that caps its logits; choose another model")
         self.save_hyperparameters(
             plain_hyperparameters(self.model, self.make_optimizer, self.schedule, mean_per_pair, answer_bytes)
         )
@@ -111,7 +114,7 @@ class CausalLMModule(EpochMetrics):
         if self.loss is not None and self.training:
             sums = checked_sums(self.loss(states, head(self.model), batch), batch)
         else:
-            sums = batch_loss(states, head(self.model), batch, self.mean_per_pair)
+            sums = batch_loss(states, head(self.model), batch, self.mean_per_pair, soft_cap(self.model))
         self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
         return sums
 

@@ -3,7 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from qa_lm.modeling.causal_lm import head, logits
 
 CHUNK_LOGITS = 1 << 22
 """Maximum logits at once, 16 MB in float32; more would not be faster, but could need more memory than training."""
@@ -22,17 +25,18 @@ class Prediction(NamedTuple):
     """Log-probability of EOS, in nats, (positions,), float32."""
 
 
-def predict_tokens(hidden: Tensor, head: nn.Linear, eos_id: int) -> Prediction:
+def predict_tokens(model: PreTrainedModel, hidden: Tensor, eos_id: int) -> Prediction:
     """Predict the token after each position.
 
     Args:
-        hidden: the body's output, (positions, hidden_size).
-        head: maps hidden states to logits.
+        model: a causal LM in eval mode.
+        hidden: its hidden states, (positions, hidden_size).
         eos_id: id of EOS.
     """
-    rows = max(CHUNK_ROWS, CHUNK_LOGITS // head.out_features)
+    rows = max(CHUNK_ROWS, CHUNK_LOGITS // head(model).out_features)
     chunks = hidden.split(rows) if len(hidden) else (hidden,)
-    return Prediction(*(torch.cat(each) for each in zip(*(best_token(head(c), eos_id) for c in chunks), strict=True)))
+    predictions = (best_token(logits(model, chunk), eos_id) for chunk in chunks)
+    return Prediction(*(torch.cat(each) for each in zip(*predictions, strict=True)))
 
 
 def best_token(logits: Tensor, eos_id: int) -> Prediction:

@@ -15,7 +15,7 @@ from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
-from qa_lm.modeling.causal_lm import build_causal_lm, parameter_count
+from qa_lm.modeling.causal_lm import build_causal_lm, check_packing, parameter_count
 from qa_lm.modeling.custom_model import check_custom_model, register_model
 from qa_lm.modeling.lora import add_lora
 from qa_lm.modeling.module import CausalLMModule
@@ -184,6 +184,8 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     network = build()
     if custom is not None:
         network = check_custom_model(network, vocab_size, config.data.packing)
+    elif config.data.packing:
+        check_packing(network, f"model.architecture={model.architecture}")
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

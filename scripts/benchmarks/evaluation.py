@@ -53,7 +53,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
     from qa_lm.evaluation.evaluate import EvalSet, evaluate_pairs
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.scoring import POSITIONS
-    from qa_lm.modeling.causal_lm import head, hidden_states
+    from qa_lm.modeling.causal_lm import head, hidden_states, soft_cap
     from qa_lm.modeling.loss import batch_loss
 
     asked = Answerer.load(Path(run))
@@ -76,7 +76,7 @@ def measure(run: str, path: str, rounds: int) -> Runs:
             for begin in range(0, len(rows), 16):
                 batch = collate(rows[begin : begin + 16])
                 hidden = hidden_states(model, batch.inputs, batch.positions)
-                right += int(batch_loss(hidden, head(model), batch, False).exact)
+                right += int(batch_loss(hidden, head(model), batch, False, soft_cap(model)).exact)
         return right / len(pairs)
 
     def by_answers(drafts: bool) -> float:
