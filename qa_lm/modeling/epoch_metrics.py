@@ -120,7 +120,8 @@ class EpochMetrics(pl.LightningModule):
 
     Logged at the end of each epoch: `train/loss` (nats). At each validation: `val/loss`, `val/exact_match` (share of
     the pairs), `val/exact_match_then_loss`, `val/bits_per_answer_byte` (comparable across tokenizers) and, of the
-    sample of trained pairs, `train/recall` and `train/recall_then_loss`. At each test: `test/loss` and `test/exact_match`.
+    sample of trained pairs, `train/recall` and `train/recall_then_loss`. At each test: `test/loss` and
+    `test/exact_match`.
 
     Args:
         answer_bytes: UTF-8 bytes of all answers of the validation pairs; 0 without held-out pairs, None if unknown.

@@ -9,8 +9,8 @@ from qa_lm.data.prepare import Sizes
 LEARNING_RATES = {FinetuneMethod.full: 5e-5, FinetuneMethod.lora: 5e-4}
 """Maximum learning rate of AdamW."""
 POSITIONS_PER_STEP = 160
-"""Positions of an optimizer step: few pairs, since a small file has few steps in the few epochs that it is trained. With
-four times as many and twice the learning rate, one epoch learns less and forgets more."""
+"""Positions of an optimizer step: few pairs, since a small file has few steps in the few epochs that it is trained.
+With four times as many, an epoch at either rate learns less, and less of what the model knew survives."""
 
 
 def completed_finetuning(config: TrainConfig, sizes: Sizes) -> TrainConfig:

@@ -23,7 +23,7 @@ from qa_lm.evaluation.before.general import GeneralAnswer, ask_general, load_gen
 from qa_lm.evaluation.before.known_before import KnownBefore, ask_before
 from qa_lm.evaluation.before.worked_examples import EXAMPLES
 from qa_lm.inference.answerer import check_vocabulary, load_causal_lm
-from qa_lm.modeling.causal_lm import DROPOUT_NAMES, packs_exactly
+from qa_lm.modeling.causal_lm import DROPOUT_NAMES, check_logits, check_packing
 from qa_lm.modeling.lora import LoraSettings, check_peft
 
 FULL_UP_TO = 200_000_000
@@ -138,12 +138,9 @@ def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextToken
     dropout = {name: config.model.dropout for name in DROPOUT_NAMES if name in raw}
     model = load_causal_lm(folder, dtype, **dropout)
     check_vocabulary(folder, model, tokenizer)
-    if config.data.packing and not packs_exactly(model):
-        raise UserError(
-            f"data.packing=true: {model.config.model_type} does not keep the pairs of a row apart; use "
-            "data.packing=false",
-            "data.packing",
-        )
+    check_logits(model, f"model.path={start.base.name}")
+    if config.data.packing:
+        check_packing(model, f"model.path={start.base.name}")
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()

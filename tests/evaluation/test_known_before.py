@@ -55,7 +55,7 @@ class Started(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Started:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
     folder = tmp_path_factory.mktemp("pretrained")
     train_pairs = [*PLAIN[:2], *AFTER_EXAMPLES[:2], *PAIRS[8:16]]
     held_out = [*PLAIN[2:], *AFTER_EXAMPLES[2:], *PAIRS[16:]]
@@ -90,7 +90,7 @@ def finetuning(started: Started, **changes: Any) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def finetuned(started, tmp_path_factory) -> Path:
+def finetuned(started: Started, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose fine-tuning destroys much of what was there, in a model that is the last one."""
     folder = tmp_path_factory.mktemp("finetuned") / "run"
     config = finetuning(started, optimizer__lr=3e-3, trainer__max_epochs=25)
