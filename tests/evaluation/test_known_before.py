@@ -55,7 +55,7 @@ class Started(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Started:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
     folder = tmp_path_factory.mktemp("pretrained")
     train_pairs = [*PLAIN[:2], *AFTER_EXAMPLES[:2], *PAIRS[8:16]]
     held_out = [*PLAIN[2:], *AFTER_EXAMPLES[2:], *PAIRS[16:]]
@@ -90,7 +90,7 @@ def finetuning(started: Started, **changes: Any) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def finetuned(started, tmp_path_factory) -> Path:
+def finetuned(started: Started, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose fine-tuning destroys much of what was there, in a model that is the last one."""
     folder = tmp_path_factory.mktemp("finetuned") / "run"
     config = finetuning(started, optimizer__lr=3e-3, trainer__max_epochs=25)
@@ -192,8 +192,11 @@ def test_no_sentence_claims_what_was_known(finetuned):
     assert f"{memorised} {trained['known_and_kept']} w" in terminal
     known = held_out["known_and_kept"] + held_out["known_and_lost"]
     assert f"4 of 12 trained pairs and {known} of 8 held-out pairs; it answers" in terminal
-    assert "baseline: untrained model" in terminal
-    markdown = write_report(finetuned).with_suffix(".md").read_text()
+    assert "untrained model" in terminal
+    page = write_report(finetuned)
+    assert "baseline:<br>untrained<br>model" in page.read_text()
+    markdown = page.with_suffix(".md").read_text()
+    assert "| baseline: untrained model |" in markdown
     assert "has memorised" not in markdown
     assert "## What it knew before training" in markdown
     assert "Of 60 general questions" in markdown
