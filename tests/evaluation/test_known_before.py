@@ -192,8 +192,11 @@ def test_no_sentence_claims_what_was_known(finetuned):
     assert f"{memorised} {trained['known_and_kept']} w" in terminal
     known = held_out["known_and_kept"] + held_out["known_and_lost"]
     assert f"4 of 12 trained pairs and {known} of 8 held-out pairs; it answers" in terminal
-    assert "baseline: untrained model" in terminal
-    markdown = write_report(finetuned).with_suffix(".md").read_text()
+    assert "untrained model" in terminal
+    page = write_report(finetuned)
+    assert "baseline:<br>untrained<br>model" in page.read_text()
+    markdown = page.with_suffix(".md").read_text()
+    assert "| baseline: untrained model |" in markdown
     assert "has memorised" not in markdown
     assert "## What it knew before training" in markdown
     assert "Of 60 general questions" in markdown

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from qa_lm.reporting.run.board import board_rows
 from qa_lm.reporting.run.known import known_lines, known_sentences
 from qa_lm.run.reader import Board
 from tests.reporting.report_example import BOARD, HOSTILE, measured, run_folder
@@ -81,6 +82,31 @@ def test_the_terminal_says_the_same():
 def test_copying_is_what_the_model_must_beat(free, known, best, said):
     rows = [row("free", free), row("known", known), row("nearest (TF-IDF)", 0.1), row("best", best)]
     assert known_sentences(changed(rows=rows, not_in_file=[], unrelated=None)) == [said]
+
+
+@pytest.mark.parametrize(
+    ("untrained", "said"),
+    [
+        (
+            0.2,
+            "The model generalises: it is clearly better than copying (95.0% and 60.0%), and than before training "
+            "(20.0%); 175 held-out answers are right, of which 40 were known before training.",
+        ),
+        (
+            0.9,
+            "The model is clearly better than copying (95.0% and 60.0%), but not than before training (90.0%); "
+            "175 held-out answers are right, of which 40 were known before training.",
+        ),
+    ],
+)
+def test_a_pretrained_model_generalises_only_beyond_what_it_knew(untrained, said):
+    before = {"untrained_model": measured(untrained, untrained - 0.06, untrained + 0.06), "known_and_kept": 40}
+    before |= {"known_and_lost": 10, "taught": 135, "not_learnt": 123}
+    whole = BOARD["rows"][1] | {"before": before}
+    known = changed(rows=[row("known", 0.95), row("best", 0.6)], not_in_file=[], unrelated=None)
+    board = cast(Board, BOARD | {"rows": [whole], "known_answers": known})
+    assert known_sentences(known, board_rows(board)) == [said]
+    assert said in known_lines(board)
 
 
 def test_each_split_is_judged_by_itself():

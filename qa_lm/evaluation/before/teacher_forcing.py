@@ -16,7 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from qa_lm.data.encoding import Example
 from qa_lm.inference.scoring import POSITIONS, pack_texts
 from qa_lm.modeling.causal_lm import head, hidden_states
-from qa_lm.modeling.custom_model import continues_from_cache
+from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
 from qa_lm.modeling.prediction import CHUNK_LOGITS, CHUNK_ROWS
 
 CACHE_BYTES = 1 << 28
@@ -60,7 +60,7 @@ class Prefix:
     def __init__(self, model: PreTrainedModel, ids: list[int]) -> None:
         self.model, self.ids = model, ids
         self.cache: DynamicCache | None = None
-        if continues_from_cache(model):
+        if is_from_transformers(type(model)) or continues_from_cache(model):
             self.cache = DynamicCache(config=model.config)
             inputs = torch.tensor([ids], device=model.device)
             _continued(model, inputs, torch.arange(len(ids), device=model.device)[None], self.cache)
