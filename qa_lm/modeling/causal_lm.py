@@ -46,6 +46,8 @@ DROPOUT_NAMES = (
     "hidden_dropout",
     "residual_dropout",
     "embedding_dropout",
+    "dropout",
+    "activation_dropout",
 )
 
 
@@ -252,7 +254,8 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
     Raises:
         UserError: they differ.
     """
-    if not isinstance(model.get_output_embeddings(), nn.Linear):
+    linear = model.get_output_embeddings()
+    if not isinstance(linear, nn.Linear) or type(linear).forward is not nn.Linear.forward:
         raise UserError(f"{name}: its head is not a linear layer; choose another")
     was_training = model.training
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qa_lm.errors import UserError, did_you_mean
+from qa_lm.errors import UserError, did_you_mean, first_line
 
 COMMON = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")
 """Arguments that every config accepts and saves, even if its dict omits them because they are None."""
@@ -53,7 +53,10 @@ def known_arguments(architecture: str, extra: dict[str, Any], place: str = "mode
             f"model.architecture={architecture}: transformers has no causal LM of this type; "
             f"did you mean {' or '.join(close) or 'gpt2 or llama'}?"
         )
-    config: PretrainedConfig = AutoConfig.for_model(architecture)
+    try:
+        config: PretrainedConfig = AutoConfig.for_model(architecture)
+    except Exception as error:  # the check of a config can raise anything
+        raise UserError(f"model.architecture={architecture}: cannot be used: {first_line(error)}") from None
     # transformers silently stores unknown arguments, so a typo would have no effect.
     arguments = {*config.to_dict(), *config.attribute_map, *COMMON}
     for name in extra:

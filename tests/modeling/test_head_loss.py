@@ -27,24 +27,25 @@ def head_of(logits):
     return head
 
 
+@pytest.mark.parametrize("soft_cap", [None, 0.5])
 @pytest.mark.parametrize("bias", [True, False])
-def test_losses_gradients_and_exactness_are_those_of_cross_entropy(pieces, bias):
+def test_losses_gradients_and_exactness_are_those_of_cross_entropy(pieces, bias, soft_cap):
     torch.manual_seed(0)
     head = nn.Linear(WIDTH, ENTRIES, bias=bias, dtype=torch.float64)
     hidden = torch.randn(POSITIONS, WIDTH, dtype=torch.float64, requires_grad=True)
-    logits = head(hidden)
+    logits = head(hidden) if soft_cap is None else soft_cap * torch.tanh(head(hidden) / soft_cap)
     targets = torch.randint(ENTRIES, (POSITIONS,))
     targets[::2] = logits.argmax(-1)[::2]
     weights = torch.rand(POSITIONS, dtype=torch.float64)
     expected = F.cross_entropy(logits, targets, reduction="none")
     wanted = torch.autograd.grad((expected * weights).sum() * 3, [hidden, *head.parameters()])
-    total, losses, right = _head_loss(hidden, head, targets, weights)
+    total, losses, right = _head_loss(hidden, head, targets, weights, soft_cap)
     found = torch.autograd.grad(total * 3, [hidden, *head.parameters()])
     for ours, theirs in zip([losses, *found], [expected.detach(), *wanted], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
     assert torch.equal(right, logits.argmax(-1) == targets)
     with torch.no_grad():
-        plain = _head_loss(hidden, head, targets, weights)
+        plain = _head_loss(hidden, head, targets, weights, soft_cap)
     torch.testing.assert_close(plain[0], total.detach(), atol=1e-12, rtol=1e-12)
     assert torch.equal(plain[1], losses)
     assert torch.equal(plain[2], right)
@@ -73,15 +74,17 @@ def test_a_target_of_no_probability_and_a_certain_one_have_their_loss(pieces):
     assert right.tolist() == [False, True]
 
 
-def test_products_of_bfloat16_are_added_up_in_float32(pieces):
+@pytest.mark.parametrize("soft_cap", [None, 0.5])
+def test_products_of_bfloat16_are_added_up_in_float32(pieces, soft_cap):
     torch.manual_seed(0)
     head = nn.Linear(64, ENTRIES, bias=False)
     hidden = torch.randn(200, 64, requires_grad=True)
     targets = torch.randint(ENTRIES, (200,))
-    expected = F.cross_entropy(head(hidden), targets, reduction="sum")
+    logits = head(hidden) if soft_cap is None else soft_cap * torch.tanh(head(hidden) / soft_cap)
+    expected = F.cross_entropy(logits, targets, reduction="sum")
     wanted = torch.autograd.grad(expected, [hidden, head.weight])
     with torch.autocast("cpu", torch.bfloat16):
-        total, losses, _ = _head_loss(hidden, head, targets, torch.ones(200))
+        total, losses, _ = _head_loss(hidden, head, targets, torch.ones(200), soft_cap)
     found = torch.autograd.grad(total, [hidden, head.weight])
     assert losses.dtype == torch.float32
     # 2 ** -9 is the rounding of one number; a sum kept in bfloat16 would lose more.
