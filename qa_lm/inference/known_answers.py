@@ -3,7 +3,7 @@
 Modes besides `free`, in which the model writes its answer token by token:
 
 - `known`: the known answer that the model finds most likely (`qa_lm.inference.known`);
-- `nearest`: the answer of the most similar known pair, question and answer together;
+- `nearest`: the answer of the nearest known pair, question and answer together;
 - `best`: the first of a ranking by several similarities, with a calibrated probability.
 """
 
@@ -72,7 +72,7 @@ class KnownAnswers:
         return find_candidates(self.indexes, questions)
 
     def nearest_pairs(self, question: str, mode: AnswerMode, count: int) -> list[tuple[int, float]]:
-        """Index of the most similar pair of each of the first answers, and its similarity to the question.
+        """Index of the nearest pair of each of the first answers, and its similarity to the question.
 
         Args:
             question: a question.
@@ -92,7 +92,7 @@ class KnownAnswers:
         return [(place, float(similarities[place])) for place in nearest]
 
     def nearest(self, candidates: Candidates) -> np.ndarray:
-        """Places of the candidates whose pair is most similar by the last index, (questions,)."""
+        """Places of the candidates whose pair is nearest by the last index, (questions,)."""
         return candidates.similarities[:, :, LAST_LARGEST].argmax(axis=1)
 
     def matches(self, questions: Sequence[str], mode: AnswerMode) -> list[Match]:
