@@ -2,7 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 # Invisible characters that change how text is displayed: control characters except tab and newline, other line
 # separators, marks that change the text direction, and byte order marks.
@@ -25,6 +27,24 @@ class UserError(ValueError):
     def __init__(self, message: str, key: str | None = None) -> None:
         super().__init__(sanitize(message))  # it may quote a file
         self.key = key
+
+
+@contextmanager
+def reading(path: Path, problem: str, key: str | None = None) -> Iterator[None]:
+    """Turn the errors of reading and checking a file, which may come from someone else, into one line.
+
+    Args:
+        path: the file or folder.
+        problem: what the message says about it, such as "is not a valid calibration".
+        key: see `UserError`.
+
+    Raises:
+        UserError: anything in the block failed as it does on a file that is missing, damaged or of another form.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: {problem}: {first_line(error)}", key) from None
 
 
 class FailedWrite(OSError):

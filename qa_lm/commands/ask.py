@@ -23,8 +23,7 @@ from qa_lm.threads import spin_briefly
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qa_lm.evaluation.explanation import Explanation
-    from qa_lm.evaluation.overlap import TrainedPairs
+    from qa_lm.evaluation.explanation import Explainer, Explanation
     from qa_lm.inference.answerer import Answer, Answerer
     from qa_lm.inference.sampling import Sampling
 
@@ -160,7 +159,9 @@ def _answerer(options: argparse.Namespace) -> "Answerer":
         from qa_lm.inference.in_progress import load_answerer
 
         transformers.utils.logging.disable_progress_bar()
-        return load_answerer(options.run)
+        answerer = load_answerer(options.run)
+        answerer.prepare(_mode(options) or answerer.default_mode)
+        return answerer
 
 
 def _mode(options: argparse.Namespace) -> AnswerMode | None:
@@ -221,11 +222,11 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
     Raises:
         UserError: the model's folder lacks a file that an option needs.
     """
-    threshold, trained = _threshold(options, answerer), _trained(options)
+    threshold, explainer = _threshold(options, answerer), _explainer(options, answerer)
 
     def show(answer: "Answer") -> None:
         abstained = threshold is not None and answer.probability is not None and answer.probability < threshold
-        explanation = _explained(answer.question, trained) if trained else None
+        explanation = explainer.explain(answer.question, AnswerMode(answer.mode)) if explainer else None
         if options.json:
             record = asdict(answer) | ({} if threshold is None else {"abstained": abstained})
             record |= asdict(explanation) if explanation else {}
@@ -258,10 +259,10 @@ def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | Non
     return threshold
 
 
-def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
+def _explainer(options: argparse.Namespace, answerer: "Answerer") -> "Explainer | None":
     if not options.explain:
         return None
-    from qa_lm.evaluation.explanation import read_trained_pairs
+    from qa_lm.evaluation.explanation import Explainer, read_trained_pairs  # scikit-learn takes a second
     from qa_lm.run.run_folder import LEDGER
 
     trained = read_trained_pairs(options.run)
@@ -269,13 +270,7 @@ def _trained(options: argparse.Namespace) -> "TrainedPairs | None":
         raise UserError(
             f"--explain: {options.run}: holds no {LEDGER}; give the folder of a finished run with ledger=true"
         )
-    return trained
-
-
-def _explained(question: str, trained: "TrainedPairs") -> "Explanation":
-    from qa_lm.evaluation.explanation import explain  # scikit-learn takes a second
-
-    return explain(question, trained)
+    return Explainer(trained, answerer.known)
 
 
 def _in_words(answer: "Answer", explanation: "Explanation") -> list[str]:

@@ -6,6 +6,7 @@ folder, and prints the results table.
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair
     from qa_lm.inference.answerer import Answerer
     from qa_lm.inference.calibration import Calibration
+    from qa_lm.inference.known_answers import KnownAnswers
     from qa_lm.run.board_types import Board
 
     Evaluated = tuple[list[EvaluatedPair], Calibration | None, dict[str, Any] | None]
@@ -135,6 +137,8 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
     from qa_lm.modeling.causal_lm import context_of
 
     answerer = load_answerer(options.model)
+    mode = AnswerMode(options.mode) if options.mode else answerer.default_mode
+    answerer.prepare(mode)
     if options.data:
         data = data_config(options.data)
         for name, own in (("prompt", answerer.template.prompt), ("completion", answerer.template.answer)):
@@ -165,7 +169,7 @@ def _ours(options: argparse.Namespace) -> "Evaluated":
             options.batch_size,
             options.max_new_tokens,
         )
-    return _in_mode(answerer, AnswerMode(options.mode) if options.mode else answerer.default_mode, everything, answers)
+    return _in_mode(answerer, mode, everything, answers)
 
 
 def _in_mode(
@@ -175,7 +179,7 @@ def _in_mode(
     from qa_lm.evaluation.known import answerers, in_mode, known_board
 
     calibration, known, entry = answerer.calibration_of(mode), answerer.known, None
-    if known and AnswerMode.free not in (mode, known.default_mode):
+    if known and _compares(known, mode):
         ways = answerers(known, answerer.model, answerer.tokenizer, answerer.template)
         entry = known_board(known, ways, sets, answers)
     if mode is not AnswerMode.free:
@@ -185,6 +189,18 @@ def _in_mode(
     elif calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
     return answers, calibration, entry
+
+
+def _compares(known: "KnownAnswers", mode: AnswerMode) -> bool:
+    """Whether the modes are compared."""
+    from qa_lm.retrieval.encoder import is_installed
+
+    if AnswerMode.free in (mode, known.default_mode):
+        return False
+    if mode is AnswerMode.known and known.encoder and not is_installed():  # the mode itself needs no encoder
+        print("note: the modes are not compared: sentence-transformers is not installed", file=sys.stderr)
+        return False
+    return True
 
 
 def _foreign(options: argparse.Namespace) -> "Evaluated":

@@ -18,7 +18,7 @@ def add_mode(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=[mode.value for mode in AnswerMode],
         help="how to answer: free writes an answer, known takes the known answer that the model finds most likely, "
-        "nearest copies the answer of the most similar trained pair, best ranks the known answers (default: what the "
+        "nearest copies the answer of the nearest trained pair, best ranks the known answers (default: what the "
         "run chose)",
     )
 

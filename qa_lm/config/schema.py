@@ -219,7 +219,7 @@ class EvaluationConfig:
     """Maximum length of a generated answer, in tokens. It is raised to the length of the longest true answer."""
     mode: AnswerMode | None = AnswerMode.free
     """How the finished model answers unless asked otherwise: `free` writes an answer, `known` takes the known answer
-    that the model finds most likely, `nearest` copies the answer of the most similar pair, `best` ranks the known
+    that the model finds most likely, `nearest` copies the answer of the nearest pair, `best` ranks the known
     answers by several similarities. null takes `best` if pairs share answers, otherwise `free`."""
     encoder: str | None = None
     """Sentence encoder that compares questions in addition to TF-IDF: a folder or a name on the Hugging Face hub. It is

@@ -13,7 +13,7 @@ from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import PreparedData, cache_is_off, prepare
 from qa_lm.data.readers.reading import PairReader
 from qa_lm.data.sources import how_to_read, main_sources
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, reading
 from qa_lm.run.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, MODEL
 
 
@@ -30,10 +30,8 @@ def data_of_run(run: Path) -> PreparedData:
     # The run may come from an untrusted source, so nothing is written into a folder that it names.
     data = config.data if cache_is_off(config.data) else replace(config.data, cache=None)
     prepared = prepare(data, _tokenizer_of(config, run), config.model.context)
-    try:
+    with reading(run / ENVIRONMENT, "data_sha256 cannot be read"):
         trained_on = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["data_sha256"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{run / ENVIRONMENT}: data_sha256 cannot be read: {first_line(error)}") from None
     if trained_on != prepared.table.fingerprint:
         raise UserError(f"{prepared.name}: has changed since this run was trained; name the pairs: data.path=FILE")
     return prepared

@@ -51,7 +51,7 @@ class EvaluatedPair:
     relation: str
     """Overlap of a held-out pair with the trained pairs, see `qa_lm.evaluation.overlap`; empty if unknown."""
     nearest_question: str
-    """The most similar trained question; empty if unknown."""
+    """The nearest trained question; empty if unknown."""
     nearest_is_right: bool | None
     """Whether the answer of that question is accepted here; None if unknown."""
     most_common_is_right: bool | None

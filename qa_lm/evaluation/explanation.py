@@ -6,11 +6,13 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from qa_lm.config.enums import AnswerMode
 from qa_lm.data.pairs import Pair
 from qa_lm.errors import UserError, first_line
 from qa_lm.evaluation.overlap import TrainedPairs
+from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.names import NEAR, TRAINED
-from qa_lm.retrieval.known_pairs import sample_indices
+from qa_lm.retrieval.known_pairs import KnownPairs, sample_indices
 from qa_lm.run.run_folder import LEDGER
 
 TEXTS = pyarrow.schema({"question": pyarrow.string(), "answer": pyarrow.string()})
@@ -24,7 +26,7 @@ class Neighbour:
     question: str
     answer: str
     similarity: float
-    """TF-IDF cosine of the questions, from 0 to 1."""
+    """Similarity of the asked question to this pair: by the encoder where the mode uses one, otherwise by TF-IDF."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Explanation:
     question_is: str
     """"trained", "near-duplicate of a trained question" or "not trained"."""
     nearest: list[Neighbour]
-    """The most similar trained pairs, most similar first."""
+    """The nearest trained pairs, one for each of the first answers, in the order of `KnownAnswers.nearest_pairs`."""
 
 
 def read_trained_pairs(run: Path) -> TrainedPairs | None:
@@ -53,11 +55,24 @@ def read_trained_pairs(run: Path) -> TrainedPairs | None:
     return TrainedPairs(columns["question"].to_pylist(), columns["answer"].to_pylist())
 
 
-def explain(question: str, trained: TrainedPairs) -> Explanation:
-    """Compare a question with the trained pairs."""
-    neighbours = [
-        Neighbour(trained.questions[index], trained.answers[index], similarity)
-        for index, similarity in trained.index.most_alike(question, NEIGHBOURS)
-    ]
-    overlap = trained.overlaps([Pair(question, "")])[0].name
-    return Explanation({TRAINED: "trained", NEAR: NEAR}.get(overlap, "not trained"), neighbours)
+class Explainer:
+    """Compares questions with the trained pairs.
+
+    Args:
+        trained: the trained pairs, to say whether a question is one of them.
+        known: ranks the neighbours; None for a model of an older version, whose folder holds no known pairs.
+    """
+
+    def __init__(self, trained: TrainedPairs, known: KnownAnswers | None) -> None:
+        self.trained = trained
+        self.known = known or KnownAnswers(KnownPairs(trained.questions, trained.answers))
+
+    def explain(self, question: str, mode: AnswerMode) -> Explanation:
+        """Compare a question that was answered in this mode."""
+        pairs = self.known.pairs
+        neighbours = [
+            Neighbour(pairs.questions[place], pairs.answers[place], similarity)
+            for place, similarity in self.known.nearest_pairs(question, mode, NEIGHBOURS)
+        ]
+        overlap = self.trained.overlaps([Pair(question, "")])[0].name
+        return Explanation({TRAINED: "trained", NEAR: NEAR}.get(overlap, "not trained"), neighbours)

@@ -17,9 +17,9 @@ class Overlap:
     name: str
     """One of `qa_lm.names.OVERLAPS`."""
     nearest_question: str
-    """The most similar trained question."""
+    """The nearest trained question."""
     nearest_answer: str
-    """The answer of the most similar trained question."""
+    """The answer of the nearest trained question."""
     most_common_answer: str
     """The most common trained answer."""
 

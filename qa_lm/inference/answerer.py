@@ -84,6 +84,21 @@ class Answerer:
         check_golden(folder, model, tokenizer, template)
         return cls(model, tokenizer, template, Calibration.load(folder), KnownAnswers.load(folder))
 
+    def prepare(self, mode: AnswerMode) -> None:
+        """Load what a mode needs.
+
+        Raises:
+            UserError: the model's folder has no known pairs for this mode, or its encoder cannot be loaded.
+        """
+        if mode is AnswerMode.free:
+            return
+        if self.known is None:
+            raise UserError(
+                f"mode {mode.value}: this model's folder holds no known pairs; train again, or use mode free"
+            )
+        if self.known.encoder and mode is not AnswerMode.known:
+            self.known.encoder.load()
+
     def answer(
         self,
         questions: list[str],
@@ -100,10 +115,10 @@ class Answerer:
             mode: how to answer; None for the model's default, and for `free` with sampling.
 
         Raises:
-            UserError: a question is empty, or as long as the model's context; or the model's folder has no known pairs
-                for this mode.
+            UserError: a question is empty, or as long as the model's context; or see `prepare`.
         """
         mode = mode or (self.default_mode if sampling == GREEDY else AnswerMode.free)
+        self.prepare(mode)
         prompts = encode_prompts(questions, self.tokenizer, self.template)
         context = context_of(self.model)
         for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True), start=1):
@@ -113,8 +128,8 @@ class Answerer:
                 raise UserError(
                     f"question {number} has {len(prompt)} tokens; this model's context is {context}, answer included"
                 )
-        if mode is not AnswerMode.free:
-            return self._known(questions, mode)
+        if self.known and mode is not AnswerMode.free:
+            return self._known(self.known, questions, mode)
         eos_id = self.tokenizer.eos_id
         if sampling.temperature > 0:
             continuations = sample_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
@@ -135,17 +150,13 @@ class Answerer:
         known = self.known.pairs.numbers if self.known else None
         return [replace(each, in_file=None if known is None else each.answer in known) for each in found]
 
-    def _known(self, questions: list[str], mode: AnswerMode) -> list[Answer]:
-        if self.known is None:
-            raise UserError(
-                f"mode {mode.value}: this model's folder holds no known pairs; train again, or use mode free"
-            )
+    def _known(self, known: KnownAnswers, questions: list[str], mode: AnswerMode) -> list[Answer]:
         found: list[tuple[str, float | None, float | None]]
         if mode is AnswerMode.known:
-            likely = self.known.most_likely(questions, self.model, self.tokenizer, self.template)
+            likely = known.most_likely(questions, self.model, self.tokenizer, self.template)
             found = [(answer, log_probability, None) for answer, log_probability in likely]
         else:
-            found = [(each.answer, None, each.probability) for each in self.known.matches(questions, mode)]
+            found = [(each.answer, None, each.probability) for each in known.matches(questions, mode)]
         ids = self.tokenizer.encode([self.template.answer_text(answer) for answer, *_ in found])
         return [
             Answer(question, answer, True, len(tokens), log_probability, probability, mode.value, True)

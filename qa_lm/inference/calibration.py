@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, reading
 from qa_lm.names import pairs_by_split
 
 FILE = "confidence.json"
@@ -98,10 +98,8 @@ class Calibration:
         path = folder / FILE
         if not path.exists():
             return None
-        try:
+        with reading(path, "is not a valid calibration"):
             return cls.parsed(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise UserError(f"{path}: is not a valid calibration: {first_line(error)}") from None
 
     @classmethod
     def parsed(cls, content: dict[str, Any]) -> "Calibration":

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, reading
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.greedy import greedy_answers
 from qa_lm.inference.sampling import Continuation
@@ -70,12 +70,10 @@ def check_golden(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer,
     path = folder / FILE
     if not path.exists():
         return
-    try:
+    with reading(path, "is damaged"):
         records = json.loads(path.read_text(encoding="utf-8"))
         questions = [str(record["question"]) for record in records]
         expected = [(list(record["prompt_ids"]), _ids(record["answer_ids"], len(tokenizer))) for record in records]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged: {first_line(error)}") from None
     prompts = encode_prompts(questions, tokenizer, template)
     for question, prompt, (prompt_ids, _) in zip(questions, prompts, expected, strict=True):
         if prompt != prompt_ids:

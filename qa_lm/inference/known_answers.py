@@ -3,7 +3,7 @@
 Modes besides `free`, in which the model writes its answer token by token:
 
 - `known`: the known answer that the model finds most likely (`qa_lm.inference.known`);
-- `nearest`: the answer of the most similar known pair, question and answer together;
+- `nearest`: the answer of the nearest known pair, question and answer together;
 - `best`: the first of a ranking by several similarities, with a calibrated probability.
 """
 
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from qa_lm.config.enums import AnswerMode
 from qa_lm.data.encoding import PromptTemplate, encode_prompts
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, reading
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.known import AnswerTrie, known_answers
 from qa_lm.retrieval.confidence import Confidence, sign_count, signs_of
@@ -29,6 +29,8 @@ from qa_lm.retrieval.ranking import Candidates, Ranking, find_candidates
 from qa_lm.retrieval.similarity import MEASURES, SimilarityIndex, tfidf_index
 
 FILE = "known_answers.json"
+LAST_LARGEST = MEASURES.index("largest") - len(MEASURES)
+"""Place of the largest similarity to a pair, by the last index."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,42 @@ class KnownAnswers:
     encoder: SentenceEncoder | None = field(default=None, compare=False)
 
     @cached_property
+    def tfidf(self) -> SimilarityIndex:
+        """The index by TF-IDF."""
+        return tfidf_index(self.pairs)
+
+    @cached_property
     def indexes(self) -> list[SimilarityIndex]:
         """TF-IDF, and the encoder if there is one."""
-        tfidf = [tfidf_index(self.pairs)]
-        return tfidf + ([SimilarityIndex(self.pairs, *[self.encoder.vectors] * 2)] if self.encoder else [])
+        return [self.tfidf] + ([SimilarityIndex(self.pairs, *[self.encoder.vectors] * 2)] if self.encoder else [])
 
     def candidates(self, questions: Sequence[str]) -> Candidates:
         """The most similar known answers of each question."""
         return find_candidates(self.indexes, questions)
 
+    def nearest_pairs(self, question: str, mode: AnswerMode, count: int) -> list[tuple[int, float]]:
+        """Index of the nearest pair of each of the first answers, and its similarity to the question.
+
+        Args:
+            question: a question.
+            mode: orders the answers: by the ranking of `best`, otherwise by similarity. For `free` and `known`, which
+                compare no texts, by TF-IDF.
+            count: maximum number of answers.
+        """
+        indexes = self.indexes if mode in (AnswerMode.nearest, AnswerMode.best) else [self.tfidf]
+        candidates = find_candidates(indexes, [question])
+        scores = candidates.similarities[:, :, LAST_LARGEST]
+        if mode is AnswerMode.best:
+            scores = (self.ranking or Ranking.default(len(indexes))).scores(candidates)
+        answers = candidates.answers[0][np.argsort(-scores[0], kind="stable")[:count]]
+        similarities = indexes[-1].to_pairs(question)
+        places = [np.flatnonzero(self.pairs.answer_of == answer) for answer in answers]
+        nearest = [int(each[similarities[each].argmax()]) for each in places]
+        return [(place, float(similarities[place])) for place in nearest]
+
     def nearest(self, candidates: Candidates) -> np.ndarray:
-        """Places of the candidates whose pair is most similar by the last index, (questions,)."""
-        return candidates.similarities[:, :, -len(MEASURES) + MEASURES.index("largest")].argmax(axis=1)
+        """Places of the candidates whose pair is nearest by the last index, (questions,)."""
+        return candidates.similarities[:, :, LAST_LARGEST].argmax(axis=1)
 
     def matches(self, questions: Sequence[str], mode: AnswerMode) -> list[Match]:
         """The answers by mode `nearest` or `best`."""
@@ -123,17 +149,15 @@ class KnownAnswers:
         """Read what `save` wrote; None if the folder has no known pairs.
 
         Raises:
-            UserError: a file is damaged, or the encoder cannot be loaded.
+            UserError: a file is damaged. The encoder is loaded only where a mode needs it.
         """
         pairs = KnownPairs.load(folder)
         path = folder / FILE
         if pairs is None or not path.is_file():
             return None
-        try:
+        with reading(path, "is not valid"):
             found = _parsed(json.loads(path.read_text(encoding="utf-8")), pairs)
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, AttributeError) as error:
-            raise UserError(f"{path}: is not valid: {first_line(error)}") from None
-        encoder = SentenceEncoder.load(str(folder / FOLDER)) if (folder / FOLDER).is_dir() else None
+        encoder = SentenceEncoder(str(folder / FOLDER)) if (folder / FOLDER).is_dir() else None
         found = replace(found, encoder=encoder)
         indexes = 2 if encoder else 1
         if found.ranking and len(found.ranking.weights) != len(MEASURES) * indexes:

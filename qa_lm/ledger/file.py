@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from qa_lm.data.pairs import Pair
 from qa_lm.data.quality.minority import MAX_PAIRS, minority_answers
 from qa_lm.data.table import BATCH, PairTable
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, first_line, reading
 from qa_lm.evaluation.before.known_before import KnownBefore
 from qa_lm.ledger.training_dynamics import TrainingDynamics, is_high, label_error_score, training_dynamics
 from qa_lm.run import run_folder
@@ -284,10 +284,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
         UserError: the file does not exist, or is not a valid summary.
     """
     path = folder / run_folder.LEDGER_SUMMARY
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "not a valid summary"):
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not all(type(summary[name]) is int for name in COUNTS):
             raise ValueError("the counts must be integers")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{path}: not a valid summary: {first_line(error)}") from None
     return summary

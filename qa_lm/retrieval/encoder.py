@@ -1,19 +1,19 @@
 """A sentence encoder, by sentence-transformers: unit vectors of texts whose dot product is their similarity.
 
 A run keeps its encoder in model/encoder/, so that it answers without a network. Only safetensors and JSON are read, and
-only modules that run no code of the folder.
+only modules that run no code of the folder. An encoder of the hub is downloaded first, and then checked like a folder.
 """
 
 import json
-import logging
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError, first_line, reading
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,44 +27,48 @@ BATCH = 64
 
 
 class SentenceEncoder:
-    """Texts to unit vectors.
+    """Texts to unit vectors. It is loaded on first use.
 
     Args:
-        model: an encoder of sentence-transformers.
+        place: a folder, or a name on the Hugging Face hub.
     """
 
-    def __init__(self, model: "SentenceTransformer") -> None:
-        self._model = model
+    def __init__(self, place: str) -> None:
+        self.place = place
 
-    @classmethod
-    def load(cls, place: str) -> "SentenceEncoder":
-        """Load an encoder from a folder, or by its name on the Hugging Face hub.
+    def load(self) -> "SentenceEncoder":
+        """Load the encoder now, and return it.
 
         Raises:
             UserError: sentence-transformers is not installed, the encoder does not exist or cannot be loaded, or its
                 folder would run code.
         """
-        check_encoder(place)
-        folder = Path(place).expanduser()
+        assert self._model
+        return self
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        check_encoder(self.place)
         from sentence_transformers import SentenceTransformer  # takes seconds
 
-        for name in ("huggingface_hub", "sentence_transformers"):  # each attempt without a network is a warning
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
+            folder = _folder(self.place)
             model = SentenceTransformer(
-                str(folder) if folder.is_dir() else place,
+                str(folder),
                 device="cpu",
                 trust_remote_code=False,
-                local_files_only=folder.is_dir(),
+                local_files_only=True,
                 model_kwargs={"use_safetensors": True, "dtype": "float32"},
             )
+        except UserError:
+            raise
         except Exception as error:  # damaged files and the hub raise errors of many libraries
             raise UserError(
-                f"evaluation.encoder: {place} cannot be loaded: {first_line(error)}", "evaluation.encoder"
+                f"evaluation.encoder: {self.place} cannot be loaded: {first_line(error)}", "evaluation.encoder"
             ) from None
         if any(type(module).__name__ not in MODULES for module in model):
-            raise UserError(f"evaluation.encoder: {place} has modules other than {', '.join(MODULES)}")
-        return cls(model)
+            raise UserError(f"evaluation.encoder: {self.place} has modules other than {', '.join(MODULES)}")
+        return model
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, (texts, dimensions), float32."""
@@ -90,13 +94,31 @@ def _names_code(config: object) -> bool:
     )
 
 
+def _folder(place: str) -> Path:
+    """The folder of an encoder, downloaded if it is on the hub."""
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    # By itself sentence-transformers tries each of its files again for a minute if there is no network.
+    folder = Path(snapshot_download(place, allow_patterns=["*.json", "*.txt", "*.safetensors"], etag_timeout=5))
+    _check(folder)
+    return folder
+
+
 def load_encoder(place: str | None) -> SentenceEncoder | None:
     """Load the encoder that `evaluation.encoder` names; None if it is null.
 
     Raises:
         UserError: see `SentenceEncoder.load`.
     """
-    return SentenceEncoder.load(place) if place else None
+    return SentenceEncoder(place).load() if place else None
+
+
+def is_installed() -> bool:
+    """Whether sentence-transformers is installed."""
+    return find_spec("sentence_transformers") is not None
 
 
 def check_encoder(place: str) -> None:
@@ -105,7 +127,7 @@ def check_encoder(place: str) -> None:
     Raises:
         UserError: see `SentenceEncoder.load`.
     """
-    if find_spec("sentence_transformers") is None:
+    if not is_installed():
         raise UserError(
             "evaluation.encoder: needs sentence-transformers: pip install 'qa_lm[encoder]'", "evaluation.encoder"
         )
@@ -121,7 +143,7 @@ def _check(folder: Path) -> None:
     Raises:
         UserError: see above.
     """
-    try:
+    with reading(folder, "is not a sentence encoder", "evaluation.encoder"):
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         types = [module["type"] for module in modules]
         inside = all((folder / module["path"]).resolve().is_relative_to(folder.resolve()) for module in modules)
@@ -129,8 +151,6 @@ def _check(folder: Path) -> None:
         foreign = any(map(_names_code, configs)) or any(
             not (str(each).startswith(PACKAGE) and str(each).split(".")[-1] in MODULES) for each in types
         )
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{folder}: is not a sentence encoder: {first_line(error)}", "evaluation.encoder") from None
     if foreign or not inside:
         raise UserError(
             f"{folder}: is refused: its modules must be {', '.join(MODULES)} of sentence-transformers, and nothing in "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import reading
 
 FILE = "known_pairs.jsonl"
 MAX_PAIRS = 200_000
@@ -69,11 +69,8 @@ class KnownPairs:
         path = folder / FILE
         if not path.exists():
             return None
-        try:
-            pairs = cls(*_columns(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"{path}: is not a valid list of pairs: {first_line(error)}") from None
-        return pairs
+        with reading(path, "is not a valid list of pairs"):
+            return cls(*_columns(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
 
 
 SHARED = 1.5

@@ -71,6 +71,11 @@ class SimilarityIndex:
         largest, question = (np.maximum(self._reduced(np.maximum, each), 0) for each in (whole, asked))
         return np.stack([mean, largest, question**4], axis=2)
 
+    def to_pairs(self, question: str) -> np.ndarray:
+        """Similarity of a question to each pair, question and answer together, (pairs,), float32."""
+        similarities: np.ndarray = _products(self._of_pairs([question]), self._pairs)[0]
+        return similarities
+
     def _reduced(self, function: np.ufunc, values: np.ndarray) -> np.ndarray:
         """Reduce the values of the pairs of each answer, (questions, pairs) to (questions, answers)."""
         reduced: np.ndarray = function.reduceat(values[:, self._order], self._begins, axis=1)

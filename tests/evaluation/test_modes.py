@@ -128,6 +128,20 @@ def test_what_explain_says(run, capsys):
     assert said["free"].endswith("; not in the file")
 
 
+def test_the_nearest_trained_questions_are_those_of_the_ranking_that_answers(run, tmp_path, capsys):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("".join(f"{question}\n" for question in OTHERS.questions))
+    for mode in ("nearest", "best"):
+        lines, _ = asked(capsys, run, "--file", questions, "--mode", mode, "--explain", "--json")
+        assert len(lines) == len(OTHERS.questions)
+        for record in map(json.loads, lines):
+            answers = [each["answer"] for each in record["nearest"]]
+            assert answers[0] == record["answer"]
+            assert len({*answers}) == len(answers) == 3
+            for each in record["nearest"]:
+                assert (each["question"], each["answer"]) in zip(PAIRS.questions, PAIRS.answers, strict=True)
+
+
 def test_i_dont_know(run, capsys):
     questions = [QUESTION, "Why does the sky turn red at sunset?"]
     lines, said = zip(*(asked(capsys, run, question, "--precision", "0.9") for question in questions), strict=True)
@@ -154,12 +168,18 @@ def test_too_few_pairs_are_said_to_be_too_few(tmp_path, capsys):
 
 
 def test_a_run_from_before_there_were_modes(run, tmp_path, capsys, monkeypatch):
+    def evaluated(*arguments):
+        raise AssertionError("evaluated before the refusal")
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qa_lm.evaluation.evaluate.evaluate_pairs", evaluated)
     old = shutil.copytree(run, tmp_path / "old")
     (old / "model" / "known_answers.json").unlink()
     (old / "model" / "known_pairs.jsonl").unlink()
     (line,), _ = asked(capsys, old, QUESTION, "--json")
     assert (json.loads(line)["mode"], json.loads(line)["in_file"]) == ("free", None)
+    (line,), _ = asked(capsys, old, QUESTION, "--json", "--explain")
+    assert len(json.loads(line)["nearest"]) == 3
     for command in (ask, evaluate):
         for mode in MODES[1:]:
             given = [old, QUESTION, "--mode", mode] if command is ask else [old, "--mode", mode]

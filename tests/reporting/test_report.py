@@ -30,7 +30,8 @@ def test_both_say_the_same(tmp_path):
         "Run 2026-11-25/04-16-36",
         "The model has memorised nearly all of its training questions, and answers held-out ones better than copying",
         "It answers 98.4% of the 512 training questions asked (of 1,050) word for word, 95% interval 96.9% to 99.2%.",
-        "It answers 56.8% of 308 held-out questions (validation), 95% interval 51.2% to 62.2%, clearly more than copying",
+        "It answers 56.8% of 308 held-out questions (validation), 95% interval 51.2% to 62.2%, clearly more than "
+        "copying",
         "By kind (validation): unseen fact 0.0% of 133.",
         "It answers 10.0% of 40 held-out questions (test), 95% interval 4.0% to 23.0%, clearly fewer than copying",
         "10.0% of its answers do not end on their own (train).",

@@ -1,7 +1,10 @@
 """A sentence encoder is kept with the model, answers without a network, and runs no code of its folder."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,10 +20,10 @@ from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval import encoder as module
 from qa_lm.retrieval.encoder import SentenceEncoder
 from qa_lm.training.train import train
-from tests.conftest import small_config
+from tests.conftest import ROOT, small_config
 from tests.faults.attacks.hostile import refused, trap
 from tests.retrieval.faq import faq
-from tests.scripts_as_modules import ask
+from tests.scripts_as_modules import ask, evaluate
 
 __all__ = ["trap"]
 PAIRS, OTHERS = faq(20)
@@ -31,7 +34,7 @@ def test_a_missing_package_is_one_line(monkeypatch):
     with pytest.raises(
         UserError, match=r"^evaluation\.encoder: needs sentence-transformers: pip install 'qa_lm\[enc"
     ) as caught:
-        SentenceEncoder.load("anything")
+        SentenceEncoder("anything").load()
     assert "\n" not in str(caught.value)
 
 
@@ -72,7 +75,7 @@ def changed(folder, tmp_path):
 
 
 def test_vectors_are_of_length_one_and_of_each_text(folder):
-    encoder = SentenceEncoder.load(str(folder))
+    encoder = SentenceEncoder(str(folder)).load()
     vectors = encoder.vectors(PAIRS.questions)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -81,7 +84,7 @@ def test_vectors_are_of_length_one_and_of_each_text(folder):
 
 
 def test_a_kept_encoder_answers_as_before(folder, tmp_path):
-    known = fit_known_answers(PAIRS, encoder=SentenceEncoder.load(str(folder)))
+    known = fit_known_answers(PAIRS, encoder=SentenceEncoder(str(folder)).load())
     assert known.confidence
     known.save(tmp_path)
     found = KnownAnswers.load(tmp_path)
@@ -102,7 +105,7 @@ def test_a_kept_encoder_answers_as_before(folder, tmp_path):
 
 
 def test_a_model_that_lost_its_encoder_is_not_valid(folder, tmp_path):
-    fit_known_answers(PAIRS, encoder=SentenceEncoder.load(str(folder))).save(tmp_path)
+    fit_known_answers(PAIRS, encoder=SentenceEncoder(str(folder)).load()).save(tmp_path)
     shutil.rmtree(tmp_path / "encoder")
     with pytest.raises(UserError, match="is not valid: ranking needs 3 weights"):
         KnownAnswers.load(tmp_path)
@@ -110,7 +113,7 @@ def test_a_model_that_lost_its_encoder_is_not_valid(folder, tmp_path):
 
 def refusal(folder):
     with pytest.raises(UserError) as caught:
-        SentenceEncoder.load(str(folder))
+        SentenceEncoder(str(folder)).load()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -207,8 +210,8 @@ def test_a_folder_that_does_not_exist(place):
 
 
 def test_an_encoder_that_is_not_there_ends_a_run_before_it_trains(tmp_path, monkeypatch):
-    def no_encoder(place):
-        raise UserError(f"evaluation.encoder: {place} cannot be loaded")
+    def no_encoder(encoder):
+        raise UserError(f"evaluation.encoder: {encoder.place} cannot be loaded")
 
     monkeypatch.setattr(SentenceEncoder, "load", no_encoder)
     with pytest.raises(UserError, match="owner/name cannot be loaded"):
@@ -220,7 +223,24 @@ def test_a_name_on_the_hub_without_a_network():
     assert refusal("nobody/no-such-encoder").startswith("evaluation.encoder: nobody/no-such-encoder cannot be loaded: ")
 
 
-def test_a_run_with_an_encoder_asks_without_the_folder_it_came_from(changed, tmp_path, capsys):
+def test_a_name_on_the_hub_that_cannot_be_reached_is_refused_at_once():
+    """By itself sentence-transformers takes over a minute."""
+    code = "from qa_lm.retrieval.encoder import load_encoder; import sentence_transformers; load_encoder('owner/name')"
+    unreachable = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=unreachable, timeout=45, capture_output=True, text=True, check=False
+    )
+    assert "UserError: evaluation.encoder: owner/name cannot be loaded: " in done.stderr
+
+
+def test_an_encoder_of_the_hub_is_checked_like_a_folder(changed, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **limits: str(changed))
+    assert SentenceEncoder("owner/name").load().vectors(["Hi"]).shape == (1, 32)
+    edited(changed / "config.json", lambda content: content.update(KERNEL))
+    assert REFUSED in refusal("owner/name")
+
+
+def test_a_run_with_an_encoder_asks_without_the_folder_it_came_from(changed, tmp_path, capsys, monkeypatch):
     rows = zip(PAIRS.questions, PAIRS.answers, strict=True)
     (tmp_path / "faq.jsonl").write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
     config = small_config(
@@ -238,5 +258,16 @@ def test_a_run_with_an_encoder_asks_without_the_folder_it_came_from(changed, tmp
     assert ask.main([str(folder), PAIRS.questions[0], "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["answer"], record["mode"]) == (PAIRS.answers[0], "best")
+    with monkeypatch.context() as without:
+        without.setattr(module, "find_spec", lambda name: None)
+        for mode in ("free", "known"):
+            assert ask.main([str(folder), PAIRS.questions[0], "--mode", mode, "--explain"]) == 0
+            assert evaluate.main([str(folder), "--mode", mode, "--out", str(tmp_path / mode)]) == 0
+        assert capsys.readouterr().err.endswith("are not compared: sentence-transformers is not installed\n")
+        for command, question in ((ask, PAIRS.questions[:1]), (evaluate, [])):
+            for mode in ("nearest", "best"):
+                assert "needs sentence-transformers" in refused(
+                    command.main, [str(folder), *question, "--mode", mode], capsys
+                )
     edited(folder / "model" / "encoder" / "modules.json", lambda modules: modules[0].update(type="evil.Transformer"))
     assert REFUSED in refused(ask.main, [str(folder), PAIRS.questions[0]], capsys)

@@ -60,12 +60,6 @@ class TrainedQuestions:
             near.append((shared >= NEAR * (sizes[:, None] + self._sizes - shared)).any(axis=1))
         return np.concatenate(places), np.concatenate(near)
 
-    def most_alike(self, question: str, count: int) -> list[tuple[int, float]]:
-        """Indices and cosines of the nearest trained questions, nearest first."""
-        cosines = self._cosines([question])[0]
-        order = np.argsort(-cosines, kind="stable")[:count]
-        return [(int(place), float(cosines[place])) for place in order]
-
     def _cosines(self, questions: Sequence[str]) -> np.ndarray:
         weights = csr_array(self._weigher.transform(self._counter.transform(questions)))
         return (weights @ self._weights).toarray()

@@ -15,7 +15,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from qa_lm.data.encoding import Example
 from qa_lm.inference.scoring import POSITIONS, pack_texts
-from qa_lm.modeling.causal_lm import head, hidden_states
+from qa_lm.modeling.causal_lm import head, hidden_states, logits
+from qa_lm.modeling.config_arguments import logit_scale
 from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
 from qa_lm.modeling.prediction import CHUNK_LOGITS, CHUNK_ROWS
 
@@ -107,7 +108,8 @@ class Prefix:
 def _continued(model: PreTrainedModel, inputs: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Hidden states of inputs that follow what the cache holds, which grows by them."""
     body = model.base_model
-    return body(input_ids=inputs, position_ids=positions, cache=cache, use_cache=True).last_hidden_state
+    states = body(input_ids=inputs, position_ids=positions, cache=cache, use_cache=True).last_hidden_state
+    return states * logit_scale(model.config)
 
 
 def _forced(
@@ -144,7 +146,7 @@ def _greedy_and_losses(model: PreTrainedModel, states: Tensor, targets: Tensor) 
     rows = max(CHUNK_ROWS, CHUNK_LOGITS // linear.out_features)
     greedy, losses = [], []
     for part, wanted in zip(states.split(rows), targets.split(rows), strict=True):
-        logits = linear(part).float()
-        greedy.append(logits.argmax(-1))
-        losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+        scores = logits(model, part).float()
+        greedy.append(scores.argmax(-1))
+        losses.append(torch.nn.functional.cross_entropy(scores, wanted, reduction="none"))
     return torch.cat(greedy).cpu().numpy(), torch.cat(losses).cpu().numpy()

@@ -12,8 +12,8 @@ from qa_lm.run.board_types import Board, KnownBoard, ModeRow
 MODES = {
     "free": "the model writes its answer",
     "known": "the known answer that the model finds most likely",
-    "nearest (TF-IDF)": "copies the answer of the most similar pair, by its words",
-    "nearest (encoder)": "copies the answer of the most similar pair, by the sentence encoder",
+    "nearest (TF-IDF)": "copies the answer of the nearest pair, by its words",
+    "nearest (encoder)": "copies the answer of the nearest pair, by the sentence encoder",
     "best": "ranks the known answers by several similarities",
 }
 """Modes, with what they do. Those that only copy are baselines for the model."""
