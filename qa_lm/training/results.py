@@ -18,9 +18,8 @@ from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
 from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
-from qa_lm.modeling.averaging import average_with, scale_adapter
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.modeling.lora import merged, save_adapter
+from qa_lm.modeling.lora import average_with, merged, save_adapter, scale_adapter
 from qa_lm.retrieval.encoder import SentenceEncoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl

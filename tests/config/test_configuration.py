@@ -27,6 +27,8 @@ CONF = ROOT / "conf"
 FILES = sorted(file.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml"))
 # What a choice needs beside itself.
 COMPANIONS = {
+    "experiment/finetune.yaml": ["data.path=x.jsonl", "model.path=base"],
+    "goal/held_out.yaml": ["model=pretrained", "model.path=base"],
     "model/pretrained.yaml": ["model.path=base"],
     "finetune/full.yaml": ["model=pretrained", "model.path=base"],
     "finetune/lora.yaml": ["model=pretrained", "model.path=base"],

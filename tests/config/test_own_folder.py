@@ -25,7 +25,7 @@ SAID = {
     "choice": "mine/experiment/choice.yaml: model=tinny: no such choice; did you mean tiny? "
     "Choices: fitted, medium, pretrained, small, tiny.",
     "min": "experiment=min: no such choice; did you mean mine? "
-    "Choices: broken, capitals, choice, entry, mine, recall, tutorial, typo, value.",
+    "Choices: broken, capitals, choice, entry, finetune, mine, recall, tutorial, typo, value.",
 }
 
 

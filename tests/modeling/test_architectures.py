@@ -59,7 +59,7 @@ UNKNOWN = [([50, 51, 52], [53]), ([60, 3], [22, 23])]
 
 def build(architecture, tied=None):
     torch.manual_seed(0)
-    extra = ALL[architecture] | ({} if tied is None else {"tie_word_embeddings": tied})
+    extra = {**ALL[architecture], **({} if tied is None else {"tie_word_embeddings": tied})}  # type: ignore[dict-item]
     return build_causal_lm(architecture, VOCABULARY, 32, 2, 2, 64, 0.0, EOS, extra)
 
 
@@ -203,7 +203,7 @@ def test_other_kinds_of_models_are_refused_in_one_line(architecture, message):
 
 def test_a_loss_of_your_own_is_refused_for_capped_logits():
     with pytest.raises(UserError, match="loss: cannot be replaced for a model that caps its logits"):
-        CausalLMModule(build("gemma2"), loss=lambda hidden, head, batch: None)
+        CausalLMModule(build("gemma2"), loss=lambda hidden, head, batch: None)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("architecture", [*ALL, "mpt"])

@@ -12,9 +12,8 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import FinetuneConfig, ModelConfig, TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, load_causal_lm
-from qa_lm.modeling.averaging import average_with
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.modeling.lora import INSTALL, trained_state
+from qa_lm.modeling.lora import INSTALL, average_with, trained_state
 from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.training import pretrained
 from qa_lm.training.checkpointing.comparison import first_difference
