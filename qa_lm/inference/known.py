@@ -120,7 +120,7 @@ class _Search:
         return self._heap[0][2].evaluated
 
     def next_prefixes(self, tokens: float) -> list[_Prefix]:
-        """Remove and return the prefixes to evaluate next, up to so many tokens but at least one prefix."""
+        """Remove and return the prefixes to evaluate next: at least one, then up to a number of tokens."""
         chosen: list[_Prefix] = []
         longest, best = 0, self._heap[0][0]
         while self._heap and not self.found and self._heap[0][0] - best <= MARGIN:
