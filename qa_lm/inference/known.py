@@ -2,26 +2,27 @@
 
 The log-probability of a prefix is an upper bound for every answer that begins with it, so the search evaluates the most
 likely prefix first and ends when the most likely one is a whole answer. A certain model needs two or three forward
-passes, in which all questions take part; an uncertain one evaluates more prefixes. Prefixes are evaluated whole, packed
-into rows, without a cache.
+passes, in which all questions take part; an uncertain one evaluates more prefixes. When few questions are left, each
+evaluates several likely prefixes in one pass, since small passes take about as long as smaller ones.
 """
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from qa_lm.inference.sampling import Continuation
-from qa_lm.inference.scoring import Continued, score_continuations
-from qa_lm.modeling.causal_lm import packs_exactly
-from qa_lm.modeling.custom_model import is_from_transformers
+from qa_lm.inference.scoring import POSITIONS, Continued, Scorer
 
-WIDTH = 1
-"""Prefixes of a question that are evaluated in one round; more were slower."""
+TOKENS = 128
+"""Tokens of prefixes that all questions together evaluate in one round, unless one prefix each is more."""
+MARGIN = 2.0
+"""Nats by which a prefix that is evaluated in a round may be less likely than the best one."""
 AT_ONCE = 256
-"""Number of questions that are decoded at once."""
+"""Maximum number of questions that are decoded at once; their prompts have at most `POSITIONS` positions."""
 
 
 @dataclass
@@ -81,38 +82,55 @@ class _Prefix:
         """Whether an answer ends here and the probability of each of its tokens is known."""
         return self.node.answer >= 0 and len(self.log_probabilities) == len(self.ids)
 
+    def followers(self, scores: np.ndarray) -> Iterator["_Prefix"]:
+        """What follows, the most likely first.
+
+        Args:
+            scores: log-probabilities of the tokens of the last edge that were not evaluated, and of the children.
+        """
+        children = list(self.node.children.values())
+        own, first = np.split(scores, [len(scores) - len(children)])
+        known = self.log_probabilities + own.tolist()
+        if not children:
+            yield _Prefix(self.node, self.ids, known)
+        for place in (-first).argsort(kind="stable"):
+            yield _Prefix(children[place], self.ids + children[place].edge, [*known, float(first[place])])
+
 
 class _Search:
     """The best-first search for the answer to one prompt."""
 
-    def __init__(self, prompt: list[int], trie: AnswerTrie) -> None:
+    def __init__(self, prompt: int, trie: AnswerTrie) -> None:
         self.prompt = prompt
         self._numbers = itertools.count()  # break ties
-        self._heap: list[tuple[float, int, _Prefix]] = []
-        self._push(_Prefix(trie.root, [], []))
+        # Of the followers of a prefix only the most likely one that is left, and an iterator of the others.
+        self._heap: list[tuple[float, int, _Prefix, Iterator[_Prefix]]] = []
+        self.add(iter([_Prefix(trie.root, [], [])]))
 
-    def _push(self, prefix: _Prefix) -> None:
-        heapq.heappush(self._heap, (-sum(prefix.log_probabilities), next(self._numbers), prefix))
+    def add(self, prefixes: Iterator[_Prefix]) -> None:
+        """Add prefixes, the most likely first."""
+        for prefix in prefixes:
+            total = sum(prefix.log_probabilities)
+            heapq.heappush(self._heap, (-total, next(self._numbers), prefix, prefixes))
+            break
 
-    def next_prefixes(self) -> list[_Prefix]:
-        """Remove and return the prefixes to evaluate next; none if the answer is found."""
+    @property
+    def found(self) -> bool:
+        """Whether the answer is found."""
+        return self._heap[0][2].evaluated
+
+    def next_prefixes(self, tokens: float) -> list[_Prefix]:
+        """Remove and return the prefixes to evaluate next: at least one, then up to a number of tokens."""
         chosen: list[_Prefix] = []
-        while self._heap and len(chosen) < WIDTH and not self._heap[0][2].evaluated:
-            chosen.append(heapq.heappop(self._heap)[2])
+        longest, best = 0, self._heap[0][0]
+        while self._heap and not self.found and self._heap[0][0] - best <= MARGIN:
+            longest = max(longest, len(self._heap[0][2].ids))
+            if chosen and longest * (len(chosen) + 1) > tokens:
+                break
+            _, _, prefix, others = heapq.heappop(self._heap)
+            chosen.append(prefix)
+            self.add(others)
         return chosen
-
-    def continued(self, prefix: _Prefix) -> Continued:
-        """What to score to evaluate a prefix."""
-        return Continued(self.prompt, prefix.ids, len(prefix.log_probabilities), tuple(prefix.node.children))
-
-    def add(self, prefix: _Prefix, scores: list[float]) -> None:
-        """Add what follows an evaluated prefix; `scores` are those of `continued(prefix)`."""
-        children = prefix.node.children.values()
-        own = prefix.log_probabilities + scores[: len(scores) - len(children)]
-        if not children:
-            self._push(_Prefix(prefix.node, prefix.ids, own))
-        for child, score in zip(children, scores[len(scores) - len(children) :], strict=True):
-            self._push(_Prefix(child, prefix.ids + child.edge, [*own, score]))
 
     def result(self) -> tuple[int, Continuation]:
         """The index of the answer that was found, and the answer."""
@@ -135,13 +153,27 @@ def known_answers(
         answers.
     """
     model.eval()
-    packed = is_from_transformers(type(model)) or packs_exactly(model)
-    found: list[tuple[int, Continuation]] = []
-    for begin in range(0, len(prompts), AT_ONCE):
-        searches = [_Search(prompt, trie) for prompt in prompts[begin : begin + AT_ONCE]]
-        while work := [(search, prefix) for search in searches for prefix in search.next_prefixes()]:
-            scores = score_continuations(model, [search.continued(prefix) for search, prefix in work], packed)
-            for (search, prefix), log_probabilities in zip(work, scores, strict=True):
-                search.add(prefix, log_probabilities)
-        found += [search.result() for search in searches]
-    return found
+    found: dict[int, tuple[int, Continuation]] = {}
+    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+    while order:
+        count = min(AT_ONCE, max(1, POSITIONS // len(prompts[order[0]])))
+        numbers, order = order[:count], order[count:]
+        found.update(zip(numbers, _search(model, [prompts[number] for number in numbers], trie), strict=True))
+    return [found[number] for number in range(len(prompts))]
+
+
+def _search(
+    model: PreTrainedModel, prompts: Sequence[list[int]], trie: AnswerTrie
+) -> Iterator[tuple[int, Continuation]]:
+    """Search the answers to all prompts at once."""
+    scorer = Scorer(model, prompts)
+    searches = [_Search(number, trie) for number in range(len(prompts))]
+    while running := [search for search in searches if not search.found]:
+        work = [(search, prefix) for search in running for prefix in search.next_prefixes(TOKENS / len(running))]
+        asked = [
+            Continued(search.prompt, prefix.ids, len(prefix.log_probabilities), tuple(prefix.node.children))
+            for search, prefix in work
+        ]
+        for (search, prefix), scores in zip(work, scorer(asked), strict=True):
+            search.add(prefix.followers(scores))
+    return (search.result() for search in searches)

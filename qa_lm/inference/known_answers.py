@@ -123,13 +123,24 @@ class KnownAnswers:
         self, questions: Sequence[str], model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate
     ) -> list[tuple[str, float]]:
         """The answers by mode `known`, each with the mean log-probability of its tokens in nats."""
-        ids = tokenizer.encode([template.answer_text(answer) for answer in self.pairs.distinct])
-        numbers = {tuple(each): number for number, each in reversed(list(enumerate(ids)))}  # equal ids: the first
-        trie = AnswerTrie([[*each, tokenizer.eos_id] for each in numbers])
-        order = list(numbers.values())
+        order, trie = self._trie(tokenizer, template)
         prompts = encode_prompts(list(questions), tokenizer, template)
         found = known_answers(model, prompts, trie)
         return [(self.pairs.distinct[order[index]], answer.mean_log_probability) for index, answer in found]
+
+    def _trie(self, tokenizer: TextTokenizer, template: PromptTemplate) -> tuple[list[int], AnswerTrie]:
+        """The answers as a trie, made once, and the index of each in `pairs.distinct`."""
+        key = tokenizer.fingerprint, template
+        if key not in self._tries:
+            ids = tokenizer.encode([template.answer_text(answer) for answer in self.pairs.distinct])
+            numbers = {tuple(each): number for number, each in reversed(list(enumerate(ids)))}  # equal ids: the first
+            trie = AnswerTrie([[*each, tokenizer.eos_id] for each in numbers])
+            self._tries[key] = list(numbers.values()), trie
+        return self._tries[key]
+
+    @cached_property
+    def _tries(self) -> dict[tuple[str, PromptTemplate], tuple[list[int], AnswerTrie]]:
+        return {}
 
     def save(self, folder: Path) -> None:
         """Write the known pairs, the ranking and the encoder into a model's folder."""

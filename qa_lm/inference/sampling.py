@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import context_of
-from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
+from qa_lm.modeling.custom_model import continues_from_cache
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def sample_answers(
     if generate is None:
         name = type(model).__name__
         raise UserError(f"{name} cannot sample answers: let the class inherit from transformers.GenerationMixin too")
-    cached = is_from_transformers(type(model)) or continues_from_cache(model)
+    cached = continues_from_cache(model)
     torch.manual_seed(sampling.seed)
     answers: dict[int, Continuation] = {}
     for indices in _batches_by_length(prompts, batch_size):

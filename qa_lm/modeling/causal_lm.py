@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.config_arguments import (
@@ -139,19 +139,26 @@ def causal_lm_from_config(config: Mapping[str, Any]) -> PreTrainedModel:
     return model
 
 
-def hidden_states(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel, inputs: Tensor, positions: Tensor, mask: Tensor | None = None, cache: Cache | None = None
+) -> Tensor:
     """Run the body.
 
     Args:
         model: any causal LM of transformers.
         inputs: token ids (rows, time).
         positions: position of each token in its example (rows, time).
+        mask: 1 for tokens, 0 for padding (rows, time of cache and inputs); None without padding.
+        cache: keys and values of the tokens before the inputs; those of the inputs are appended to it.
 
     Returns:
         Hidden states (rows, time, hidden_size), multiplied by the constant that the architecture multiplies logits by.
     """
-    states = model.base_model(input_ids=inputs, position_ids=positions, use_cache=False).last_hidden_state
+    # Models of the user's own classes need not know of masks and caches.
+    options = {name: value for name, value in {"attention_mask": mask, "cache": cache}.items() if value is not None}
+    output = model.base_model(input_ids=inputs, position_ids=positions, use_cache="cache" in options, **options)
     scale = logit_scale(model.config)
+    states = output.last_hidden_state
     return states if scale == 1 else states * scale
 
 

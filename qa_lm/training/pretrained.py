@@ -15,7 +15,7 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.cache import cache_folder
 from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.prepare import PreparedData
+from qa_lm.data.prepare import PreparedData, cache_is_off
 from qa_lm.data.pretrained.place import Base, find_base
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
@@ -66,7 +66,7 @@ def find_start(config: TrainConfig) -> PretrainedStart | None:
     if config.model.path is None:
         return None
     cache = config.data.cache
-    root = cache_folder() if cache is None or cache.lower() in ("off", "false") else Path(cache).expanduser()
+    root = cache_folder() if cache is None or cache_is_off(config.data) else Path(cache).expanduser()
     base = find_base(config.model.path, config.model.revision, root)
     parameters = _parameters(base.folder)
     method, reason = _method(config.finetune, parameters)

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from qa_lm.inference import known, scoring
 from qa_lm.inference.known import AnswerTrie, TrieNode, known_answers
-from qa_lm.inference.scoring import OUTSIDE, Continued, pack_texts, score_continuations
+from qa_lm.inference.scoring import OUTSIDE, Continued, Scorer, pack_texts
 from qa_lm.modeling import prediction
 from qa_lm.modeling.causal_lm import build_causal_lm
 
@@ -77,14 +78,23 @@ def drawn():
     return prompts, sorted(map(list, answers), key=lambda _: draw.random())
 
 
-@pytest.mark.parametrize("width", [1, 2, 8])
-def test_width_and_batches_change_nothing(model, drawn, width, monkeypatch):
+@pytest.fixture(params=["cached", "packed", "alone"])
+def way(request, monkeypatch):
+    """How texts are scored: models of transformers from a cache, others packed where that is exact."""
+    monkeypatch.setattr(scoring, "is_from_transformers", lambda _: request.param == "cached")
+    monkeypatch.setattr(scoring, "packs_exactly", lambda _: request.param == "packed")
+    return request.param
+
+
+@pytest.mark.parametrize("tokens", [1, 20, 1000])
+def test_tokens_and_batches_change_nothing(model, drawn, tokens, way, monkeypatch):
     prompts, answers = drawn
     trie = AnswerTrie(answers)
     together = known_answers(model, prompts, trie)
-    monkeypatch.setattr(known, "WIDTH", width)
+    monkeypatch.setattr(known, "TOKENS", tokens)
     monkeypatch.setattr(known, "AT_ONCE", 3)
     monkeypatch.setattr(scoring, "POSITIONS", 128)
+    monkeypatch.setattr(scoring, "PADDING", 2)
     several = known_answers(model, prompts, trie)
     single = [found for prompt in prompts[:3] for found in known_answers(model, [prompt], trie)]
     assert [number for number, _ in together] == [number for number, _ in several]
@@ -117,33 +127,42 @@ def test_a_trie_holds_each_answer_once(answers):
     assert len(trie) == len(answers)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_scores_are_those_of_transformers(model, packed, monkeypatch):
+def test_scores_are_those_of_transformers(model, way, monkeypatch):
     monkeypatch.setattr(scoring, "POSITIONS", 128)  # several forward passes
     monkeypatch.setattr(prediction, "CHUNK_ROWS", 5)  # and several chunks in each
     monkeypatch.setattr(scoring, "CHUNK_ROWS", 5)
     monkeypatch.setattr(scoring, "CHUNK_LOGITS", 1)
     draw = random.Random(0)
+    prompts = [[draw.randrange(ENTRIES) for _ in range(draw.randint(1, 9))] for _ in range(6)]
     asked = []
     for _ in range(40):
         ids = [draw.randrange(ENTRIES) for _ in range(draw.randint(0, 9))]
-        prompt = [draw.randrange(ENTRIES) for _ in range(draw.randint(1, 9))]
         following = tuple(draw.sample(range(ENTRIES), draw.randint(0, 4)))
-        asked.append(Continued(prompt, ids, draw.randint(0, len(ids)), following))
-    for each, found in zip(asked, score_continuations(model, asked, packed), strict=True):
-        wanted = own_scores(model, each.prompt, each.ids)[each.scored_from :]
-        wanted += [own_scores(model, each.prompt + each.ids, [token])[0] for token in each.next_ids]
-        assert found == pytest.approx(wanted, abs=1e-3)
+        asked.append(Continued(draw.randrange(6), ids, draw.randint(0, len(ids)), following))
+    scorer = Scorer(model, prompts)
+    assert (scorer.cached is not None) == (way == "cached")
+    for _ in range(2):  # the cache stays as it is
+        for each, found in zip(asked, scorer(asked), strict=True):
+            prompt = prompts[each.prompt]
+            wanted = own_scores(model, prompt, each.ids)[each.scored_from :]
+            wanted += [own_scores(model, prompt + each.ids, [token])[0] for token in each.next_ids]
+            assert found == pytest.approx(np.array(wanted), abs=1e-3)
 
 
-def test_beyond_the_context_every_token_is_equally_unlikely(model):
-    prompt, ids = [1] * 20, [2] * 20
-    inside = CONTEXT - 20 + 1  # the last position says what follows it
-    (found,) = score_continuations(model, [Continued(prompt, ids, 0, (3, 4))])
+@pytest.mark.parametrize("length", [1, 20, CONTEXT - 1, CONTEXT])
+def test_beyond_the_context_every_token_is_equally_unlikely(model, way, length):
+    prompt, ids = [1] * length, [2] * 40
+    inside = CONTEXT - length + 1  # the last position says what follows it
+    found, other = Scorer(model, [prompt, [1] * 2])([Continued(0, ids, 0, (3, 4)), Continued(1, [5], 0, (6,))])
     with torch.no_grad():
-        logits = model(torch.tensor([(prompt + ids)[:CONTEXT]])).logits[0, 19:].log_softmax(-1)
-    assert found[:inside] == pytest.approx(logits[:, 2].tolist(), abs=1e-3)
-    assert found[inside:] == [OUTSIDE] * (len(ids) + 2 - inside)
+        logits = model(torch.tensor([(prompt + ids)[:CONTEXT]])).logits[0, length - 1 :].log_softmax(-1)
+    assert found[:inside] == pytest.approx(logits[:, 2].numpy(), abs=1e-3)
+    assert found[inside:].tolist() == [OUTSIDE] * (len(ids) + 2 - inside)
+    assert other == pytest.approx(np.array(own_scores(model, [1, 1], [5, 6])), abs=1e-3)
+
+
+def test_a_prompt_beyond_the_context(model, way):
+    assert Scorer(model, [[1] * 40])([Continued(0, [], 0, (3, 4))])[0].tolist() == [OUTSIDE] * 2
 
 
 def test_an_answer_that_does_not_fit_is_the_last_choice(model):

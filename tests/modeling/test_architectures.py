@@ -171,7 +171,7 @@ def test_a_model_that_mixes_packed_pairs_is_refused_with_packing(architecture):
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "granite", "cohere"])
 def test_weights_in_bfloat16_pass_the_checks(architecture):
     model = causal_lm_from_config(plain_config(build(architecture)) | {"dtype": "bfloat16"})
-    assert hidden_states(model, *[torch.arange(4)[None]] * 2).dtype == torch.bfloat16
+    assert hidden_states(model, torch.arange(4)[None], torch.arange(4)[None]).dtype == torch.bfloat16
     assert packs_exactly(model)
 
 

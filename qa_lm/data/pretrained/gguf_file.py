@@ -6,13 +6,13 @@ Quantized weights stay rounded to what the file holds: a folder with safetensors
 import contextlib
 import hashlib
 import io
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lm.data.cache import cached_folder, key_of
 from qa_lm.data.pretrained.gguf_tokenizer import GgufTokenizer, tokenizer_of
 from qa_lm.data.pretrained.gguf_weights import check_architecture, load_model
+from qa_lm.data.pretrained.place import check_gguf
 from qa_lm.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -45,19 +45,6 @@ def gguf_folder(path: Path, cache: Path) -> Path:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     key = key_of(kind="gguf", file=digest, converter=CONVERTER)
     return cached_folder(cache / "gguf", key, lambda folder: _convert(path, folder))
-
-
-def check_gguf(path: Path) -> None:
-    """Check what can be checked before torch is imported: the packages, and that the file exists.
-
-    Raises:
-        UserError: see above.
-    """
-    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
-    if missing:
-        raise UserError(f"{path}: needs {' and '.join(missing)}: pip install 'qa_lm[gguf]'; or give a folder")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
 
 
 def _convert(path: Path, folder: Path) -> dict[str, Any]:

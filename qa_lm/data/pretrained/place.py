@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from qa_lm.errors import UserError, first_line
@@ -45,10 +46,25 @@ def check_place(path: str, revision: str | None) -> None:
         raise UserError(f"model.revision={revision}: has no effect here: it belongs to a name on the hub", KEY)
     if place.is_dir():
         _check_folder(place)
-    elif place.is_file() and place.suffix != ".gguf":
+    elif place.is_file() and place.suffix == ".gguf":
+        check_gguf(place)
+    elif place.is_file():
         raise UserError(f"{KEY}={path}: give a transformers folder, a name on the hub, or a .gguf file", KEY)
     elif not place.exists() and not _may_be_hub_name(path):
         raise UserError(f"{KEY}={path}: no such folder or file", KEY)
+
+
+def check_gguf(path: Path) -> None:
+    """Check what can be checked before torch is imported: the packages, and that the file exists.
+
+    Raises:
+        UserError: see above.
+    """
+    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{path}: needs {' and '.join(missing)}: pip install 'qa_lm[gguf]'; or give a folder")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
 
 
 def find_base(path: str, revision: str | None, cache: Path) -> Base:

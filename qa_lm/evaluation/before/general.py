@@ -18,8 +18,7 @@ from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.evaluation.metrics import Share, normalise_answer, share
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.greedy import greedy_answers
-from qa_lm.inference.scoring import Continued, score_continuations
-from qa_lm.modeling.causal_lm import packs_exactly
+from qa_lm.inference.scoring import Continued, Scorer
 from qa_lm.run.atomic import write_jsonl
 from qa_lm.run.run_folder import GENERAL_ANSWERS
 
@@ -122,8 +121,8 @@ def _answers(
 
 def _scores(model: PreTrainedModel, prompts: list[list[int]], answers: list[list[int]]) -> list[float]:
     """Mean log-probability of the tokens of each answer."""
-    continued = [Continued(prompt, ids) for prompt, ids in zip(prompts, answers, strict=True)]
-    return [sum(each) / max(1, len(each)) for each in score_continuations(model, continued, packs_exactly(model))]
+    continued = [Continued(number, ids) for number, ids in enumerate(answers)]
+    return [float(each.sum()) / max(1, len(each)) for each in Scorer(model, prompts)(continued)]
 
 
 def general_board(answers: Sequence[GeneralAnswer]) -> dict[str, Any]:

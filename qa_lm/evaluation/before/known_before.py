@@ -21,7 +21,7 @@ from qa_lm.data.encoding import Example, encode_pairs
 from qa_lm.data.prepare import PreparedData
 from qa_lm.evaluation.before.teacher_forcing import Prefix, force
 from qa_lm.evaluation.before.worked_examples import NOT_ASKED, AnswerEnd, draw_examples, later, set_of_each
-from qa_lm.modeling.causal_lm import packs_exactly
+from qa_lm.modeling.causal_lm import context_of, packs_exactly
 from qa_lm.run.atomic import replacing
 from qa_lm.run.run_folder import KNOWN_BEFORE
 
@@ -133,7 +133,7 @@ def ask_before(model: PreTrainedModel, prepared: PreparedData, seed: int) -> Kno
         prepared: the pairs.
         seed: random seed of the worked examples.
     """
-    context, packed = model.config.max_position_embeddings, packs_exactly(model)
+    context, packed = context_of(model), packs_exactly(model)
     sets = draw_examples(prepared, context, seed)
     prefixes = [Prefix(model, each.ids) for each in sets]
     end, places = AnswerEnd(prepared.tokenizer, prepared.template), _all_pairs(prepared)
@@ -172,7 +172,7 @@ def _own_prompt(model: PreTrainedModel, asked: _Asked, packed: bool) -> tuple[np
 
 def _after_examples(prefix: Prefix, asked: _Asked, wanted: np.ndarray, end: AnswerEnd, after: np.ndarray) -> None:
     """Fill in whether the wanted pairs are answered after worked examples, where these fit into the context."""
-    room = prefix.model.config.max_position_embeddings - len(prefix.ids)
+    room = context_of(prefix.model) - len(prefix.ids)
     numbers = [n for n, each in enumerate(asked.examples) if wanted[asked.rows[n]] and len(each.ids) <= room]
     forced = prefix.force([asked.examples[number] for number in numbers])
     right = []

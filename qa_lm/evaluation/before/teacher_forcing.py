@@ -16,8 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from qa_lm.data.encoding import Example
 from qa_lm.inference.scoring import POSITIONS, pack_texts
 from qa_lm.modeling.causal_lm import head, hidden_states, logits
-from qa_lm.modeling.config_arguments import logit_scale
-from qa_lm.modeling.custom_model import continues_from_cache, is_from_transformers
+from qa_lm.modeling.custom_model import continues_from_cache
 from qa_lm.modeling.prediction import CHUNK_LOGITS, CHUNK_ROWS
 
 CACHE_BYTES = 1 << 28
@@ -61,15 +60,15 @@ class Prefix:
     def __init__(self, model: PreTrainedModel, ids: list[int]) -> None:
         self.model, self.ids = model, ids
         self.cache: DynamicCache | None = None
-        if is_from_transformers(type(model)) or continues_from_cache(model):
+        if continues_from_cache(model):
             self.cache = DynamicCache(config=model.config)
             inputs = torch.tensor([ids], device=model.device)
-            _continued(model, inputs, torch.arange(len(ids), device=model.device)[None], self.cache)
+            hidden_states(model, inputs, torch.arange(len(ids), device=model.device)[None], cache=self.cache)
 
     @torch.inference_mode()
     def force(self, examples: Sequence[Example]) -> list[Forced]:
         """Force each answer after this text and its prompt, in order; see `force`."""
-        if self.cache is None:  # a class of the user's own
+        if self.cache is None:  # the model continues none
             whole = [Example(self.ids + each.ids, len(self.ids) + each.prompt_tokens) for each in examples]
             return force(self.model, whole, packed=False)
         forced: dict[int, Forced] = {}
@@ -81,9 +80,8 @@ class Prefix:
             cache = copy.deepcopy(self.cache)
             cache.batch_repeat_interleave(len(numbers))
             positions = torch.arange(len(self.ids), len(self.ids) + width, device=self.model.device)
-            hidden = _continued(
-                self.model, torch.from_numpy(inputs).to(self.model.device), positions.expand(inputs.shape), cache
-            )
+            rows = torch.from_numpy(inputs).to(self.model.device)
+            hidden = hidden_states(self.model, rows, positions.expand(inputs.shape), cache=cache)
             starts = {number: (row, 0) for row, number in enumerate(numbers)}
             forced |= _forced(self.model, hidden, starts, examples)
         return [forced[number] for number in range(len(examples))]
@@ -103,13 +101,6 @@ class Prefix:
             batch.append(number)
         if batch:
             yield batch
-
-
-def _continued(model: PreTrainedModel, inputs: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Hidden states of inputs that follow what the cache holds, which grows by them."""
-    body = model.base_model
-    states = body(input_ids=inputs, position_ids=positions, cache=cache, use_cache=True).last_hidden_state
-    return states * logit_scale(model.config)
 
 
 def _forced(
