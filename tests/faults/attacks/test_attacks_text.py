@@ -216,7 +216,7 @@ def unchecked(monkeypatch):
     return tokenizer.load_tokenizer
 
 
-def test_a_ledger_does_not_steer_the_terminal(tmp_path, small_run, capsys):
+def test_trained_pairs_do_not_steer_the_terminal(tmp_path, small_run, capsys):
     run = copied(small_run.folder, tmp_path / "run")
     table = pq.read_table(run / "ledger.parquet")
     for name in ("place", "question", "answer", "why"):
@@ -225,10 +225,14 @@ def test_a_ledger_does_not_steer_the_terminal(tmp_path, small_run, capsys):
     pq.write_table(table, run / "ledger.parquet")
     assert ledger.main([str(run)]) == 0
     assert not steered(capsys.readouterr().out)
-    assert ask.main([str(run), "How are you?", "--explain"]) == 0
-    printed = capsys.readouterr().out
-    assert "txt.exe" in printed
-    assert not steered(printed)
+    known = run / "model" / "known_pairs.jsonl"
+    known.write_text(json.dumps({"question": STEERING, "answer": STEERING}) + "\n")
+    for _ in ("known pairs", "ledger"):
+        assert ask.main([str(run), "How are you?", "--explain"]) == 0
+        printed = capsys.readouterr().out
+        assert "txt.exe" in printed
+        assert not steered(printed)
+        known.unlink(missing_ok=True)  # an older version had only the ledger
 
 
 def test_a_file_of_pairs_does_not_steer_the_terminal(tmp_path, capsys):
