@@ -36,6 +36,8 @@ SMALL = {
     "faq": ["--seeds=1", "--files", str(ROOT / "scripts" / "benchmarks" / "faq" / "shop.jsonl")],
 }
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""
+FROM_SCRATCH = ("model", "tokenizer", "optimizer=")
+"""Beginnings of settings that a pretrained model has itself."""
 SLOW = ("verify_resume.py", "hydra/sweeper=optuna", "experiment=capitals", *(f"benchmark.py {part}" for part in SMALL))
 """In commands that take more than a few seconds even when they are made small."""
 
@@ -52,7 +54,7 @@ def made_small(command: str, run: Path, folder: Path) -> list[str]:
     """The arguments of a documented command, for ten pairs, a tiny model, and a run or a sweep that is there."""
     words = shlex.split(command)
     name = Path(words[1]).name
-    arguments = [word.replace("RUN_FOLDER", str(run)) for word in words[2:]]
+    arguments = [word.replace("RUN_FOLDER", str(run)).replace("MODEL_FOLDER", str(run / "model")) for word in words[2:]]
     if name == "sweep_report.py":
         return [str(grid(folder))]
     if name == "verify_resume.py":
@@ -61,7 +63,8 @@ def made_small(command: str, run: Path, folder: Path) -> list[str]:
         return arguments + SMALL[arguments[0]]
     if name == "train.py" and not arguments[0].startswith("resume="):
         large = ("model=", "trainer.max_epochs=", "hydra.sweeper.n_trials=")
-        arguments = [word for word in arguments if not word.startswith(large)] + QUICK
+        quick = [word for word in QUICK if "experiment=finetune" not in arguments or not word.startswith(FROM_SCRATCH)]
+        arguments = [word for word in arguments if not word.startswith(large)] + quick
         if "hydra/sweeper=optuna" in arguments:
             arguments += ["hydra.sweeper.n_trials=1"]
         if any(word.startswith("sweep=") for word in arguments):

@@ -80,8 +80,8 @@ def drawn():
 
 @pytest.fixture(params=["cached", "packed", "alone"])
 def way(request, monkeypatch):
-    """How texts are scored: models of transformers from a cache, others packed where that is exact."""
-    monkeypatch.setattr(scoring, "is_from_transformers", lambda _: request.param == "cached")
+    """How texts are scored: from a cache, or else packed where that is exact, or each alone."""
+    monkeypatch.setattr(scoring, "continues_from_cache", lambda _: request.param == "cached")
     monkeypatch.setattr(scoring, "packs_exactly", lambda _: request.param == "packed")
     return request.param
 

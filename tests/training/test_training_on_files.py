@@ -59,10 +59,11 @@ def test_lightning_gives_each_epoch_its_own_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(PackedRows, "__iter__", recorded)
     path = write_pairs(tmp_path / "pairs.jsonl", [(f"q{i}", f"a{i}") for i in range(60)])
     train(file_config(path, data__packing=True, data__row_tokens=64), tmp_path / "run")
-    assert [epoch for epoch, _ in epochs] == [0, 0, 1, 2]  # the steps measured before training are of epoch 0
-    assert epochs[0] == epochs[1]
+    # Batches and steps are measured before training, on epoch 0.
+    assert [epoch for epoch, _ in epochs] == [0, 0, 0, 1, 2]
+    assert epochs[0] == epochs[1] == epochs[2]
     orders = [[row.examples for row in rows] for _, rows in epochs]
-    assert orders[1] != orders[2] != orders[3]
+    assert orders[2] != orders[3] != orders[4]
 
 
 def test_a_packed_step_trains_what_a_padded_one_does(tmp_path):
