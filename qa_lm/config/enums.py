@@ -10,6 +10,13 @@ class TrainOn(Enum):
     answer = "answer"
 
 
+class PromptKind(Enum):
+    """What is written around a question and its answer."""
+
+    plain = "plain"
+    chat = "chat"
+
+
 class LossWeighting(Enum):
     """How the token losses are averaged."""
 

@@ -21,6 +21,7 @@ from qa_lm.config.enums import (
     LossWeighting,
     Mode,
     OptimizerKind,
+    PromptKind,
     ScheduleKind,
     TooLong,
     TrainOn,
@@ -88,10 +89,15 @@ class DataConfig:
     without a question mark, with a greeting. From 0 (off) to 1."""
     workers: int = 0
     """Number of processes that prepare training batches. 0 uses the training process, which is fast enough on a CPU."""
+    template: PromptKind = PromptKind.plain
+    """`plain` trains prompt and answer as text. `chat` writes them as turns of user and assistant, by the chat template
+    of a pretrained model, or of `tokenizer=folder` or `tokenizer=hub`."""
+    system: str | None = None
+    """`chat`: text of the system turn. null leaves it to the chat template, an empty text asks for none."""
     prompt: str = "{question}"
     """Template of the text before an answer. It may name any column: `{context}\\n{question}`. Write {{ for a brace."""
     completion: str = " {answer}"
-    """Template of the answer after the prompt. It may name any column too."""
+    """Template of the answer after the prompt. It may name any column too. `chat` drops spaces at its beginning."""
     train_on: TrainOn = TrainOn.all
     """Targets that contribute to the loss: `all` (question and answer) or `answer`. The EOS always contributes."""
     cache: str | None = None

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import replace
 
-from qa_lm.config.enums import Mode, OptimizerKind, ScheduleKind
+from qa_lm.config.enums import Mode, OptimizerKind, PromptKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
@@ -123,6 +123,14 @@ def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
         tokenizer.path,
         "has no effect here: choose tokenizer=folder or tokenizer=hub",
     )
+    chat = data.template is PromptKind.chat
+    _require(
+        not chat or tokenizer.kind in ("folder", "hub", "model"),
+        "data.template",
+        data.template.value,
+        "needs a tokenizer with a chat template: choose model=pretrained, tokenizer=folder or tokenizer=hub",
+    )
+    _require(chat or data.system is None, "data.system", data.system, "has no effect here: choose data.template=chat")
     if tokenizer.kind == "bpe":
         _require(
             tokenizer.vocab_size is None or tokenizer.vocab_size >= 257,

@@ -10,22 +10,24 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from qa_lm.config.enums import TooLong
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.augment import Rewriter
 from qa_lm.data.batches.packing import row_tokens
 from qa_lm.data.batches.rewritten import RewrittenPrompts, rewritten_share, room_per_pair
 from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
+from qa_lm.data.chat.prompts import with_special_tokens
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.keys import smallest_of_group
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
-from qa_lm.data.sources import how_to_read, source_name, sources_of
+from qa_lm.data.sources import how_to_read, source_name, sources_of, template_of_settings
 from qa_lm.data.splits.draw import Split, given_split
 from qa_lm.data.splits.registry import PairsToSplit, drawn_split
 from qa_lm.data.table import PairTable, write_table
-from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_tokenizer, load_tokenizer, train_bpe
+from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_folder, load_tokenizer, train_bpe
 from qa_lm.errors import UserError, first_line
 
 T = TypeVar("T")
@@ -142,7 +144,7 @@ def prepare(
     cache = cache_folder() if data.cache is None else Path(data.cache).expanduser()
     root = Path(temporary.name) if cache_is_off(data) else cache
     sides = sources_of(data)
-    template = PromptTemplate.from_settings(data.prompt, data.completion)
+    template = template_of_settings(data)
     is_cacheable = all(source.is_cacheable for side in sides for source in side)
     place = root if is_cacheable else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))
@@ -151,7 +153,10 @@ def prepare(
     except UserError as error:  # an ignored column may be the reason
         hints = found["warnings"] if data.split in ("question", "near") else []
         raise UserError("\n".join([str(error), *hints]), error.key) from None
-    chosen = _tokenizer(tokenizer, table, split, template, root)
+    chosen, template = _tokenizer(tokenizer, table, split, template, root)
+    if template.before and data.too_long is TooLong.truncate_question:
+        cut = "would cut the special tokens at the beginning of a prompt; choose data.too_long=drop"
+        raise UserError(f"data.too_long=truncate_question: {cut}", "data.too_long")
     store = _store(root, table, chosen, template)
     row = data.row_tokens if data.packing else None
     limit = min(context or NO_LIMIT, row or NO_LIMIT)
@@ -254,12 +259,13 @@ def _near_units(table: PairTable, pairs: np.ndarray, root: Path) -> np.ndarray:
 
 def _tokenizer(
     config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
-) -> TextTokenizer:
+) -> tuple[TextTokenizer, PromptTemplate]:
+    """The tokenizer, and the template with the special tokens around a prompt."""
     if config.kind == "gpt2":
-        return gpt2_tokenizer()
+        return gpt2_tokenizer(), template
     if config.kind in ("folder", "hub"):
         assert config.path is not None
-        return load_tokenizer(Path(config.path)) if config.kind == "folder" else hub_tokenizer(config.path)
+        return with_special_tokens(Path(config.path) if config.kind == "folder" else hub_folder(config.path), template)
     assert config.kind == "bpe"
     trained = np.zeros(len(table), bool)
     trained[split.train] = True
@@ -281,7 +287,7 @@ def _tokenizer(
 
     train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
     key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
-    return load_tokenizer(cached_folder(root / "bpe", key, make))
+    return load_tokenizer(cached_folder(root / "bpe", key, make)), template
 
 
 def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:

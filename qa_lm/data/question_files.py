@@ -59,7 +59,14 @@ def _in_table(
 ) -> Iterator[str]:
     check_names(texts, placeholders(template.question_parts))
     source = Source(str(path), path)
-    reading = Reading(ColumnNames(question=column), prompt=template.question_parts, answers=False, encoding=encoding)
+    reading = Reading(
+        ColumnNames(question=column),
+        prompt=template.question_parts,
+        answers=False,
+        chat=template.chat is not None,
+        system=template.chat.system if template.chat else None,
+        encoding=encoding,
+    )
     columns: Columns | None = None
     problems = Problems()
     for found in with_lists(lambda remarks: source.records(reading, remarks), reading, Remarks()):

@@ -1,11 +1,23 @@
 """Sources of pairs, and how to read them, from the configuration."""
 
-from qa_lm.config.enums import BadLines
+from dataclasses import replace
+
+from qa_lm.config.enums import BadLines, PromptKind
 from qa_lm.config.schema import DataConfig
-from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.encoding import ChatTurn, PromptTemplate
 from qa_lm.data.readers.reading import Reading, Source, file_sources
 from qa_lm.data.records.columns import ColumnNames
 from qa_lm.errors import UserError
+
+
+def template_of_settings(data: DataConfig) -> PromptTemplate:
+    """The prompt template of the settings, without the special tokens around a prompt, which the tokenizer knows.
+
+    Raises:
+        UserError: a template is invalid.
+    """
+    template = PromptTemplate.from_settings(data.prompt, data.completion)
+    return replace(template, chat=ChatTurn(system=data.system)) if data.template is PromptKind.chat else template
 
 
 def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
@@ -15,6 +27,8 @@ def how_to_read(data: DataConfig, template: PromptTemplate) -> Reading:
         prompt=template.question_parts,
         completion=template.answer_parts,
         unanswerable=data.unanswerable,
+        chat=template.chat is not None,
+        system=template.chat.system if template.chat else None,
         header=None if data.columns is None else tuple(data.columns),
         encoding=data.encoding,
         skip_bad_lines=data.bad_lines is BadLines.skip,

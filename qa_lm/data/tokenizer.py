@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -25,13 +25,23 @@ MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 4096, 16384
 """Limits of a BPE vocabulary. With 32,768 tokens an epoch of 3 million characters is even shorter, but more epochs are
 needed."""
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+ROUND_TRIP = "What is 2 + 2?"
+"""A plain text on which tokenizers are checked."""
 AT_ONCE = 1024
 """Number of texts encoded at once; measured 1.25 times as fast as 4,096, and 1.5 times as fast as 16,384."""
 
 
 class TextTokenizer:
-    """A tokenizer with an EOS id, which encodes special tokens in texts as plain text."""
+    """A tokenizer with an EOS id, which encodes special tokens in texts as plain text.
+
+    Args:
+        tokenizer: the tokenizer.
+        eos_token: the token that ends an answer.
+    """
 
     def __init__(self, tokenizer: Tokenizer, eos_token: str) -> None:
         eos_id = tokenizer.token_to_id(eos_token)
@@ -62,6 +72,30 @@ class TextTokenizer:
             for encoding in self._tokenizer.encode_batch_fast(texts[begin : begin + AT_ONCE], add_special_tokens=False)
         ]
 
+    @property
+    def end_ids(self) -> list[int]:
+        """Ids at which generation stops."""
+        return [self.eos_id]
+
+    @cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """Ids that the tokenizer itself puts before every text, such as BOS.
+
+        Raises:
+            UserError: it changes texts in another way; it may also put EOS after them, which is left out.
+        """
+        plain = self._tokenizer.encode(ROUND_TRIP, add_special_tokens=False).ids
+        ids = self._tokenizer.encode(ROUND_TRIP).ids
+        while ids and ids[-1] == self.eos_id:
+            ids = ids[:-1]
+        count = len(ids) - len(plain)
+        if count < 0 or ids[count:] != plain:
+            raise UserError(
+                f"tokenizer.path: the tokenizer reads {ROUND_TRIP!r} as {self._tokenizer.encode(ROUND_TRIP).tokens}; "
+                "besides a beginning and EOS it may add nothing, so choose that of a causal language model"
+            )
+        return tuple(ids[:count])
+
     def decode(self, ids: list[int]) -> str:
         """Decode ids to text; special tokens are skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -69,7 +103,10 @@ class TextTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of everything that determines the ids, in hexadecimal."""
-        return hashlib.sha256(f"{self.eos_token}\n{self._tokenizer.to_str()}".encode()).hexdigest()
+        return hashlib.sha256(self._determines_ids().encode()).hexdigest()
+
+    def _determines_ids(self) -> str:
+        return f"{self.eos_token}\n{self._tokenizer.to_str()}"
 
     def write(self, folder: Path) -> None:
         """Write the two files that `load_tokenizer` reads."""
@@ -83,17 +120,26 @@ class TextTokenizer:
             folder: an existing folder.
             context: maximum sequence length of the model in tokens, stored as `model_max_length`.
         """
+        self.for_transformers(context).save_pretrained(folder)
+
+    def for_transformers(self, context: int, **settings: Any) -> "PreTrainedTokenizerFast":
+        """The same tokenizer as an object of transformers.
+
+        Args:
+            context: maximum sequence length of the model in tokens.
+            settings: further arguments of its class; they replace those given here.
+        """
         from transformers import PreTrainedTokenizerFast
 
-        PreTrainedTokenizerFast(
-            tokenizer_object=self._tokenizer,
-            eos_token=self.eos_token,
-            pad_token=self.eos_token,
-            model_max_length=context,
-            padding_side="left",
-            split_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        ).save_pretrained(folder)
+        ours: dict[str, Any] = {
+            "eos_token": self.eos_token,
+            "pad_token": self.eos_token,
+            "model_max_length": context,
+            "padding_side": "left",
+            "split_special_tokens": True,
+            "clean_up_tokenization_spaces": False,
+        }
+        return PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, **(ours | settings))
 
 
 def gpt2_tokenizer() -> TextTokenizer:
@@ -144,24 +190,23 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     return loaded
 
 
-def hub_tokenizer(name: str) -> TextTokenizer:
-    """Load the tokenizer of a model on the Hugging Face hub, or in its local cache.
+def hub_folder(name: str) -> Path:
+    """The local folder of a model's tokenizer, from the Hugging Face hub or its local cache.
 
     Raises:
-        UserError: it cannot be downloaded, or is unusable; see `load_tokenizer`.
+        UserError: it cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
     try:
         # Download vocabularies and settings, but no weights.
-        folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"], etag_timeout=5)
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"], etag_timeout=5))
     except Exception as error:  # errors of many libraries: no network, no such name, no permission
         raise UserError(
             f"tokenizer.path={name}: cannot be downloaded from the Hugging Face hub: {first_line(error)}\n"
             "Give a folder that contains tokenizer.json instead: tokenizer=folder tokenizer.path=FOLDER",
             "tokenizer.path",
         ) from None
-    return load_tokenizer(Path(folder))
 
 
 def _from_file(folder: Path) -> Tokenizer:
@@ -192,7 +237,7 @@ def _converted(folder: Path) -> tuple[Tokenizer, str]:
 
 def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
     """Check that the tokenizer preserves plain text."""
-    text = "What is 2 + 2?"
+    text = ROUND_TRIP
     try:
         (ids,) = tokenizer.encode([text])
         again = tokenizer.decode(ids)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import TextTokenizer
@@ -32,6 +32,7 @@ def export_model(
         folder: the folder to write.
     """
     with _atomic_folder(folder) as temporary:
+        _end_answers(model, tokenizer)
         model.save_pretrained(temporary)
         tokenizer.save(temporary, context=context_of(model))
         template.save(temporary)
@@ -44,9 +45,23 @@ def export_architecture(
     """Write what `export_model` writes, except weights and golden questions. Nothing needs to be trained yet."""
     folder.parent.mkdir(exist_ok=True)
     with _atomic_folder(folder) as temporary:
+        _end_answers(model, tokenizer)
         model.config.save_pretrained(temporary)
         tokenizer.save(temporary, context=context_of(model))
         template.save(temporary)
+
+
+def _end_answers(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
+    """Let the model end its answers with the tokenizer's EOS, and generate greedily, as it is measured."""
+    model.config.eos_token_id = tokenizer.eos_id
+    if model.can_generate():
+        ends = tokenizer.end_ids
+        model.generation_config = GenerationConfig(
+            do_sample=False,
+            bos_token_id=model.config.bos_token_id,
+            eos_token_id=ends if len(ends) > 1 else ends[0],
+            pad_token_id=model.config.pad_token_id,
+        )
 
 
 @contextmanager

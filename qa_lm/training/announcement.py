@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
-from qa_lm.config.enums import FinetuneMethod
+from qa_lm.config.enums import FinetuneMethod, PromptKind
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.prepare import PreparedData
@@ -66,6 +66,8 @@ def announce_model(config: TrainConfig, task: Task, precision: str, start: Pretr
     )
     if start:
         print(_finetuning(config, task, start))
+        if config.data.template is PromptKind.plain and start.has_chat_template:
+            print("prompt: plain; this model has a chat template too: data.template=chat")
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
     print(f"training: {optimizer_name(task.module.make_optimizer)}, {schedule}; {precision}", flush=True)
 

@@ -14,7 +14,9 @@ from transformers import AutoConfig, PreTrainedModel
 from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.cache import cache_folder
-from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.chat.prompts import with_special_tokens
+from qa_lm.data.chat.rendering import has_chat_template
+from qa_lm.data.encoding import ChatTurn, PromptTemplate
 from qa_lm.data.prepare import PreparedData, cache_is_off
 from qa_lm.data.pretrained.place import Base, find_base
 from qa_lm.data.tokenizer import TextTokenizer
@@ -50,6 +52,11 @@ class PretrainedStart:
     def tokenizer(self) -> TokenizerConfig:
         """Settings of the tokenizer that belongs to the model."""
         return TokenizerConfig(kind="folder", path=str(self.base.folder))
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model has a chat template of its own."""
+        return has_chat_template(self.base.folder)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -174,23 +181,30 @@ class Before:
         save_general(self.general, folder)
 
 
-def read_before(folder: Path, prepared: PreparedData) -> Before | None:
+def read_before(folder: Path, prepared: PreparedData, start: PretrainedStart) -> Before | None:
     """Read what `Before.save` wrote; None if a file is missing or damaged."""
     known, general = KnownBefore.load(folder, prepared), load_general(folder)
-    return Before(known, general, *general_prompt(prepared)) if known and general else None
+    return Before(known, general, *general_prompt(prepared, start)) if known and general else None
 
 
-def general_prompt(prepared: PreparedData) -> tuple[TextTokenizer, PromptTemplate]:
-    """Tokenizer and template for the general questions."""
-    return prepared.tokenizer, prepared.template
+def general_prompt(prepared: PreparedData, start: PretrainedStart) -> tuple[TextTokenizer, PromptTemplate]:
+    """Tokenizer and template for the general questions: the model's chat template if it has one that can be used, else
+    those of the run."""
+    try:
+        return with_special_tokens(start.base.folder, PromptTemplate("{question}", "{answer}", chat=ChatTurn()))
+    except UserError:
+        return prepared.tokenizer, prepared.template
 
 
-def ask_untrained(model: PreTrainedModel, prepared: PreparedData, seed: int, device: torch.device) -> Before:
+def ask_untrained(
+    model: PreTrainedModel, prepared: PreparedData, start: PretrainedStart, seed: int, device: torch.device
+) -> Before:
     """Ask the pretrained model all pairs and the general questions, and print what it knows and what that cost.
 
     Args:
         model: the model before its first step.
         prepared: the pairs.
+        start: where the model comes from.
         seed: random seed of the worked examples.
         device: where to run the model.
     """
@@ -202,7 +216,7 @@ def ask_untrained(model: PreTrainedModel, prepared: PreparedData, seed: int, dev
     )
     started, training = time.perf_counter(), model.training
     model.to(device).eval()  # type: ignore[arg-type]  # transformers' own signature
-    prompt = general_prompt(prepared)
+    prompt = general_prompt(prepared, start)
     before = Before(ask_before(model, prepared, seed), ask_general(model, *prompt), *prompt)
     model.train(training)
     print(_known_before(before, prepared, time.perf_counter() - started), flush=True)

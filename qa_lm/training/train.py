@@ -43,7 +43,7 @@ from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
-from qa_lm.training.pretrained import Before, ask_untrained, find_start, read_before, with_start
+from qa_lm.training.pretrained import Before, PretrainedStart, ask_untrained, find_start, read_before, with_start
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import Timing, TrainingResult, finish
 from qa_lm.training.trainer import TrainerSetup, build_trainer
@@ -124,7 +124,7 @@ def _train(
         check_same_model(run.checkpoint, task.module)
     if first:
         announce(config, prepared, task, setup.trainer, precision.reason, start)
-    before = _before(config, folder, prepared, task, run) if first and start else None
+    before = _before(config, folder, prepared, task, run, start) if first and start else None
     measure_started = time.perf_counter()
     estimate = _measure(config, task, setup, run)
     config = replace(config, compile=task.module.hidden_states is not hidden_states)
@@ -140,10 +140,12 @@ def _train(
     return finish(config, folder, prepared, task, setup, timing, encoder, start, before)
 
 
-def _before(config: TrainConfig, folder: Path, prepared: PreparedData, task: Task, run: RunState) -> Before:
+def _before(
+    config: TrainConfig, folder: Path, prepared: PreparedData, task: Task, run: RunState, start: PretrainedStart
+) -> Before:
     """What the pretrained model knows before training; a resumed run reads it, since it is asked once."""
-    saved = read_before(folder, prepared) if run.exists else None
-    return saved or ask_untrained(task.module.model, prepared, config.seed, device_of(config.trainer))
+    saved = read_before(folder, prepared, start) if run.exists else None
+    return saved or ask_untrained(task.module.model, prepared, start, config.seed, device_of(config.trainer))
 
 
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:

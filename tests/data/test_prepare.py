@@ -17,7 +17,7 @@ from qa_lm.data.cache import cached_folder
 from qa_lm.data.encoding import encode_prompts
 from qa_lm.data.pairs import Pair
 from qa_lm.data.prepare import prepare
-from qa_lm.data.tokenizer import TextTokenizer, hub_tokenizer, train_bpe
+from qa_lm.data.tokenizer import TextTokenizer, hub_folder, load_tokenizer, train_bpe
 from qa_lm.errors import UserError
 from tests.conftest import ROOT, SHARED_DATA, encoded
 from tests.prepared_pairs import GPT2, jsonl, path, prepared
@@ -195,7 +195,7 @@ def test_a_bpe_is_trained_on_the_training_pairs_only(tmp_path):
 
 def test_a_name_on_the_hub_without_a_network(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer.path=nobody/nothing: cannot be downloaded .*\n.*tokenizer=folder"):
-        hub_tokenizer("nobody/nothing")
+        hub_folder("nobody/nothing")
 
 
 def test_a_name_on_the_hub_from_its_cache(tmp_path, monkeypatch, gpt2):
@@ -206,7 +206,7 @@ def test_a_name_on_the_hub_from_its_cache(tmp_path, monkeypatch, gpt2):
     refs.mkdir()
     (refs / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    loaded = hub_tokenizer("some/model")
+    loaded = load_tokenizer(hub_folder("some/model"))
     assert (len(loaded), loaded.eos_id) == (50257, 50256)
 
 

@@ -1,6 +1,6 @@
 """Choose the columns of question, answer and group, and convert records to pairs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from qa_lm.data.records.column_names import (
     name_key,
     recognised_pair,
 )
-from qa_lm.data.records.dialogues import Turns, pairs_in
+from qa_lm.data.records.dialogues import HISTORY_COLUMN, SYSTEM_COLUMN, Turns, pairs_in
 from qa_lm.data.records.values import answers_in, further_text, is_missing, listed, text_of
 from qa_lm.templates import ANSWER, QUESTION, TemplateParts, fill_template, placeholders
 
@@ -23,6 +23,16 @@ LEAVE_OUT = "skip"
 UNANSWERABLE = (
     "the question has no answer; data.unanswerable=skip leaves such questions out, "
     "data.unanswerable=TEXT trains TEXT as their answer"
+)
+
+
+SEVERAL_TURNS = (
+    "a chat template is used for one question and its answer, but this dialogue has earlier turns; write them into the "
+    "question: data.prompt='{history}\\n{question}', or use data.template=plain"
+)
+OTHER_SYSTEM = (
+    "the system turn of this dialogue is not data.system; set data.system to its text, or write it into the question: "
+    "data.prompt='{system}\\n{question}'"
 )
 
 
@@ -52,6 +62,10 @@ class Wanted:
     their answer."""
     answers: bool = True
     """Whether to read answers too."""
+    chat: bool = False
+    """Whether a question is one turn of a chat, so that earlier turns have no place in it."""
+    system: str | None = None
+    """Text of the system turn that is written before each question of a chat; None if unknown."""
 
     @cached_property
     def is_plain(self) -> bool:
@@ -169,8 +183,7 @@ def pairs_from(record: Mapping[str, object], columns: Columns) -> list[Pair]:
     """
     if columns.turns is None:
         return [_pair(record, columns)]
-    named = placeholders(columns.wanted.prompt)
-    return [_pair(each, columns) for each in pairs_in(record, columns.turns, named)]
+    return [_pair(each, columns) for each in _dialogue_pairs(record, columns, columns.turns)]
 
 
 def question_from(record: Mapping[str, object], columns: Columns) -> str:
@@ -180,10 +193,25 @@ def question_from(record: Mapping[str, object], columns: Columns) -> str:
         ValueError: see `pairs_from`.
     """
     if columns.turns:
-        *_, record = pairs_in(record, columns.turns, placeholders(columns.wanted.prompt), asked=True)
+        *_, record = _dialogue_pairs(record, columns, columns.turns, asked=True)
     if columns.question is not None and columns.question not in record:
         raise ValueError(f"no {columns.question}; found the keys {listed(record)}")
     return _filled(columns.wanted.prompt, _texts(record, columns), "question")
+
+
+def _dialogue_pairs(
+    record: Mapping[str, object], columns: Columns, turns: Turns, asked: bool = False
+) -> Iterator[dict[str, object]]:
+    named = placeholders(columns.wanted.prompt)
+    if not columns.wanted.chat:
+        yield from pairs_in(record, turns, named, asked)
+        return
+    for each in pairs_in(record, turns, (*named, SYSTEM_COLUMN), asked):
+        if each[HISTORY_COLUMN] and HISTORY_COLUMN not in named:
+            raise ValueError(SEVERAL_TURNS)
+        if each[SYSTEM_COLUMN] not in ("", columns.wanted.system) and SYSTEM_COLUMN not in named:
+            raise ValueError(OTHER_SYSTEM)
+        yield each
 
 
 def _pair(record: Mapping[str, object], columns: Columns) -> Pair:

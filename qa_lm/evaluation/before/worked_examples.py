@@ -85,7 +85,7 @@ def later(example: Example, tokenizer: TextTokenizer, template: PromptTemplate) 
     With a chat template, the first prompt may begin with a system turn, which ends with EOS; the user's turn is what
     follows it. In a plain prompt only BOS can stand before the text.
     """
-    before = tuple(getattr(template, "before", ()))
+    before = template.before
     if tuple(example.ids[: len(before)]) != before:  # cut to the model's context
         return example
     repeated = before if is_chat(template) else ()
@@ -112,7 +112,7 @@ def set_of_each(prepared: PreparedData, sets: list[WorkedExamples], places: np.n
 
 def is_chat(template: PromptTemplate) -> bool:
     """Whether prompt and answer are turns of a chat template."""
-    return getattr(template, "chat", None) is not None
+    return template.chat is not None
 
 
 class AnswerEnd:

@@ -81,7 +81,8 @@ def _data(run: RunFiles) -> str:
 
 def _prompt(run: RunFiles) -> str:
     data = run.config["data"]
-    return f"{data['prompt']}{data['completion']}".replace("\n", "\\n")
+    text = f"{data['prompt']}{data['completion']}".replace("\n", "\\n")
+    return f"{text}, as turns of the tokenizer's chat template" if data.get("template") == "chat" else text
 
 
 def _split(run: RunFiles) -> str:

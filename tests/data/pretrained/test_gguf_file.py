@@ -108,7 +108,7 @@ def test_rotary_frequencies_of_llama_3(tmp_path, tokenizer):
 
 
 def test_a_missing_package(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "gguf" else name)
+    monkeypatch.setattr("qa_lm.data.pretrained.place.find_spec", lambda name: None if name == "gguf" else name)
     assert refusal(whole, tmp_path) == f"{whole}: needs gguf: pip install 'qa_lm[gguf]'; or give a folder"
 
 

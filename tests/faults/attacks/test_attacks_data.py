@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qa_lm.data.readers.arrow import read_hub
-from qa_lm.data.tokenizer import hub_tokenizer
+from qa_lm.data.tokenizer import hub_folder
 from qa_lm.errors import UserError
 from qa_lm.reporting.loss_curve import draw_loss_curve
 from qa_lm.reporting.run.report import write_report
@@ -114,7 +114,7 @@ def test_a_summary_of_a_ledger_that_is_none(tmp_path, small_run, capsys, text):
 def test_a_hub_tokenizer_whose_name_leads_elsewhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="cannot be downloaded from the Hugging Face hub") as error:
-        hub_tokenizer(name)
+        hub_folder(name)
     assert len(str(error.value).splitlines()) <= 2
     assert below(tmp_path) == {}
 
