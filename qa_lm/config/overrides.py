@@ -81,10 +81,20 @@ def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainCo
     config = typed_config(settings)
     if config.trust is not None and not any(each.startswith("trust=") for each in hydra.overrides.task):
         raise UserError("trust: allowed on the command line only: add trust=PACKAGE there", "trust")
+    if config.model.path is not None:
+        _check_tokenizer(hydra.overrides.task)
     if hydra.job.chdir:
         make_paths_absolute(config, Path(hydra.runtime.cwd))
     check_values(config)
     return config
+
+
+def _check_tokenizer(overrides: list[str]) -> None:
+    """Refuse a choice of the tokenizer, which comes with a pretrained model."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] == "tokenizer":
+            raise UserError(f"{override}: has no effect here: the tokenizer comes with the pretrained model", key)
 
 
 def checked_copy(config: TrainConfig) -> TrainConfig:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qa_lm.config.enums import FinetuneMethod
+from qa_lm.config.overrides import compose
 from qa_lm.config.schema import FinetuneConfig, ModelConfig, TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, load_causal_lm
@@ -293,3 +294,27 @@ def test_the_settings_name_the_sizes_of_the_model(base, pairs):
     assert start
     model = with_start(config, start).model
     assert (model.architecture, model.hidden_size, model.layers, model.heads, model.context) == ("gpt2", 64, 2, 2, 256)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["model=pretrained"],
+            "model.path=null: name the pretrained model: a folder, a name on the hub or a GGUF file",
+        ),
+        (["experiment=finetune", "data.path=x.jsonl"], "model.path=null: name the pretrained model"),
+        (
+            ["model=pretrained", "model.path=x", "tokenizer=bpe"],
+            "tokenizer=bpe: has no effect here: the tokenizer comes",
+        ),
+        (
+            ["model=pretrained", "model.path=x", "tokenizer.vocab_size=300"],
+            "tokenizer.vocab_size=300: has no effect here",
+        ),
+    ],
+)
+def test_settings_that_a_pretrained_model_rules_out(overrides, said):
+    with pytest.raises(UserError) as caught:
+        compose(*overrides)
+    assert str(caught.value).startswith(said)

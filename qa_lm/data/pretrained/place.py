@@ -101,8 +101,9 @@ def _downloaded(name: str, revision: str | None) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES), etag_timeout=HUB_TIMEOUT)
         )
     except Exception as error:  # errors of many libraries: no network, no such name, no permission
+        reason = first_line(error).partition(". ")[0]
         raise UserError(
-            f"{KEY}={name}: no such folder, and the Hugging Face hub does not give it: {first_line(error)}\n"
+            f"{KEY}={name}: no such folder, and the Hugging Face hub does not give it: {reason}\n"
             "Give a folder with config.json, model.safetensors and tokenizer.json instead: model.path=FOLDER",
             KEY,
         ) from None
