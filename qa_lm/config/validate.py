@@ -148,9 +148,7 @@ def _check_pretrained(config: TrainConfig) -> None:
         pretrained or finetune.method is None, "finetune.method", finetune.method and finetune.method.value, unused
     )
     _require(pretrained or model.revision is None, "model.revision", model.revision, unused)
-    place = (
-        "name the pretrained model: a folder, a name on the hub or a GGUF file (or model.architecture, such as llama)"
-    )
+    place = "name the pretrained model: a folder, a name on the hub or a GGUF file"
     _require(pretrained or model.architecture is not None, "model.path", None, place)
     _require(
         not (pretrained and (model._target_ or model.extra)),
