@@ -11,6 +11,8 @@ data: a file to the first batch of packed rows, the first time and from the stor
 peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer, TRL and LitGPT (which needs
     an environment of its own, --litgpt), like for like
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
+finetune: a pretrained model on 300 pairs: seconds to recall, held-out exact match, tokens a second and memory, of ours
+    and with --peers TRL's full and LoRA, by its defaults and by its fastest setting; with --litgpt LitGPT's defaults
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
 faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
     what is refused; files by hand (scripts/benchmarks/faq/), or --files
@@ -26,6 +28,7 @@ from pathlib import Path
 from benchmarks import data, evaluation, peers, recall, roof, tutorial
 from benchmarks.common import Runs, machine, print_medians
 from benchmarks.faq import compare as faq
+from benchmarks.finetune import comparison as finetune
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
@@ -34,6 +37,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
     "recall": (
         lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
         recall.COLUMNS,
+    ),
+    "finetune": (
+        lambda o: finetune.compare(o.files[0], o.model, o.pairs, o.rounds, o.peers, o.litgpt, o.limit),
+        finetune.COLUMNS,
     ),
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
     "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder), {}),
@@ -51,12 +58,18 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default 3)")
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with the extra `bench`")
-    parser.add_argument("--litgpt", metavar="PYTHON", help="peers: the Python of an environment with litgpt")
+    parser.add_argument("--litgpt", metavar="PYTHON", help="peers, finetune: the Python of an environment with litgpt")
     parser.add_argument("--row-tokens", type=int, default=256, help="data: a row; peers: TRL's row (default 256)")
     parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
-    parser.add_argument("--limit", type=float, default=900, help="recall: seconds that TRL may take (default 900)")
+    parser.add_argument("--model", metavar="FOLDER", help="finetune: the pretrained model")
+    parser.add_argument(
+        "--pairs", type=int, nargs=2, default=(300, 200), help="finetune: pairs that are trained, held out (300 200)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=900, help="recall, finetune: seconds that a peer may take (default 900)"
+    )
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="recall: TRL's learning rates")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"], help="recall: TRL's (adamw muon)")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
@@ -73,8 +86,12 @@ def main() -> int:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")
+    if options.part == "finetune" and not options.model:
+        parser.error("finetune needs --model")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
+    if options.model:
+        options.model = str(Path(options.model).resolve())
     if options.encoder:
         options.encoder = str(Path(options.encoder).resolve())
     measure, columns = PARTS[options.part]

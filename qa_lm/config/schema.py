@@ -155,9 +155,10 @@ class FinetuneConfig:
     method: FinetuneMethod | None = None
     """`full` trains all parameters, `lora` small matrices next to the frozen linear layers (arXiv:2106.09685), which
     needs the extra `lora`. null takes `full` up to 200 million parameters and `lora` above."""
-    average: float = 1.0
+    average: float | None = 1.0
     """Share of the trained weights in the finished model, whose weights are an average with the pretrained ones
-    (WiSE-FT, arXiv:2109.01903). 1 keeps the trained weights; less keeps more of what the pretrained model knew."""
+    (WiSE-FT, arXiv:2109.01903). 1 keeps the trained weights; less keeps more of what the pretrained model knew. null
+    takes that of 1, 0.8, 0.6 and 0.5 with which most held-out pairs are answered."""
     rank: int = 16
     """LoRA: rank of the matrices."""
     alpha: float = 32.0

@@ -158,10 +158,11 @@ def _check_pretrained(config: TrainConfig) -> None:
     )
     _require(pretrained or config.tokenizer.kind != "model", "tokenizer.kind", "model", "belongs to a pretrained model")
     _require(finetune.rank >= 1, "finetune.rank", finetune.rank, "must be at least 1")
-    _require(0 < finetune.average <= 1, "finetune.average", finetune.average, "must be above 0 and at most 1")
-    _require(pretrained or finetune.average == 1, "finetune.average", finetune.average, unused)
-    linear = finetune.average == 1 or not finetune.dora
-    _require(linear, "finetune.average", finetune.average, "must be 1 with finetune.dora, whose effect is not linear")
+    share = finetune.average
+    _require(share is None or 0 < share <= 1, "finetune.average", share, "must be above 0 and at most 1")
+    _require(pretrained or share == 1, "finetune.average", share, unused)
+    linear = share in (None, 1) or not finetune.dora
+    _require(linear, "finetune.average", share, "must be 1 with finetune.dora, whose effect is not linear")
     _require(finetune.alpha > 0, "finetune.alpha", finetune.alpha, "must be above 0")
     _require(0 <= finetune.dropout < 1, "finetune.dropout", finetune.dropout, "must be at least 0 and below 1")
     targets = finetune.target_modules

@@ -13,7 +13,7 @@ from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.optimizers import optimizer_name
 from qa_lm.training.build import Task
 from qa_lm.training.estimate import Estimate
-from qa_lm.training.pretrained import PretrainedStart
+from qa_lm.training.finetune.start import PretrainedStart
 from qa_lm.training.trainer import TrainerSetup
 
 WITHOUT_VALIDATION = "no best checkpoint is kept, nothing stops training early, and model/ holds the last weights"

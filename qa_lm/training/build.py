@@ -23,8 +23,8 @@ from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
+from qa_lm.training.finetune.start import PretrainedStart, load_start, lora_settings
 from qa_lm.training.hardware import check_memory, device_of
-from qa_lm.training.pretrained import PretrainedStart, load_start, lora_settings
 from qa_lm.training.recipe import epochs_to_recall
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
 from qa_lm.data.batches.rewritten import room_per_pair
 from qa_lm.data.prepare import Sizes
 from qa_lm.modeling.optimizers import OptimizerSettings
-from qa_lm.training.finetune_recipe import completed_finetuning
+from qa_lm.training.finetune.recipe import completed_finetuning
 
 HEAD_WIDTH = 64
 """Width of an attention head."""

@@ -15,11 +15,10 @@ from qa_lm.data.splits.draw import KINDS
 from qa_lm.evaluation.assess import assess
 from qa_lm.evaluation.before.general import ask_again, general_board, save_general
 from qa_lm.evaluation.evaluate import EvaluatedPair, exact_match
-from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.modeling.lora import average_with, merged, save_adapter, scale_adapter
+from qa_lm.modeling.lora import merged, save_adapter
 from qa_lm.retrieval.encoder import SentenceEncoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
@@ -27,9 +26,11 @@ from qa_lm.training.announcement import announce_end
 from qa_lm.training.build import Task
 from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
+from qa_lm.training.finetune.averaging import Average, average
+from qa_lm.training.finetune.before import Before
+from qa_lm.training.finetune.start import PretrainedStart
 from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
-from qa_lm.training.pretrained import Before, PretrainedStart
 from qa_lm.training.trainer import TrainerSetup, restore_best
 
 GOLDEN = 4
@@ -89,7 +90,8 @@ def finish(
     if config.export_weights is Weights.best:
         restore_best(task.module, setup)
     setup.files.best.free()
-    model = _finished_model(task, config, folder, start).eval()
+    model, averaged = _finished_model(task, config, folder, prepared, start)
+    model.eval()
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation, encoder, known)
@@ -102,6 +104,7 @@ def finish(
     board = assessed.board | _general(model, folder, before)
     write_json(folder / run_folder.BOARD, board)
     metrics = outcome(config, prepared, task, setup, answers, timing, never_trained)
+    metrics["average"] = averaged.share if averaged else None
     log_end(setup.trainer, metrics, answers, board)
     write_json(folder / run_folder.METRICS, metrics)
     best = setup.best.best_model_score
@@ -119,17 +122,18 @@ def _general(model: PreTrainedModel, folder: Path, before: Before | None) -> dic
     return {"general": general_board(answers)}
 
 
-def _finished_model(task: Task, config: TrainConfig, folder: Path, start: PretrainedStart | None) -> PreTrainedModel:
+def _finished_model(
+    task: Task, config: TrainConfig, folder: Path, prepared: PreparedData, start: PretrainedStart | None
+) -> tuple[PreTrainedModel, Average | None]:
     """The trained model in float32, averaged with the pretrained one; with LoRA, write the adapter and merge it."""
-    share = config.finetune.average
+    model = task.module.model.float().eval()
+    averaged = average(model, start.base.folder, config.finetune, bool(task.adapter), prepared) if start else None
+    if averaged and averaged.right:
+        print(averaged, flush=True)
     if task.adapter:
-        scale_adapter(task.module.model, share)
         save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path))
-        return merged(task.adapter)
-    model = task.module.model.float()
-    if start and share < 1:
-        average_with(model, load_causal_lm(start.base.folder).state_dict(), share)
-    return model
+        model = merged(task.adapter)
+    return model, averaged
 
 
 def _only_trained(prepared: PreparedData, setup: TrainerSetup) -> PreparedData:

@@ -40,10 +40,11 @@ from qa_lm.training.checkpointing.resume import (
 )
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Estimate, estimate_training
+from qa_lm.training.finetune.before import Before, ask_untrained, read_before
+from qa_lm.training.finetune.start import PretrainedStart, find_start, with_start
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
-from qa_lm.training.pretrained import Before, PretrainedStart, ask_untrained, find_start, read_before, with_start
 from qa_lm.training.recipe import completed
 from qa_lm.training.results import Timing, TrainingResult, finish
 from qa_lm.training.trainer import TrainerSetup, build_trainer

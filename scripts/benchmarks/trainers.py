@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -32,7 +33,6 @@ WARM = 3
 
 def main(settings: dict[str, Any]) -> None:
     """Train a side; print what was measured."""
-    import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, set_seed
 
     tokenizer = AutoTokenizer.from_pretrained(settings["tokenizer"])
@@ -48,12 +48,7 @@ def main(settings: dict[str, Any]) -> None:
         watch = loop(model, examples, settings["steps"])
     else:
         watch = with_trainer(model, tokenizer, examples, settings)
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl")}
-    print(json.dumps(watch.report() | {"peak_memory": peak, "versions": packages}))
+    print(json.dumps(watch.report() | measured(("torch", "transformers", "trl"))))
 
 
 def encoded(tokenizer: Any, pair: dict[str, str]) -> tuple[list[int], int]:
@@ -125,29 +120,6 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
     """A Trainer's steps, watched from outside."""
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback
-
-    watch = Watch()
-
-    class Watching(TrainerCallback):
-        """Times each step; each epoch ends with a look at recall where that is wanted."""
-
-        def on_step_begin(self, *arguments: Any, **named: Any) -> None:
-            watch.start()
-
-        def on_step_end(self, *arguments: Any, **named: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            watch.end()
-
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **named: Any) -> Any:
-            if "recall" in settings:
-                found = recall(model, examples, tokenizer.eos_token_id, "bf16" in settings["side"])
-                watch.history.append({"seconds": watch.seconds, "recall": found, "loss": watch.epoch_loss()})
-                print(watch.history[-1], file=sys.stderr, flush=True)
-                if found >= settings["recall"] or watch.seconds > settings["seconds"]:
-                    control.should_training_stop = True
-            return control
 
     data = Dataset.from_list([{"input_ids": ids} for ids, _ in examples])
     length = {"max_steps": settings["steps"]} if "steps" in settings else {"num_train_epochs": settings["epochs"]}
@@ -168,6 +140,47 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
     make = plain_trainer if settings["side"].startswith("trainer") else trl_trainer
     optimizer = muon_and_adamw(model, common["learning_rate"]) if settings.get("optimizer") == "muon" else None
     trainer = make(model, tokenizer, data, common, settings, (optimizer, None))
+
+    def look() -> dict[str, float]:
+        return {"recall": recall(model, examples, tokenizer.eos_token_id, "bf16" in settings["side"])}
+
+    watch = watched(trainer, Watch(), look if "recall" in settings else None, settings)
+    trainer.train()
+    return watch
+
+
+def watched(trainer: Any, watch: Watch, look: Callable[[], dict[str, float]] | None, settings: dict[str, Any]) -> Watch:
+    """Time each step of a Trainer and count its tokens; each epoch ends with a look at recall where that is wanted.
+
+    Args:
+        trainer: the Trainer.
+        watch: what notes it.
+        look: measures the model, off the clock; training stops once its `recall` is that of the settings.
+        settings: recall and seconds, when to stop.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    class Watching(TrainerCallback):
+        """Tells the watch."""
+
+        def on_step_begin(self, *arguments: Any, **named: Any) -> None:
+            watch.start()
+
+        def on_step_end(self, *arguments: Any, **named: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            watch.end()
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **named: Any) -> Any:
+            if look:
+                found = look()
+                watch.history.append({"seconds": watch.seconds, "loss": watch.epoch_loss()} | found)
+                print(watch.history[-1], file=sys.stderr, flush=True)
+                if found["recall"] >= settings["recall"] or watch.seconds > settings["seconds"]:
+                    control.should_training_stop = True
+            return control
+
     trainer.add_callback(Watching())
     compute_loss = trainer.compute_loss
 
@@ -178,8 +191,18 @@ def with_trainer(model: Any, tokenizer: Any, examples: list[tuple[list[int], int
         return loss
 
     trainer.compute_loss = counting
-    trainer.train()
     return watch
+
+
+def measured(packages: tuple[str, ...]) -> dict[str, Any]:
+    """Peak memory of this process in bytes, on the GPU where there is one, and the versions of packages."""
+    import torch
+
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"peak_memory": peak, "versions": {name: importlib.metadata.version(name) for name in packages}}
 
 
 def muon_and_adamw(model: Any, lr: float) -> Any:

@@ -27,7 +27,7 @@ from qa_lm.ledger.file import read_summary
 from qa_lm.modeling.causal_lm import build_causal_lm
 from qa_lm.reporting.run.report import write_report
 from qa_lm.reporting.run.table import answers_table
-from qa_lm.training import pretrained
+from qa_lm.training.finetune import before as before_training
 from qa_lm.training.train import train
 from tests.conftest import small_config
 
@@ -230,8 +230,8 @@ def test_a_resumed_run_keeps_what_the_first_start_found(started, tmp_path, monke
     known = (folder / "known_before.parquet").read_bytes()
     general = [each["before"] for each in map(json.loads, (folder / "general_answers.jsonl").read_text().splitlines())]
     with monkeypatch.context() as patched:
-        patched.setattr(pretrained, "ask_before", None)
-        patched.setattr(pretrained, "ask_general", None)
+        patched.setattr(before_training, "ask_before", None)
+        patched.setattr(before_training, "ask_general", None)
         train(finetuning(started, trainer__max_epochs=2, resume=str(folder)), folder)
     assert (folder / "known_before.parquet").read_bytes() == known
     lines = [json.loads(line) for line in (folder / "general_answers.jsonl").read_text().splitlines()]
@@ -246,7 +246,7 @@ def test_a_resumed_run_keeps_what_the_first_start_found(started, tmp_path, monke
 
 def test_asking_does_not_change_training(started, tmp_path, monkeypatch):
     train(finetuning(started, trainer__max_epochs=1, model__dropout=0.1), tmp_path / "asked")
-    before = pretrained.Before(*_nothing_known(prepared_of(started)))
+    before = before_training.Before(*_nothing_known(prepared_of(started)))
     monkeypatch.setattr("qa_lm.training.train.ask_untrained", lambda *_: before)
     train(finetuning(started, trainer__max_epochs=1, model__dropout=0.1), tmp_path / "not")
     one, other = (torch.load(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("asked", "not"))
@@ -257,7 +257,7 @@ def _nothing_known(prepared: PreparedData) -> tuple[Any, ...]:
     pairs = np.arange(len(prepared.table))
     nothing = np.zeros(len(pairs), bool)
     known = KnownBefore(pairs, nothing, nothing.astype(np.int8), np.zeros(len(pairs), np.float32))
-    answer = pretrained.GeneralAnswer("q", "a", "b", False, [1], -1.0)
+    answer = before_training.GeneralAnswer("q", "a", "b", False, [1], -1.0)
     return known, [answer], prepared.tokenizer, prepared.template
 
 

@@ -14,11 +14,11 @@ from qa_lm.config.schema import FinetuneConfig, ModelConfig, TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, load_causal_lm
 from qa_lm.modeling.causal_lm import parameter_count
-from qa_lm.modeling.lora import INSTALL, average_with, trained_state
+from qa_lm.modeling.lora import INSTALL, trained_state
 from qa_lm.run.checkpoint import read_checkpoint
-from qa_lm.training import pretrained
 from qa_lm.training.checkpointing.comparison import first_difference
-from qa_lm.training.pretrained import find_start, with_start
+from qa_lm.training.finetune import start
+from qa_lm.training.finetune.start import find_start, with_start
 from qa_lm.training.train import TrainingResult, train
 from tests.conftest import small_config
 
@@ -141,31 +141,8 @@ def test_another_pretrained_model_is_refused_on_resume(base, pairs, tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_weights_can_be_averaged_with_the_pretrained_ones(base, pairs, tmp_path):
-    config = finetune_config(base, pairs)
-    config.trainer["max_epochs"] = 3
-    trained = train(config, tmp_path / "trained").folder
-    config.finetune.average = 0.25
-    averaged = train(config, tmp_path / "averaged").folder
-    start, one, other = (
-        load_file(each / "model.safetensors") for each in (base, trained / "model", averaged / "model")
-    )
-    assert all(torch.allclose(other[name], start[name] + 0.25 * (one[name] - start[name]), atol=1e-6) for name in start)
-
-
-def test_an_averaged_adapter_is_the_averaged_model(base, pairs, tmp_path):
-    runs = {}
-    for share in (1.0, 0.5):
-        config = finetune_config(base, pairs, finetune__method=FinetuneMethod.lora, finetune__average=share)
-        config.trainer["max_epochs"] = 3
-        runs[share] = load_causal_lm(train(config, tmp_path / str(share)).folder / "model")
-    average_with(runs[1.0], load_causal_lm(base).state_dict(), 0.5)
-    for one, other in zip(runs[1.0].parameters(), runs[0.5].parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-
-
 def test_a_large_model_is_trained_by_lora(base, pairs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrained, "FULL_UP_TO", 1000)
+    monkeypatch.setattr(start, "FULL_UP_TO", 1000)
     config = finetune_config(base, pairs)
     config.trainer["max_epochs"] = 1
     train(config, tmp_path / "run")

@@ -17,7 +17,7 @@ from qa_lm.data.question_files import questions_in
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 from qa_lm.evaluation.before.general import GeneralAnswer
-from qa_lm.training import pretrained as start
+from qa_lm.training.finetune import before
 from qa_lm.training.train import TrainingResult, train
 from tests.conftest import small_config
 from tests.data.chat.chat_folders import CHATML, LLAMA3, QWEN, chat_folder
@@ -84,13 +84,13 @@ def test_a_chat_model_starts_with_what_it_knew_in_its_turns(run, tmp_path, capsy
 
 def test_general_questions_are_asked_by_the_chat_template_of_the_model(run, tmp_path, capsys, monkeypatch):
     asked: list[PromptTemplate] = []
-    ask_general = start.ask_general
+    ask_general = before.ask_general
 
     def recorded(model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate) -> list[GeneralAnswer]:
         asked.append(template)
         return ask_general(model, tokenizer, template)
 
-    monkeypatch.setattr(start, "ask_general", recorded)
+    monkeypatch.setattr(before, "ask_general", recorded)
     train(pretrained(run, tmp_path, data__template=PromptKind.plain), tmp_path / "run")
     assert "prompt: plain; this model has a chat template too: data.template=chat" in capsys.readouterr().out
     assert [template.chat is not None for template in asked] == [True]

@@ -1,8 +1,7 @@
-"""Start from a pretrained model: find it, complete the settings from it, load it, ask it, decide what is trained."""
+"""Start from a pretrained model: find it, complete the settings from it, load it, decide what is trained."""
 
 import json
 import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,11 @@ from transformers import AutoConfig, PreTrainedModel
 from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.cache import cache_folder
-from qa_lm.data.chat.prompts import with_special_tokens
 from qa_lm.data.chat.rendering import has_chat_template
-from qa_lm.data.encoding import ChatTurn, PromptTemplate
-from qa_lm.data.prepare import PreparedData, cache_is_off
+from qa_lm.data.prepare import cache_is_off
 from qa_lm.data.pretrained.place import Base, find_base
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
-from qa_lm.evaluation.before.general import GeneralAnswer, ask_general, load_general, save_general
-from qa_lm.evaluation.before.known_before import KnownBefore, ask_before
-from qa_lm.evaluation.before.worked_examples import EXAMPLES
 from qa_lm.inference.answerer import check_vocabulary, load_causal_lm
 from qa_lm.modeling.causal_lm import DROPOUT_NAMES, check_logits, check_packing
 from qa_lm.modeling.lora import LoraSettings, check_peft
@@ -33,8 +27,6 @@ FULL_UP_TO = 200_000_000
 adapter to be merged, and the optimizer's state fits into memory."""
 SIZES = {"hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
 """Settings of a model and what transformers calls them."""
-COUNTED = {"train": "training", "validation": "held-out", "test": "test"}
-"""Splits, with the words for their pairs."""
 
 
 @dataclass(frozen=True)
@@ -162,75 +154,4 @@ def lora_settings(finetune: FinetuneConfig) -> LoraSettings:
         dropout=finetune.dropout,
         dora=finetune.dora,
         target_modules=targets if isinstance(targets, str) else tuple(targets),
-    )
-
-
-@dataclass(frozen=True)
-class Before:
-    """What the pretrained model answered before training."""
-
-    known: KnownBefore
-    general: list[GeneralAnswer]
-    tokenizer: TextTokenizer
-    """Tokenizer and template with which the general questions are asked."""
-    template: PromptTemplate
-
-    def save(self, folder: Path, prepared: PreparedData) -> None:
-        """Write both files into a run folder."""
-        self.known.save(folder, prepared)
-        save_general(self.general, folder)
-
-
-def read_before(folder: Path, prepared: PreparedData, start: PretrainedStart) -> Before | None:
-    """Read what `Before.save` wrote; None if a file is missing or damaged."""
-    known, general = KnownBefore.load(folder, prepared), load_general(folder)
-    return Before(known, general, *general_prompt(prepared, start)) if known and general else None
-
-
-def general_prompt(prepared: PreparedData, start: PretrainedStart) -> tuple[TextTokenizer, PromptTemplate]:
-    """Tokenizer and template for the general questions: the model's chat template if it has one that can be used, else
-    those of the run."""
-    try:
-        return with_special_tokens(start.base.folder, PromptTemplate("{question}", "{answer}", chat=ChatTurn()))
-    except UserError:
-        return prepared.tokenizer, prepared.template
-
-
-def ask_untrained(
-    model: PreTrainedModel, prepared: PreparedData, start: PretrainedStart, seed: int, device: torch.device
-) -> Before:
-    """Ask the pretrained model all pairs and the general questions, and print what it knows and what that cost.
-
-    Args:
-        model: the model before its first step.
-        prepared: the pairs.
-        start: where the model comes from.
-        seed: random seed of the worked examples.
-        device: where to run the model.
-    """
-    pairs = sum(len(getattr(prepared.split, name)) for name in COUNTED)
-    print(
-        f"before training: asking the untrained model all {pairs:,} pairs, with the run's prompt and after {EXAMPLES} "
-        "worked examples, and general questions ...",
-        flush=True,
-    )
-    started, training = time.perf_counter(), model.training
-    model.to(device).eval()  # type: ignore[arg-type]  # transformers' own signature
-    prompt = general_prompt(prepared, start)
-    before = Before(ask_before(model, prepared, seed), ask_general(model, *prompt), *prompt)
-    model.train(training)
-    print(_known_before(before, prepared, time.perf_counter() - started), flush=True)
-    return before
-
-
-def _known_before(before: Before, prepared: PreparedData, seconds: float) -> str:
-    sides = {words: getattr(prepared.split, name) for name, words in COUNTED.items()}
-    counts = [
-        f"{sum(before.known.of(side)):,} of {len(side):,} {words} pairs" for words, side in sides.items() if len(side)
-    ]
-    own, known = int(before.known.own_prompt.sum()), int(before.known.known.sum())
-    right = sum(each.right_before for each in before.general)
-    return (
-        f"before training: it knows {' and '.join(counts)} ({own:,} of these {known:,} with the run's prompt alone) "
-        f"and {right} of {len(before.general)} general answers; asked in {seconds:.1f} s"
     )
