@@ -259,6 +259,7 @@ def test_scripts_let_waiting_threads_sleep_soon(given, expected):
         assert (done.returncode, done.stdout) == (2, f"{expected} False\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_benchmark_times_parts_that_are_there():
     source = """
 from benchmarks import timed_run

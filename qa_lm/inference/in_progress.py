@@ -3,14 +3,19 @@
 Checkpoints are replaced by renaming, so a checkpoint stays readable while the next one is saved.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
 
+from torch import Tensor
+from transformers import PreTrainedModel
+
 from qa_lm.data.encoding import PromptTemplate
+from qa_lm.data.pretrained.place import Base
 from qa_lm.data.tokenizer import load_tokenizer
 from qa_lm.errors import UserError
-from qa_lm.inference.answerer import Answerer, causal_lm_from_weights, check_vocabulary
+from qa_lm.inference.answerer import Answerer, causal_lm_from_weights, check_vocabulary, load_causal_lm
 from qa_lm.run import run_folder
 
 PREFIX = "model."
@@ -58,7 +63,20 @@ def _best_so_far(folder: Path) -> Answerer:
         raise UserError(f"{path}: is not a valid checkpoint of a run") from None
     architecture = checkpoints / run_folder.MODEL
     tokenizer, template = load_tokenizer(architecture), PromptTemplate.load(architecture)
-    model = causal_lm_from_weights(architecture, weights)
+    model = _network(folder, architecture, weights)
     check_vocabulary(architecture, model, tokenizer)
     print(f"note: this run is not finished; using {path}, epoch {epochs}, step {step}", file=sys.stderr)
     return Answerer(model, tokenizer, template)
+
+
+def _network(run: Path, architecture: Path, weights: dict[str, Tensor]) -> PreTrainedModel:
+    """The model with these weights; the checkpoints of a LoRA adapter hold no others."""
+    from qa_lm.modeling.lora import base_of, load_merged
+
+    base = base_of(architecture)
+    if base is None:
+        return causal_lm_from_weights(architecture, weights)
+    environment = json.loads((run / run_folder.ENVIRONMENT).read_text(encoding="utf-8"))
+    if not base.is_dir() or Base(str(base), base).sha256() != environment["base_sha256"]:
+        raise UserError(f"{run}: this run is not finished, and its pretrained model {base} has changed or is gone")
+    return load_merged(load_causal_lm(base), architecture, weights).eval()

@@ -3,11 +3,12 @@
 The adapted model has the same class, body and head as before, so everything that runs on a model runs on it.
 """
 
+import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from qa_lm.errors import UserError, first_line
 if TYPE_CHECKING:
     from peft import PeftModel
 
+SETTINGS = "adapter_config.json"
+"""The settings of an adapter, as peft writes them."""
 INSTALL = "finetune=lora: needs the package peft: pip install 'qa_lm[lora]'"
 
 
@@ -123,6 +126,43 @@ def save_adapter(adapter: "PeftModel", folder: Path, base_name: str) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
 
 
-def plain_settings(settings: LoraSettings) -> dict[str, Any]:
-    """The settings as plain values, for a checkpoint."""
-    return asdict(settings)
+def save_settings(adapter: "PeftModel", base: Path, folder: Path) -> None:
+    """Write the settings of an adapter without its weights, as `load_merged` reads them.
+
+    Args:
+        adapter: the adapted model.
+        base: folder of the model without the adapter.
+        folder: the folder to write.
+    """
+    for config in adapter.peft_config.values():
+        config.base_model_name_or_path = str(base.resolve())
+        config.save_pretrained(str(folder))
+
+
+def base_of(folder: Path) -> Path | None:
+    """The folder of the model that an adapter belongs to; None if the folder holds no settings of an adapter."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    return Path(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def load_merged(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor]) -> PreTrainedModel:
+    """Add an adapter to the model that it belongs to, in place, and return the plain model.
+
+    Args:
+        model: the model without the adapter.
+        folder: what `save_settings` wrote.
+        weights: the trained parameters, by their names in the adapted model.
+
+    Raises:
+        UserError: peft is missing, or the weights belong to another adapter.
+    """
+    check_peft()
+    from peft import LoraConfig, get_peft_model
+
+    adapter = get_peft_model(model, LoraConfig.from_pretrained(str(folder)))
+    if weights.keys() != trained_state(model).keys():
+        raise UserError(f"{folder}: the weights in the checkpoint belong to another adapter")
+    model.load_state_dict(weights, strict=False)
+    return merged(adapter)

@@ -102,6 +102,13 @@ class CausalLMModule(EpochMetrics):
         if not self.strict_loading:
             checkpoint["state_dict"] = trained_state(self)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that holds only a LoRA adapter where the model has none."""
+        if self.strict_loading and any(".lora_" in name for name in checkpoint["state_dict"]):
+            raise UserError(
+                "this checkpoint holds a LoRA adapter without its model: load model/ or adapter/ of the finished run"
+            )
+
     def compile_network(self) -> None:
         """Compile the body for training; all batches must then have the same shape."""
         self.hidden_states = torch.compile(hidden_states, dynamic=False)

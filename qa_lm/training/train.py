@@ -23,6 +23,7 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.causal_lm import hidden_states
+from qa_lm.modeling.lora import save_settings
 from qa_lm.retrieval.encoder import load_encoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_text
@@ -131,7 +132,7 @@ def _train(
     config = replace(config, compile=task.module.hidden_states is not hidden_states)
     measure_seconds = time.perf_counter() - measure_started
     if first:
-        _write_first_files(config, folder, prepared, task, environment, run, before)
+        _write_first_files(config, folder, prepared, task, environment, run, start, before)
     log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
     fit_started = time.perf_counter()
     _fit(setup, task, run.checkpoint)
@@ -174,6 +175,7 @@ def _write_first_files(
     task: Task,
     environment: dict[str, Any],
     run: RunState,
+    start: PretrainedStart | None,
     before: Before | None,
 ) -> None:
     """Write the files of a new run. The settings come last: they mark the folder as a run folder."""
@@ -183,6 +185,8 @@ def _write_first_files(
     else:
         architecture = folder / run_folder.CHECKPOINTS / run_folder.MODEL
         export_architecture(task.module.model, prepared.tokenizer, prepared.template, architecture)
+        if task.adapter and start:
+            save_settings(task.adapter, start.base.folder, architecture)
         write_json(folder / run_folder.ENVIRONMENT, environment)
         write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)

@@ -23,7 +23,10 @@ def prompts():
     return [[draw.randrange(1, ENTRIES) for _ in range(draw.randint(1, 20))] for _ in range(60)]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES[3:]]
+
+
+@pytest.fixture(scope="module", params=[*ARCHITECTURES[:3], *SLOW])
 def model(request):
     torch.manual_seed(0)
     found = build_causal_lm(request.param, ENTRIES, 64, 2, 2, 64, 0.0, 0).eval()

@@ -87,7 +87,7 @@ assert torch._dynamo.__file__
     "change",
     [
         "from transformers.utils import import_utils; del import_utils._is_package_available",
-        "quick_start.MODULES += ('transformers.no_such_module',)",
+        pytest.param("quick_start.MODULES += ('transformers.no_such_module',)", marks=pytest.mark.slow),
     ],
 )
 def test_other_names_in_another_version_lead_to_the_usual_import(folders, plain, change):

@@ -134,6 +134,18 @@ def test_the_recipe_is_offered_for_the_pairs_that_were_given(tmp_path, typed, co
     assert next_arguments(run) == ["experiment=recall", *wanted]
 
 
+def test_a_pretrained_start_is_offered_the_goal_of_recall(tmp_path):
+    typed = ["experiment=finetune", "model.path=base", "data.path=a.csv", "goal=held_out", "seed=3"]
+    config = CONFIG | {"model": CONFIG["model"] | {"path": "base"}}
+    environment = ENVIRONMENT | {"command": ["train.py", *typed]}
+    run = read_run(run_folder(tmp_path, config=config, environment=environment))
+    wanted = ["experiment=finetune", "model.path=base", "data.path=a.csv", "seed=3", "goal=recall"]
+    assert next_arguments(run) == wanted
+    config |= {"stop_at_recall": 0.99}
+    run = read_run(run_folder(tmp_path / "2", config=config, environment=environment))
+    assert next_arguments(run) == []
+
+
 def test_where_the_recipe_failed_more_epochs_are_offered(tmp_path):
     environment = ENVIRONMENT | {"command": ["train.py", "experiment=recall", "data.path=a.csv", "seed=3"]}
     run = read_run(run_folder(tmp_path, config=RECIPE | {"trainer": {"max_epochs": 25}}, environment=environment))

@@ -15,7 +15,7 @@ from qa_lm.data.prepare import prepare
 from qa_lm.inference.answerer import Answerer, load_causal_lm
 from qa_lm.training.finetune.averaging import SHARES, average
 from qa_lm.training.train import TrainingResult, train
-from tests.training.test_pretrained import PAIRS, finetune_config
+from tests.training.test_pretrained import finetune_config
 
 KNOWN = Path("qa_lm/data/builtin/tutorial.jsonl").resolve()
 """The pairs that the pretrained model knows."""
@@ -24,13 +24,6 @@ KNOWN = Path("qa_lm/data/builtin/tutorial.jsonl").resolve()
 @pytest.fixture(scope="module")
 def base(learnt_run: TrainingResult) -> Path:
     return learnt_run.folder / "model"
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pairs") / "colours.jsonl"
-    path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
-    return path
 
 
 def config_of(base: Path, pairs: Path, **changes: Any) -> TrainConfig:

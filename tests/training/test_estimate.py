@@ -137,6 +137,7 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
     assert len(tried) == 1
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same(tmp_path):
     losses = []
     for compiled in (False, True):

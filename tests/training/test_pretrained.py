@@ -35,13 +35,6 @@ def base(learnt_run: TrainingResult) -> Path:
     return learnt_run.folder / "model"
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pairs") / "colours.jsonl"
-    path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
-    return path
-
-
 def finetune_config(base: Path, pairs: Path, **changes: object) -> TrainConfig:
     config = small_config(
         model=ModelConfig(**(vars(PRETRAINED) | {"path": str(base)})), trainer__max_epochs=12, ledger=False

@@ -118,6 +118,9 @@ def next_arguments(run: RunFiles) -> list[str]:
     """Arguments of train.py that should memorise these pairs; empty if they are not known."""
     typed = [] if {"-m", "--multirun"} & set(given_command(run.environment)) else given_command(run.environment)[1:]
     typed = [word for word in typed if "=" in word and not word.startswith(("hydra.", "resume=", "-"))]
+    if run.config["model"].get("path") is not None:
+        kept = [word for word in typed if _name(word) not in ("experiment", "model", "goal")]
+        return [] if run.config["stop_at_recall"] else ["experiment=finetune", *kept, "goal=recall"]
     if run.config["stop_at_recall"] is None:
         return ["experiment=recall", *_data_arguments(run.config["data"], typed)]
     schedule = finite(run.config["optimizer"]["schedule_epochs"])
