@@ -6,11 +6,14 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import Sizes
 
-LEARNING_RATES = {FinetuneMethod.full: 5e-5, FinetuneMethod.lora: 5e-4}
+LEARNING_RATES = {FinetuneMethod.full: 1e-4, FinetuneMethod.lora: 1e-3}
 """Maximum learning rate of AdamW."""
-POSITIONS_PER_STEP = 160
-"""Positions of an optimizer step: few pairs, since a small file has few steps in the few epochs that it is trained.
-With four times as many, an epoch at either rate learns less, and less of what the model knew survives."""
+POSITIONS_PER_STEP = 512
+"""Maximum positions of an optimizer step. A step has costs that do not depend on its size, so that smaller steps learn
+less in the same time."""
+MIN_STEPS = 8
+"""Minimum optimizer steps per epoch, as long as a step has at least one row: a small file has few steps in the few
+epochs that it is trained."""
 
 
 def completed_finetuning(config: TrainConfig, sizes: Sizes) -> TrainConfig:
@@ -22,8 +25,9 @@ def completed_finetuning(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     """
     assert config.finetune.method
     data, optimizer = config.data, config.optimizer
-    per_row = sizes.row or max(1, round(float(sizes.lengths.mean())))
-    batch_size = data.batch_size or max(1, POSITIONS_PER_STEP // per_row)
+    tokens = int(sizes.lengths.sum())
+    per_row = sizes.row or max(1, round(tokens / len(sizes.lengths)))
+    batch_size = data.batch_size or max(1, min(POSITIONS_PER_STEP, tokens // MIN_STEPS) // per_row)
     return replace(
         config,
         data=replace(data, batch_size=batch_size),

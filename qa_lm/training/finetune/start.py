@@ -21,12 +21,16 @@ from qa_lm.errors import UserError, first_line
 from qa_lm.inference.answerer import check_vocabulary, load_causal_lm
 from qa_lm.modeling.causal_lm import DROPOUT_NAMES, check_logits, check_packing
 from qa_lm.modeling.lora import LoraSettings, check_peft
+from qa_lm.training.hardware import device_of
 
 FULL_UP_TO = 200_000_000
 """Maximum number of parameters that are all trained, unless `finetune.method` says otherwise: such a model needs no
 adapter to be merged, and the optimizer's state fits into memory."""
 SIZES = {"hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
 """Settings of a model and what transformers calls them."""
+SHORT_ROW = 160
+"""Tokens of a row up to which eager attention is faster on a CPU than fused attention, whose backward is slow there
+(docs/log.md, "fine-tuning, faster"). The results are the same."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,9 @@ def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextToken
     check_logits(model, f"model.path={start.base.name}")
     if config.data.packing:
         check_packing(model, f"model.path={start.base.name}")
+    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
+    if short and device_of(config.trainer).type == "cpu":
+        model.set_attn_implementation("eager")
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()

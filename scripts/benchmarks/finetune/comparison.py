@@ -24,7 +24,7 @@ GOALS = ("recall", "held_out")
 METHODS = ("full", "lora")
 RATES = {"full": (5e-5, 1e-4), "lora": (5e-4, 1e-3)}
 """Learning rates that are tried with TRL."""
-ROWS = (1, 4)
+ROWS = (4,)
 """Packed rows a step that are tried with TRL."""
 COLUMNS = {
     "recall, s": "recall_seconds",
