@@ -14,7 +14,7 @@ from qa_lm.training.finetune.recipe import completed_finetuning
 
 def chosen(method: FinetuneMethod, pairs: int, *overrides: str, row: int | None = 128) -> TrainConfig:
     """What is chosen for pairs of 16 tokens."""
-    config = compose(["experiment=finetune", "model.path=owner/name", "data=tutorial", *overrides])
+    config = compose("experiment=finetune", "model.path=owner/name", "data=tutorial", *overrides)
     config = replace(config, finetune=replace(config.finetune, method=method))
     return completed_finetuning(config, Sizes(np.full(pairs, 16), 16, 4.0, row, 1000))
 
