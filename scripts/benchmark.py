@@ -15,7 +15,7 @@ finetune: a pretrained model on 300 pairs: seconds to recall, held-out exact mat
     and with --peers TRL's full and LoRA, by its defaults and by its fastest setting; with --litgpt LitGPT's defaults
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
 faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
-    what is refused; files by hand (scripts/benchmarks/faq/), or --files
+    what is refused; files by hand (scripts/benchmarks/faq/), or --files; from scratch, or from --model
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
 """
 
@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         finetune.COLUMNS,
     ),
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
-    "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder), {}),
+    "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder, o.model), {}),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
 }
 """By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
-    parser.add_argument("--model", metavar="FOLDER", help="finetune: the pretrained model")
+    parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model")
     parser.add_argument(
         "--pairs", type=int, nargs=2, default=(300, 200), help="finetune: pairs that are trained, held out (300 200)"
     )

@@ -1,4 +1,4 @@
-"""Train `experiment=recall` on each file, ask it the paraphrases and the unrelated questions, and print tables.
+"""Train `experiment=recall`, or a pretrained model, on each file, ask it the paraphrases and the unrelated questions, and print tables.
 
 A file of your own needs the two files next to it that `benchmarks.faq` describes.
 """
@@ -17,13 +17,14 @@ HERE = Path(__file__).resolve().parent
 FILES = [str(HERE / f"{name}.jsonl") for name in ("shop", "clinic", "software_ko", "hotel")]
 
 
-def compare(files: list[str], seeds: int, encoder: str | None) -> Runs:
+def compare(files: list[str], seeds: int, encoder: str | None, model: str | None) -> Runs:
     """A run of each file and seed, one after the other.
 
     Args:
         files: files of pairs.
         seeds: number of seeds.
         encoder: a folder for `evaluation.encoder`; None for none.
+        model: the folder of a pretrained model to start from; None trains from scratch.
 
     Raises:
         SystemExit: a file that belongs to one of `files` is missing.
@@ -32,17 +33,19 @@ def compare(files: list[str], seeds: int, encoder: str | None) -> Runs:
         for name in (f"{each.stem}_paraphrases.jsonl", f"{each.stem}_unrelated.txt"):
             if not each.with_name(name).is_file():
                 sys.exit(f"faq needs {each.with_name(name)} next to {each.name}")
-    return {Path(file).stem: [_run(file, seed, encoder) for seed in range(seeds)] for file in files}
+    return {Path(file).stem: [_run(file, seed, encoder, model) for seed in range(seeds)] for file in files}
 
 
-def _run(file: str, seed: int, encoder: str | None) -> dict[str, Any]:
-    overrides = ["experiment=recall", f"data.path={file}", "data.train_fraction=1.0", f"seed={seed}"]
+def _run(file: str, seed: int, encoder: str | None, model: str | None) -> dict[str, Any]:
+    recipe = ["experiment=finetune", "goal=recall", f"model.path={model}"] if model else ["experiment=recall"]
+    overrides = [*recipe, f"data.path={file}", "data.train_fraction=1.0", f"seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         metrics = our_run(run, overrides + ([f"evaluation.encoder={encoder}"] if encoder else []))
         found = measured_by("faq.measure", str(run), file)
     seconds = metrics["measure_seconds"] + metrics["fit_seconds"]
-    return {"file": Path(file).stem, "seed": seed, "encoder": bool(encoder), "seconds": seconds} | found
+    settings = {"file": Path(file).stem, "seed": seed, "encoder": bool(encoder), "pretrained": bool(model)}
+    return settings | {"seconds": seconds} | found
 
 
 def print_tables(sides: Runs) -> None:
