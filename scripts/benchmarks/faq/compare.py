@@ -1,4 +1,5 @@
-"""Train `experiment=recall`, or a pretrained model, on each file, ask it the paraphrases and the unrelated questions, and print tables.
+"""Train from scratch or from a pretrained model on each file, ask the paraphrases and the unrelated questions, and print
+tables.
 
 A file of your own needs the two files next to it that `benchmarks.faq` describes.
 """
