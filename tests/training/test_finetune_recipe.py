@@ -19,7 +19,7 @@ def chosen(method: FinetuneMethod, pairs: int, *overrides: str, row: int | None 
     return completed_finetuning(config, Sizes(np.full(pairs, 16), 16, 4.0, row, 1000))
 
 
-@pytest.mark.parametrize(("method", "lr"), [(FinetuneMethod.full, 1e-4), (FinetuneMethod.lora, 1e-3)])
+@pytest.mark.parametrize(("method", "lr"), [(FinetuneMethod.full, 1e-4), (FinetuneMethod.lora, 5e-4)])
 def test_the_learning_rate_is_that_of_the_method(method, lr):
     assert chosen(method, 300).optimizer.lr == lr
     assert chosen(method, 300, "optimizer.lr=3e-5").optimizer.lr == 3e-5
@@ -30,6 +30,11 @@ def test_the_learning_rate_is_that_of_the_method(method, lr):
 )
 def test_a_step_has_512_positions_and_an_epoch_of_a_small_file_8_steps(pairs, row, batch_size):
     assert chosen(FinetuneMethod.full, pairs, row=row).data.batch_size == batch_size
+
+
+def test_a_step_of_lora_is_smaller():
+    assert chosen(FinetuneMethod.lora, 1000).data.batch_size == 1
+    assert chosen(FinetuneMethod.lora, 1000, row=64).data.batch_size == 2
 
 
 def test_given_sizes_stay():

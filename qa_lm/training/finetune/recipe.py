@@ -6,11 +6,11 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import Sizes
 
-LEARNING_RATES = {FinetuneMethod.full: 1e-4, FinetuneMethod.lora: 1e-3}
+LEARNING_RATES = {FinetuneMethod.full: 1e-4, FinetuneMethod.lora: 5e-4}
 """Maximum learning rate of AdamW."""
-POSITIONS_PER_STEP = 512
-"""Maximum positions of an optimizer step. A step has costs that do not depend on its size, so that smaller steps learn
-less in the same time."""
+POSITIONS_PER_STEP = {FinetuneMethod.full: 512, FinetuneMethod.lora: 160}
+"""Maximum positions of an optimizer step. The update of all parameters costs as much as 100 positions, that of an
+adapter next to nothing; in the same time smaller steps learn more with LoRA and less in full."""
 MIN_STEPS = 8
 """Minimum optimizer steps per epoch, as long as a step has at least one row: a small file has few steps in the few
 epochs that it is trained."""
@@ -27,7 +27,8 @@ def completed_finetuning(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     data, optimizer = config.data, config.optimizer
     tokens = int(sizes.lengths.sum())
     per_row = sizes.row or max(1, round(tokens / len(sizes.lengths)))
-    batch_size = data.batch_size or max(1, min(POSITIONS_PER_STEP, tokens // MIN_STEPS) // per_row)
+    positions = min(POSITIONS_PER_STEP[config.finetune.method], tokens // MIN_STEPS)
+    batch_size = data.batch_size or max(1, positions // per_row)
     return replace(
         config,
         data=replace(data, batch_size=batch_size),

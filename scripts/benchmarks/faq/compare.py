@@ -1,5 +1,4 @@
-"""Train from scratch or from a pretrained model on each file, ask the paraphrases and the unrelated questions, and print
-tables.
+"""Train on each file, from scratch or from a pretrained model, ask it, and print tables.
 
 A file of your own needs the two files next to it that `benchmarks.faq` describes.
 """
