@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from qa_lm.config.schema import TrainConfig
+from qa_lm.config.enums import FinetuneMethod
+from qa_lm.config.schema import FinetuneConfig, ModelConfig, TrainConfig
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.train import train
 from tests.conftest import small_config
@@ -29,14 +30,31 @@ EVERY_STEPS = 2
 MAX_KILLS = 3
 
 
-def settings(kind: int) -> TrainConfig:
-    """One of several kinds of runs, all with dropout, a new order each epoch, and saves every second step."""
+PRETRAINED = 3
+"""The first kind that starts from a pretrained model."""
+KINDS = 5
+
+
+def settings(kind: int, base: Path) -> TrainConfig:
+    """One of several kinds of runs, all with dropout, a new order each epoch, and saves every second step.
+
+    Args:
+        kind: number of the kind.
+        base: folder of the pretrained model of the last kinds.
+    """
+    start = {"path": str(base), "architecture": None, "hidden_size": None, "layers": None, "heads": None}
+    pretrained = {"model": ModelConfig(**start), "data__packing": True, "data__row_tokens": 128}  # type: ignore[arg-type]
+    lora = FinetuneConfig(method=FinetuneMethod.lora, average=None, dropout=0.2)
     kinds: list[dict[str, object]] = [
         {"early_stopping__patience": 2},
         {"data__packing": True, "data__row_tokens": 128},
         {"trainer__accumulate_grad_batches": 3, "trainer__val_check_interval": 0.5},
+        pretrained | {"finetune": FinetuneConfig(average=None)},
+        pretrained | {"finetune": lora},
     ]
-    config = small_config(data__shuffle=True, model__dropout=0.2, trainer__max_epochs=6, **kinds[kind % len(kinds)])
+    common: dict[str, object] = {"data__shuffle": True, "trainer__max_epochs": 6}
+    config = small_config(**common, **kinds[kind])
+    config.model.dropout = 0.2
     config.checkpoint.every_steps = EVERY_STEPS
     config.resume = "auto"
     return config
@@ -97,14 +115,17 @@ def moment(folder: Path) -> str:
 def main() -> None:
     """Kill the runs and print the result."""
     folder, runs, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    base = folder / "base" / "model"
     torch.set_num_threads(1)
     draw, seen, different = random.Random(seed), Counter[str](), []
     alone = {}
     for number in range(runs):
-        kind = number % 3
+        kind = number % KINDS
+        if kind >= PRETRAINED and not base.exists():
+            uninterrupted(small_config(), base.parent)
         if kind not in alone:
-            alone[kind] = uninterrupted(settings(kind), folder / f"alone{kind}")
-        killed(settings(kind), folder / str(number), alone[kind], draw, seen)
+            alone[kind] = uninterrupted(settings(kind, base), folder / f"alone{kind}")
+        killed(settings(kind, base), folder / str(number), alone[kind], draw, seen)
         if found := first_difference(folder / f"alone{kind}", folder / str(number)):
             different.append(f"run {number}: {found}")
         leftovers = [each.name for each in (folder / str(number) / "checkpoints").iterdir() if each.name[0] == "."]
