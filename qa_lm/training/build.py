@@ -23,6 +23,7 @@ from qa_lm.modeling.optimizers import OptimizerSettings
 from qa_lm.modeling.schedules import Schedule
 from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
+from qa_lm.training.finetune.recipe import EPOCHS_TO_RECALL
 from qa_lm.training.finetune.start import PretrainedStart, load_start, lora_settings
 from qa_lm.training.hardware import check_memory, device_of
 from qa_lm.training.recipe import epochs_to_recall
@@ -102,15 +103,24 @@ def build_task(
         ),
         loss=custom.loss,
     )
-    estimated = epochs
-    if config.stop_at_recall is not None:
-        sizes = prepared.sizes()
-        tokens = int(sizes.lengths.sum())
-        to_recall = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)
-        to_recall += RecallStopping.required_validations(steps_per_epoch) - RecallStopping.VALIDATIONS
-        estimated = min(max_epochs, to_recall, epochs + RecallStopping.allowed_validations(steps_per_epoch))
+    estimated = _estimated_epochs(config, prepared, steps_per_epoch, epochs, max_epochs)
     no_validation_reason = why_no_validation(trainer, batches, max_epochs)
     return Task(datamodule, module, epochs, steps_per_epoch, estimated, adapter, no_validation_reason)
+
+
+def _estimated_epochs(
+    config: TrainConfig, prepared: PreparedData, steps_per_epoch: int, epochs: float, max_epochs: float
+) -> float:
+    """Epochs until recall is reached, or of the schedule."""
+    if config.stop_at_recall is None:
+        return epochs
+    if config.model.path is not None:
+        return min(max_epochs, EPOCHS_TO_RECALL)
+    sizes = prepared.sizes()
+    tokens = int(sizes.lengths.sum())
+    to_recall = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)
+    to_recall += RecallStopping.required_validations(steps_per_epoch) - RecallStopping.VALIDATIONS
+    return min(max_epochs, to_recall, epochs + RecallStopping.allowed_validations(steps_per_epoch))
 
 
 def _max_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:

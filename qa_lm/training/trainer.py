@@ -138,7 +138,8 @@ def _score(config: TrainConfig) -> str:
 def _recall_stopping(config: TrainConfig, prepared: PreparedData) -> RecallStopping | None:
     if config.stop_at_recall is None:
         return None
-    return RecallStopping(config.stop_at_recall, functools.partial(answerable, prepared.table, prepared.split.train))
+    share = functools.partial(answerable, prepared.table, prepared.split.train)
+    return RecallStopping(config.stop_at_recall, share, pretrained=config.model.path is not None)
 
 
 def _replace_names(arguments: dict[str, Any], folder: Path) -> None:

@@ -26,6 +26,8 @@ class RecallStopping(Callback):
         threshold: the share of the sample, from 0 to 1.
         answerable: function from the indices of the sample's pairs to the share of them that can be answered exactly.
             It is below 1 if pairs contradict each other.
+        pretrained: whether the model is a pretrained one, for which one validation is enough: an epoch takes long, and
+            the best one is kept.
     """
 
     VALIDATIONS, STEPS = 2, 20
@@ -36,8 +38,8 @@ class RecallStopping(Callback):
     """Validations and optimizer steps after the end of the schedule without an improvement of recall, before training
     stops. For a small file an epoch is a single step, and the last pair can take 120 steps."""
 
-    def __init__(self, threshold: float, answerable: Callable[[np.ndarray], float]) -> None:
-        self.threshold, self.answerable, self.in_a_row = threshold, answerable, 0
+    def __init__(self, threshold: float, answerable: Callable[[np.ndarray], float], pretrained: bool = False) -> None:
+        self.threshold, self.answerable, self.pretrained, self.in_a_row = threshold, answerable, pretrained, 0
         self.schedule_epochs = float("inf")
         """Epochs after which the learning rate no longer changes."""
         self.steps_per_epoch = self.STEPS
@@ -70,7 +72,7 @@ class RecallStopping(Callback):
     @property
     def reached(self) -> bool:
         """Whether recall has reached the threshold."""
-        return self.in_a_row >= self.required_validations(self.steps_per_epoch)
+        return self.in_a_row >= self.required_validations(self.steps_per_epoch, self.pretrained)
 
     @property
     def plateaued(self) -> bool:
@@ -78,9 +80,9 @@ class RecallStopping(Callback):
         return self.without_gain >= self.allowed_validations(self.steps_per_epoch)
 
     @classmethod
-    def required_validations(cls, steps_per_epoch: int) -> int:
+    def required_validations(cls, steps_per_epoch: int, pretrained: bool = False) -> int:
         """Number of validations in a row, one per epoch, in which recall must reach the threshold."""
-        return max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
+        return 1 if pretrained else max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
 
     @classmethod
     def allowed_validations(cls, steps_per_epoch: int) -> int:
@@ -90,10 +92,11 @@ class RecallStopping(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print why training stopped."""
         if self.reached:
+            in_a_row = f" in {self.in_a_row} validations in a row" if self.in_a_row > 1 else ""
             print_once(
                 trainer,
                 f"Stopped: recall (share of sampled training questions answered exactly) was at least "
-                f"{self.threshold:.1%} in {self.required_validations(self.steps_per_epoch)} validations in a row.",
+                f"{self.threshold:.1%}{in_a_row}.",
             )
         elif self.plateaued:
             print_once(
