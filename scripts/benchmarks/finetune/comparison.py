@@ -1,11 +1,11 @@
 """Fine-tuning a pretrained model: recall and held-out exact match over time, of ours, TRL with peft, and LitGPT.
 
-Ours is `experiment=finetune goal=recall` as it comes, once for each method. TRL runs with its own defaults, full and LoRA,
-and with the fastest settings known for it: packed rows, bfloat16 where the machine multiplies it faster, and the best
-of several learning rates and rows a step, each tried for two epochs first. LitGPT runs with its own defaults of
-`finetune_full` and `finetune_lora`. All start from the same folder and train the same pairs with the same plain prompt
-(LitGPT with its own prompt style), and all are asked by teacher forcing. Only seconds of steps are counted, of the
-peers neither loading nor preparation nor the looks at recall; of ours also the seconds of the whole of training.
+Ours is `experiment=finetune goal=recall` as it comes, once for each method. TRL runs with its own defaults, full and
+LoRA, and with the fastest settings known for it: packed rows, bfloat16 where the machine multiplies it faster, and the
+best of several learning rates, each tried for two epochs first. LitGPT runs with the defaults of its `finetune_full`
+and `finetune_lora`. All start from the same folder, train the same pairs with the same plain prompt, and are asked by
+teacher forcing. Only seconds of steps are counted, of the peers neither loading nor preparation nor the looks at
+recall; of ours also the seconds of the whole of training.
 """
 
 import csv
