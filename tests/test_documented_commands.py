@@ -33,6 +33,7 @@ SMALL = {
     "recall": ["--rounds=1", "--counts", "8"],
     "roof": ["--rounds=1", "--tokens=64", "--models", "d64 L1 V300"],
     "eval": ["--rounds=1", "--count=8"],
+    "finetune": ["--rounds=1", "--pairs", "8", "2"],
     "faq": ["--seeds=1", "--files", str(ROOT / "scripts" / "benchmarks" / "faq" / "shop.jsonl")],
 }
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""
