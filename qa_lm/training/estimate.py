@@ -44,8 +44,9 @@ COPIED_BYTES_PER_SECOND = 5e9
 """Bytes of the best state that are copied per second, at the end of each epoch that improves."""
 END_BYTES = 100_000_000
 """Bytes of main memory that the end of a run adds, for the ledger and the answers. Measured in the same table."""
-COMPILE_SECONDS = 40.0
-"""Seconds of a compilation without a cache. Measured: docs/log.md, "Compiled or not"."""
+COMPILE_SECONDS, COMPILE_SECONDS_PER_MODULE = 40.0, 1.0
+"""Seconds of a compilation without a cache: at least, and for each module with parameters of its own. Measured:
+docs/log.md, "Compiled or not" and "fine-tuning, faster"."""
 COMPILE_GAIN = 0.2
 """Share of a step's time that compiling saves. Measured in the same table."""
 
@@ -96,7 +97,7 @@ def estimate_training(
         seconds = _step_seconds(module, batches, precision, total_steps)
         compilation = "off" if compile_network is False else "off (run too short to pay for compiling)"
         if compile_network is None:
-            compile_network = COMPILE_GAIN * seconds * total_steps > COMPILE_SECONDS
+            compile_network = COMPILE_GAIN * seconds * total_steps > _compile_seconds(module)
         if compile_network:
             seconds, compilation = _compile(module, batches, precision, total_steps, seconds)
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
@@ -188,6 +189,12 @@ def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) ->
             module(batch).weight.item()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def _compile_seconds(module: CausalLMModule) -> float:
+    """Expected seconds of a compilation. A deep network takes long, and three times as long with LoRA."""
+    modules = sum(1 for each in module.model.modules() if next(each.parameters(recurse=False), None) is not None)
+    return max(COMPILE_SECONDS, COMPILE_SECONDS_PER_MODULE * modules)
 
 
 def _compile(

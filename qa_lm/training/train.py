@@ -147,7 +147,10 @@ def _before(
 ) -> Before:
     """What the pretrained model knows before training; a resumed run reads it, since it is asked once."""
     saved = read_before(folder, prepared, start) if run.exists else None
-    return saved or ask_untrained(task.module.model, prepared, start, config.seed, device_of(config.trainer))
+    if saved:
+        return saved
+    with task.adapter.disable_adapter() if task.adapter else nullcontext():  # an untrained one adds only time
+        return ask_untrained(task.module.model, prepared, start, config.seed, device_of(config.trainer))
 
 
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:

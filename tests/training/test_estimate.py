@@ -137,6 +137,12 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
     assert len(tried) == 1
 
 
+@pytest.mark.parametrize(("layers", "seconds"), [(10, 40), (60, 60)])
+def test_a_deep_network_takes_longer_to_compile(layers, seconds):
+    network = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(layers)))
+    assert estimate._compile_seconds(SimpleNamespace(model=network)) == seconds
+
+
 @pytest.mark.slow
 def test_a_compiled_run_learns_the_same(tmp_path):
     losses = []
