@@ -42,7 +42,7 @@ from qa_lm.training.checkpointing.resume import (
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.finetune.before import Before, ask_untrained, read_before
-from qa_lm.training.finetune.start import PretrainedStart, find_start, with_start
+from qa_lm.training.finetune.start import PretrainedStart, attention_for_training, find_start, with_start
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
@@ -128,14 +128,15 @@ def _train(
         announce(config, prepared, task, setup.trainer, precision.reason, start)
     before = _before(config, folder, prepared, task, run, start) if first and start else None
     measure_started = time.perf_counter()
-    estimate = _measure(config, task, setup, run)
-    config = replace(config, compile=task.module.hidden_states is not hidden_states)
-    measure_seconds = time.perf_counter() - measure_started
-    if first:
-        _write_first_files(config, folder, prepared, task, environment, run, start, before)
-    log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
-    fit_started = time.perf_counter()
-    _fit(setup, task, run.checkpoint)
+    with attention_for_training(task.module.model, config) if start else nullcontext():
+        estimate = _measure(config, task, setup, run)
+        config = replace(config, compile=task.module.hidden_states is not hidden_states)
+        measure_seconds = time.perf_counter() - measure_started
+        if first:
+            _write_first_files(config, folder, prepared, task, environment, run, start, before)
+        log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
+        fit_started = time.perf_counter()
+        _fit(setup, task, run.checkpoint)
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
         raise OtherProcess(0)

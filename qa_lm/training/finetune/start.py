@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,12 +146,22 @@ def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextToken
     check_logits(model, f"model.path={start.base.name}")
     if config.data.packing:
         check_packing(model, f"model.path={start.base.name}")
-    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
-    if short and device_of(config.trainer).type == "cpu":
-        model.set_attn_implementation("eager")
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
+
+
+@contextmanager
+def attention_for_training(model: PreTrainedModel, config: TrainConfig) -> Iterator[None]:
+    """Use eager attention where rows are short. Outside of training rows are long, where it needs much memory."""
+    usual = str(model.config._attn_implementation)
+    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
+    if short and device_of(config.trainer).type == "cpu":
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def lora_settings(finetune: FinetuneConfig) -> LoraSettings:
