@@ -18,7 +18,7 @@ from qa_lm.modeling.lora import INSTALL, trained_state
 from qa_lm.run.checkpoint import read_checkpoint
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.finetune import start
-from qa_lm.training.finetune.start import attention_for_training, find_start, with_start
+from qa_lm.training.finetune.start import find_start, with_start
 from qa_lm.training.train import TrainingResult, train
 from tests.conftest import small_config
 
@@ -132,17 +132,6 @@ def test_another_pretrained_model_is_refused_on_resume(base, pairs, tmp_path):
     config.resume, config.trainer["max_epochs"] = str(tmp_path / "run"), 2
     with pytest.raises(UserError, match="the pretrained model has changed since this run started"):
         train(config, tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("packing", "row", "attention"), [(True, 128, "eager"), (True, 512, "sdpa"), (False, 8, "sdpa")]
-)
-def test_training_in_short_rows_uses_eager_attention(base, packing, row, attention):
-    """Only training: in the long rows of an evaluation it would need gigabytes."""
-    model, config = load_causal_lm(base), small_config(data__packing=packing, data__row_tokens=row)
-    with attention_for_training(model, config):
-        assert model.config._attn_implementation == attention
-    assert model.config._attn_implementation == "sdpa"
 
 
 def test_a_large_model_is_trained_by_lora(base, pairs, tmp_path, monkeypatch, capsys):
