@@ -4,6 +4,7 @@ import csv
 import time
 from itertools import chain, repeat
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("layers", "seconds"), [(10, 40), (60, 60)])
 def test_a_deep_network_takes_longer_to_compile(layers, seconds):
     network = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(layers)))
-    assert estimate._compile_seconds(SimpleNamespace(model=network)) == seconds
+    assert estimate._compile_seconds(cast(Any, SimpleNamespace(model=network))) == seconds
 
 
 @pytest.mark.slow
