@@ -104,7 +104,8 @@ def finish(
     board = assessed.board | _general(model, folder, before)
     write_json(folder / run_folder.BOARD, board)
     metrics = outcome(config, prepared, task, setup, answers, timing, never_trained)
-    metrics["average"] = averaged.share if averaged else None
+    if averaged:
+        metrics["finetune_average"] = averaged.share
     log_end(setup.trainer, metrics, answers, board)
     write_json(folder / run_folder.METRICS, metrics)
     best = setup.best.best_model_score
