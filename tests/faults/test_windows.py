@@ -54,6 +54,7 @@ def test_it_is_another_system(tmp_path, code):
         on_windows(tmp_path, "-c", code)
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_and_a_learner_trains_and_asks(tmp_path):
     (tmp_path / "pairs.jsonl").write_text(PAIRS, encoding="utf-8")
     said = on_windows(tmp_path, "-c", IMPORTED + COMMANDS.format(train=TRAIN))

@@ -30,7 +30,7 @@ RUNS: dict[str, list[str]] = {
     "recall_capitals": ["experiment=recall", "data=capitals", "trainer.max_epochs=3"],
 }
 """Command lines of scripts/train.py."""
-SLOW = {"tutorial", "capitals_tiny"}
+SLOW = {"tutorial", "capitals_tiny", "recall_capitals"}
 
 
 def command_line(name: str, folder: Path) -> list[str]:

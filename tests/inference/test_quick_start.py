@@ -96,6 +96,7 @@ def test_other_names_in_another_version_lead_to_the_usual_import(folders, plain,
     assert "torch._dynamo" in modules
 
 
+@pytest.mark.slow
 def test_code_that_uses_the_compiler_gets_the_real_one(folders, plain):
     then = """
 sys.modules.update(quick_start._stand_ins())

@@ -58,6 +58,7 @@ def test_the_same_command_again_skips_what_is_finished_and_tries_again_what_fail
     assert (sweeps.job("mode-raise") / "job.log").read_text().count("--- start ") == 2
 
 
+@pytest.mark.slow
 def test_a_wider_sweep_in_the_same_folder_runs_only_what_is_new(sweeps):
     assert sweeps.run("seed=1,2").returncode == 0
     assert sweeps.run("seed=1,2,3", "lr=0.1,0.2").returncode == 0
@@ -113,6 +114,7 @@ def test_a_second_signal_ends_jobs_that_do_not_listen(sweeps):
     assert (record["state"], record["exit_code"]) == ("interrupted", -signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_at_once_share_the_cores(sweeps):
     assert sweeps.run("seed=1,2,3,4,5", "pause=0.6", "hydra.launcher.jobs=2").returncode == 0
     moments = []

@@ -77,6 +77,7 @@ def test_a_chosen_number_is_exactly_the_one_that_the_job_gets():
     assert OverridesParser.create().parse_override(as_override("a", 1e-05)).value() == 1e-05
 
 
+@pytest.mark.slow
 def test_a_failed_or_nan_job_is_a_failed_trial_and_the_study_goes_on(sweeps, tmp_path):
     arguments = ["lr=interval(0,1)", "mode=well,nan,raise,kill", "hydra.sweeper.n_trials=10", "hydra.launcher.jobs=2"]
     done = sweeps.run(*arguments, command=STUDY)

@@ -36,7 +36,9 @@ def whole_runs(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if "two workers" in kind else []) for kind in KINDS]
+)
 @pytest.mark.parametrize(
     ("method", "call"),
     [
