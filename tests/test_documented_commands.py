@@ -39,7 +39,13 @@ SMALL = {
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""
 FROM_SCRATCH = ("model", "tokenizer", "optimizer=")
 """Beginnings of settings that a pretrained model has itself."""
-SLOW = ("verify_resume.py", "hydra/sweeper=optuna", "experiment=capitals", *(f"benchmark.py {part}" for part in SMALL))
+SLOW = (
+    "verify_resume.py",
+    "hydra/sweeper=optuna",
+    "experiment=capitals",
+    "sweep=learning_rate",
+    *(f"benchmark.py {part}" for part in SMALL),
+)
 """In commands that take more than a few seconds even when they are made small."""
 
 

@@ -5,10 +5,11 @@ The adapted model has the same class, body and head as before, so everything tha
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,18 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of a model without its frozen parameters: what training changes."""
     frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def refuse_adapter(state: Mapping[str, Any]) -> None:
+    """Refuse the state of an adapter where the state of a whole model is needed.
+
+    Raises:
+        UserError: says what to load instead.
+    """
+    if any(".lora_" in name for name in state):
+        raise UserError(
+            "this checkpoint holds a LoRA adapter without its model: load model/ or adapter/ of the finished run"
+        )
 
 
 def merged(adapter: "PeftModel") -> PreTrainedModel:

@@ -28,16 +28,14 @@ from qa_lm.modeling.hyperparameters import (
     resolve_optimizer,
     resolve_schedule,
 )
-from qa_lm.modeling.lora import trained_state
+from qa_lm.modeling.lora import refuse_adapter, trained_state
 from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
 
 
 class CausalLMModule(EpochMetrics):
-    """A causal language model with its loss, optimizer and schedule.
-
-    See `EpochMetrics` for what it logs.
+    """A causal language model with its loss, optimizer and schedule; see `EpochMetrics` for what it logs.
 
     Args:
         model: the model, or its configuration (see `from_config`).
@@ -104,10 +102,8 @@ class CausalLMModule(EpochMetrics):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that holds only a LoRA adapter where the model has none."""
-        if self.strict_loading and any(".lora_" in name for name in checkpoint["state_dict"]):
-            raise UserError(
-                "this checkpoint holds a LoRA adapter without its model: load model/ or adapter/ of the finished run"
-            )
+        if self.strict_loading:
+            refuse_adapter(checkpoint["state_dict"])
 
     def compile_network(self) -> None:
         """Compile the body for training; all batches must then have the same shape."""

@@ -162,7 +162,7 @@ def watched(trainer: Any, watch: Watch, look: Callable[[], dict[str, float]] | N
     from transformers import TrainerCallback
 
     class Watching(TrainerCallback):
-        """Tells the watch."""
+        """Times each step."""
 
         def on_step_begin(self, *arguments: Any, **named: Any) -> None:
             watch.start()

@@ -14,7 +14,7 @@ from qa_lm.inference.in_progress import load_answerer
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.train import TrainingResult, train
 from tests.faults.resume.interrupting import interrupted
-from tests.training.test_pretrained import PAIRS, finetune_config
+from tests.training.finetune.test_pretrained import PAIRS, finetune_config
 
 
 def lora_config(base: Path, pairs: Path, epochs: int) -> TrainConfig:

@@ -15,7 +15,7 @@ from qa_lm.data.prepare import prepare
 from qa_lm.inference.answerer import Answerer, load_causal_lm
 from qa_lm.training.finetune.averaging import SHARES, average
 from qa_lm.training.train import TrainingResult, train
-from tests.training.test_pretrained import finetune_config
+from tests.training.finetune.test_pretrained import finetune_config
 
 KNOWN = Path("qa_lm/data/builtin/tutorial.jsonl").resolve()
 """The pairs that the pretrained model knows."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_pretrained import PAIRS
+from tests.training.finetune.test_pretrained import PAIRS
 
 
 @pytest.fixture(scope="session")
