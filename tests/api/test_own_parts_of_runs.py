@@ -77,6 +77,7 @@ def column(path, name):
         return [row[name] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_with_own_parts_is_evaluated_and_resumed(mine, script, tmp_path):
     parts = ["callbacks.logs._target_=mine.Logs", "loggers.lines._target_=mine.Lines"]
     done = mine(*parts)

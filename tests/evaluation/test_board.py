@@ -177,7 +177,8 @@ def test_tensorboard_has_the_parts_as_curves_that_end_as_the_board_does(capitals
         assert curve[best - 1].value == pytest.approx(rows[name]["exact_match"]["value"], abs=1e-6)
 
 
-@pytest.mark.parametrize("file", [pytest.param("nq_open_dev", marks=pytest.mark.slow), "korean_chatbot"])
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["nq_open_dev", "korean_chatbot"])
 def test_the_rows_of_real_files(file, tmp_path):
     path = SHARED_DATA / f"{file}.jsonl.gz"
     if not path.exists():

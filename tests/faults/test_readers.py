@@ -95,6 +95,7 @@ def test_what_comes_only_at_the_end_is_said_to(copy, capsys, option, words):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_while_it_trains(tmp_path, capsys):
     """Read again and again from its first checkpoint to its end, with a checkpoint at every step."""
     config = small_config(trainer__max_epochs=8, checkpoint__every_steps=1, early_stopping__patience=None)

@@ -83,11 +83,12 @@ assert torch._dynamo.__file__
     assert answers("light", folders, then=then) == (plain, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
         "from transformers.utils import import_utils; del import_utils._is_package_available",
-        pytest.param("quick_start.MODULES += ('transformers.no_such_module',)", marks=pytest.mark.slow),
+        "quick_start.MODULES += ('transformers.no_such_module',)",
     ],
 )
 def test_other_names_in_another_version_lead_to_the_usual_import(folders, plain, change):

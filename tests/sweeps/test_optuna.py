@@ -124,6 +124,7 @@ def test_the_study_goes_on_after_a_kill_as_if_there_had_been_none(sweeps, tmp_pa
     assert [trial.params for trial in other.trials] == [trial.params for trial in trials(tmp_path)]
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_keeps_its_trials_for_the_next_time(sweeps, tmp_path):
     arguments = [LR, "pause=0.3", "hydra.sweeper.n_trials=3", "hydra.launcher.jobs=2"]
     process = sweeps.start(*arguments, command=STUDY)

@@ -99,7 +99,7 @@ def _shown(sign: Path, process: StartedScript) -> bool:
     return sign.exists() or process.ended()
 
 
-@pytest.mark.parametrize("text", [NOTES, RAISES, ENDS])
+@pytest.mark.parametrize("text", [NOTES, *(pytest.param(each, marks=pytest.mark.slow) for each in (RAISES, ENDS))])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_exits_immediately(script, tmp_path, text, number, code):
     (tmp_path / "waits.py").write_text(text)
