@@ -16,6 +16,7 @@ from qa_lm.data.pretrained.place import Base
 from qa_lm.data.tokenizer import load_tokenizer
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, causal_lm_from_weights, check_vocabulary, load_causal_lm
+from qa_lm.modeling.lora import base_of, load_merged
 from qa_lm.run import run_folder
 
 PREFIX = "model."
@@ -71,8 +72,6 @@ def _best_so_far(folder: Path) -> Answerer:
 
 def _network(run: Path, architecture: Path, weights: dict[str, Tensor]) -> PreTrainedModel:
     """The model with these weights; the checkpoints of a LoRA adapter hold no others."""
-    from qa_lm.modeling.lora import base_of, load_merged
-
     base = base_of(architecture)
     if base is None:
         return causal_lm_from_weights(architecture, weights)

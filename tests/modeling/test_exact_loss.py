@@ -1,7 +1,6 @@
 """The gradient of a step is that of the mean over all its tokens, however they are cut into rows, batches, windows and
 processes."""
 
-import csv
 import math
 from itertools import chain
 
@@ -18,7 +17,7 @@ from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.splits.draw import Split
 from qa_lm.modeling.module import CausalLMModule
-from tests.conftest import builtin, encoded, weights_in
+from tests.conftest import assert_trained_the_same, builtin, encoded
 from tests.modeling.test_modeling import build
 
 ROW = 36
@@ -160,13 +159,7 @@ def test_two_processes_train_as_one_does(script, tmp_path, packing):
     )
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert two.stdout.count("epoch 3/3") == 1
-    rows = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("one", "two")]
-    assert len(rows[0]) == 3
-    for alone, together in zip(*rows, strict=True):
-        for column, value in alone.items():
-            assert float(together[column]) == pytest.approx(float(value), abs=1e-5), column
-    for name, weight in weights_in(tmp_path / "one").items():
-        torch.testing.assert_close(weights_in(tmp_path / "two")[name], weight, atol=1e-4, rtol=0)
+    assert_trained_the_same(tmp_path / "one", tmp_path / "two", epochs=3)
     ledgers = [pq.read_table(tmp_path / name / "ledger.parquet").to_pylist() for name in ("one", "two")]
     assert len(ledgers[0]) == 7
     for alone, together in zip(*ledgers, strict=True):

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.finetune.examples import encoded
 from benchmarks.trainers import measured
 
 BATCH, WARMUP, EPOCHS = 16, 100, 5
@@ -28,14 +29,11 @@ def main(settings: dict[str, Any]) -> None:
     import torch
     from lightning.fabric import Fabric
     from litgpt.utils import chunked_cross_entropy
-    from tokenizers import Tokenizer
 
     fabric = Fabric(accelerator="auto", devices=1, precision="32-true")
     fabric.seed_everything(0)
     source = Path(settings["model"])
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    eos = json.loads((source / "config.json").read_text(encoding="utf-8"))["eos_token_id"]
-    examples = {name: encoded(tokenizer, settings[name], eos) for name in ("train", "held_out")}
+    examples = {name: encoded(settings["model"], settings[name]) for name in ("train", "held_out")}
     model = fabric.setup(network(source, settings["method"]))
     optimizer: Any = fabric.setup_optimizers(torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / WARMUP))
@@ -68,17 +66,6 @@ def main(settings: dict[str, Any]) -> None:
         "tokens_per_second": tokens / seconds,
     }
     print(json.dumps(report | measured(("torch", "litgpt"))))
-
-
-def encoded(tokenizer: Any, path: str, eos: int) -> list[tuple[list[int], int]]:
-    """Ids of question, line break, answer, EOS, and how many are the prompt's, of each pair of a file."""
-    examples = []
-    with open(path, encoding="utf-8") as file:
-        for pair in map(json.loads, file):
-            prompt = tokenizer.encode(pair["question"] + "\n", add_special_tokens=False).ids
-            answer = tokenizer.encode(pair["answer"], add_special_tokens=False).ids
-            examples.append(([*prompt, *answer, eos], len(prompt)))
-    return examples
 
 
 def network(source: Path, method: str) -> Any:

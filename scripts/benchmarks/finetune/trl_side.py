@@ -12,6 +12,7 @@ import sys
 import tempfile
 from typing import Any
 
+from benchmarks.finetune.examples import encoded
 from benchmarks.trainers import Watch, measured, recall, watched
 
 ROW = 160
@@ -30,7 +31,7 @@ def main(settings: dict[str, Any]) -> None:
     set_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(settings["model"])
     model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
-    examples = {name: encoded(tokenizer, settings[name]) for name in ("train", "held_out")}
+    examples = {name: encoded(settings["model"], settings[name]) for name in ("train", "held_out")}
     rows = [
         {"input_ids": ids, "completion_mask": [0] * asked + [1] * (len(ids) - asked)}
         for ids, asked in examples["train"]
@@ -54,15 +55,6 @@ def main(settings: dict[str, Any]) -> None:
     tokens = sum(len(ids) for ids, _ in examples["train"]) * len(watch.history)
     found = watch.report() | {"tokens_per_second": tokens / watch.seconds}
     print(json.dumps(found | measured(("torch", "transformers", "trl", "peft"))))
-
-
-def encoded(tokenizer: Any, path: str) -> list[tuple[list[int], int]]:
-    """Ids of question, line break, answer, EOS, and how many are the prompt's, of each pair of a file."""
-    with open(path, encoding="utf-8") as file:
-        pairs = [json.loads(line) for line in file]
-    prompts = [tokenizer(pair["question"] + "\n", add_special_tokens=False).input_ids for pair in pairs]
-    answers = [tokenizer(pair["answer"], add_special_tokens=False).input_ids for pair in pairs]
-    return [([*p, *a, tokenizer.eos_token_id], len(p)) for p, a in zip(prompts, answers, strict=True)]
 
 
 def arguments(settings: dict[str, Any]) -> Any:

@@ -1,15 +1,13 @@
 """A pretrained start in several processes and in a sweep."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from qa_lm.training.train import TrainingResult
-from tests.conftest import weights_in
+from tests.conftest import assert_trained_the_same
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +30,7 @@ def test_two_processes_train_as_one_does(base, script, tmp_path, method):
         "train.py", *common, "data.batch_size=1", "trainer.devices=2", "trainer.strategy=ddp", "hydra.run.dir=two"
     )
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    rows = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("one", "two")]
-    assert len(rows[0]) == 3
-    for alone, together in zip(*rows, strict=True):
-        for column, value in alone.items():
-            assert float(together[column]) == pytest.approx(float(value), abs=1e-5), column
-    for name, weight in weights_in(tmp_path / "one").items():
-        torch.testing.assert_close(weights_in(tmp_path / "two")[name], weight, atol=1e-4, rtol=0)
+    assert_trained_the_same(tmp_path / "one", tmp_path / "two", epochs=3)
     boards = [json.loads((tmp_path / name / "board.json").read_text()) for name in ("one", "two")]
     assert boards[0]["rows"] == boards[1]["rows"]
 
