@@ -13,7 +13,7 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import DataConfig, FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.prepare import prepare
 from qa_lm.inference.answerer import Answerer, load_causal_lm
-from qa_lm.training.finetune.averaging import SHARES, average
+from qa_lm.training.finetune.averaging import SHARES, Average, average
 from qa_lm.training.train import TrainingResult, train
 from tests.training.finetune.test_pretrained import finetune_config
 
@@ -85,6 +85,6 @@ def test_the_trained_weights_stay_where_no_share_can_be_chosen(base, trained, pa
     data = DataConfig(path=str(pairs), train_fraction=fraction)
     prepared = prepare(data, TokenizerConfig("folder", path=str(trained / "model")), 256)
     model = load_causal_lm(trained / "model").eval()
-    assert average(model, base, FinetuneConfig(average=None, dora=dora), dora, prepared).share == 1
+    assert average(model, base, FinetuneConfig(average=None, dora=dora), False, prepared) == Average(1.0, {})
     saved = load_file(trained / "model" / "model.safetensors")
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items() if name in saved)
