@@ -105,10 +105,6 @@ class CausalLMModule(EpochMetrics):
         if self.strict_loading:
             refuse_adapter(checkpoint["state_dict"])
 
-    def compile_network(self) -> None:
-        """Compile the body for training; all batches must then have the same shape."""
-        self.hidden_states = torch.compile(hidden_states, dynamic=False)
-
     def forward(self, batch: Batch) -> LossSums:
         """Compute the loss of a batch."""
         # Validation has a different shape and graph, which would have to be compiled separately.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 
 import torch
@@ -17,12 +18,12 @@ from lightning.fabric.utilities import move_data_to_device
 
 from qa_lm.batch import Batch
 from qa_lm.data.batches.datamodule import PairsDataModule
-from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.gradients import clip
 from qa_lm.modeling.lora import trained_state
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.best_state import room_for
+from qa_lm.training.compilation import pays_to_compile, try_compilation
 from qa_lm.training.hardware import peak_memory
 
 STEPS = 5
@@ -44,11 +45,6 @@ COPIED_BYTES_PER_SECOND = 5e9
 """Bytes of the best state that are copied per second, at the end of each epoch that improves."""
 END_BYTES = 100_000_000
 """Bytes of main memory that the end of a run adds, for the ledger and the answers. Measured in the same table."""
-COMPILE_SECONDS, COMPILE_SECONDS_PER_MODULE = 40.0, 1.0
-"""Seconds of a compilation without a cache: at least, and for each module with parameters of its own. Measured:
-docs/log.md, "Compiled or not" and "fine-tuning, faster"."""
-COMPILE_GAIN = 0.2
-"""Share of a step's time that compiling saves. Measured in the same table."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +93,10 @@ def estimate_training(
         seconds = _step_seconds(module, batches, precision, total_steps)
         compilation = "off" if compile_network is False else "off (run too short to pay for compiling)"
         if compile_network is None:
-            compile_network = COMPILE_GAIN * seconds * total_steps > _compile_seconds(module)
+            compile_network = pays_to_compile(module, seconds * total_steps)
         if compile_network:
-            seconds, compilation = _compile(module, batches, precision, total_steps, seconds)
+            measure = partial(_step_seconds, module, batches, precision, total_steps)
+            seconds, compilation = try_compilation(module, measure, eager=seconds)
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
         )
@@ -189,31 +186,6 @@ def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) ->
             module(batch).weight.item()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def _compile_seconds(module: CausalLMModule) -> float:
-    """Expected seconds of a compilation. A deep network takes long, and three times as long with LoRA."""
-    modules = sum(1 for each in module.model.modules() if next(each.parameters(recurse=False), None) is not None)
-    return max(COMPILE_SECONDS, COMPILE_SECONDS_PER_MODULE * modules)
-
-
-def _compile(
-    module: CausalLMModule, batches: list[Batch], precision: str, total_steps: float, eager: float
-) -> tuple[float, str]:
-    """Compile the network, and undo it if it fails or does not help. Returns seconds per step and a text."""
-    before = module.hidden_states
-    start = time.perf_counter()
-    module.compile_network()
-    try:
-        seconds = _step_seconds(module, batches, precision, total_steps)
-    except Exception as error:  # a missing or broken compiler can raise anything
-        module.hidden_states = before
-        return eager, f"off (it fails here: {first_line(error)})"
-    took = time.perf_counter() - start
-    if seconds > eager:
-        module.hidden_states = before
-        return eager, f"off (compiled steps take {seconds / eager:.2f} times as long)"
-    return seconds, f"on (compiled in {took:.0f} s; steps take {seconds / eager:.2f} times as long)"
 
 
 def autocast(batch: Batch, precision: str) -> AbstractContextManager[object]:

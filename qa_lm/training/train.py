@@ -22,7 +22,6 @@ from qa_lm.config.validate import check_values, nothing_held_out, without_valida
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
-from qa_lm.modeling.causal_lm import hidden_states
 from qa_lm.modeling.lora import save_settings
 from qa_lm.retrieval.encoder import load_encoder
 from qa_lm.run import run_folder
@@ -39,6 +38,7 @@ from qa_lm.training.checkpointing.resume import (
     delete_final_files,
     read_run_state,
 )
+from qa_lm.training.compilation import compile_network, is_compiled, undo_compilation
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.finetune.before import Before, ask_untrained, read_before
@@ -130,13 +130,14 @@ def _train(
     measure_started = time.perf_counter()
     with attention_for_training(task.module.model, config) if start else nullcontext():
         estimate = _measure(config, task, setup, run)
-        config = replace(config, compile=task.module.hidden_states is not hidden_states)
+        config = replace(config, compile=is_compiled(task.module))
         measure_seconds = time.perf_counter() - measure_started
         if first:
             _write_first_files(config, folder, prepared, task, environment, run, start, before)
         log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
         fit_started = time.perf_counter()
         _fit(setup, task, run.checkpoint)
+        undo_compilation(task.module)
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
         raise OtherProcess(0)
@@ -161,7 +162,7 @@ def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState
     """
     alone = setup.trainer.world_size == 1
     if config.compile and (run.checkpoint or not alone):
-        task.module.compile_network()
+        compile_network(task.module)
     if run.checkpoint or not alone or not config.data.packing or not task.estimated_epochs:
         return None
     device, epochs = device_of(config.trainer), task.estimated_epochs
