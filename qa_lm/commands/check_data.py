@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code
 from qa_lm.commands.options import add_trust
-from qa_lm.config.enums import BadLines
+from qa_lm.config.enums import BadLines, PromptKind
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.config.targets import import_trusted
 from qa_lm.data.readers.problems import Problems
@@ -29,7 +29,7 @@ COLUMNS = {
 OPTIONS = {
     **{
         f"data.{name}": f"--{name}"
-        for name in (*COLUMNS, "columns", "encoding", "prompt", "completion", "split", "cache")
+        for name in (*COLUMNS, "columns", "encoding", "prompt", "completion", "template", "system", "split", "cache")
     },
     **{"data.unanswerable": "--unanswerable", "data.split_seed": "--seed", "data.path": ""},
     **{"data.validation_path": "--validation", "data.test_path": "--test"},
@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt", metavar="TEMPLATE", help='as for data.prompt: "{context}\\n{question}"')
     parser.add_argument("--completion", metavar="TEMPLATE", help="as for data.completion")
     parser.add_argument(
+        "--template",
+        choices=[kind.value for kind in PromptKind],
+        default="plain",
+        help="as for data.template; chat needs --tokenizer",
+    )
+    parser.add_argument("--system", metavar="TEXT", help="as for data.system")
+    parser.add_argument(
         "--unanswerable", metavar="TEXT", help="answer to train for questions without one; skip leaves them out"
     )
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns of a CSV or TSV without a header line")
@@ -93,6 +100,10 @@ def _report(options: argparse.Namespace) -> "DataReport":
         raise UserError("--unanswerable must not be empty")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be from 0 to 4294967295")
+    if options.template == "chat" and options.tokenizer is None:
+        raise UserError("--template chat: needs the folder of a model with a chat template as --tokenizer")
+    if options.system is not None and options.template != "chat":
+        raise UserError("--system needs --template chat")
     import_trusted(options.trust)
     check_split(options.split)
     data = DataConfig(
@@ -104,6 +115,8 @@ def _report(options: argparse.Namespace) -> "DataReport":
         group=options.group,
         columns=options.columns,
         encoding=options.encoding,
+        template=PromptKind(options.template),
+        system=options.system,
         unanswerable=options.unanswerable,
         bad_lines=BadLines.skip,  # the rest is reported too; then bad lines are the error
         split=options.split,

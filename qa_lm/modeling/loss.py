@@ -244,14 +244,16 @@ class _HeadLoss(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             chunks = _Chunks(hidden, weight, bias, targets, dtype, soft_cap)
             results, hidden_gradient = [], torch.empty_like(chunks.hidden)
-            weight_gradient = torch.empty_like(weight)
-            bias_gradient = None if bias is None else torch.zeros_like(bias)
+            of_weight, of_bias = ctx.needs_input_grad[1:3]  # not those of a frozen head
+            weight_gradient = torch.empty_like(weight) if of_weight else None
+            bias_gradient = torch.zeros_like(bias) if of_bias and bias is not None else None
             for chunk in chunks.slices:
                 logits = chunks.chunk_logits(chunk)
                 results.append(chunks.chunk_losses(chunk, logits, weights))
                 grad_logits = logits  # `chunk_losses` overwrites the logits
                 torch.mm(grad_logits, chunks.weight, out=hidden_gradient[chunk])
-                chunks.add_weight_gradient(chunk, grad_logits, weight_gradient)
+                if weight_gradient is not None:
+                    chunks.add_weight_gradient(chunk, grad_logits, weight_gradient)
                 if bias_gradient is not None:
                     bias_gradient += grad_logits.sum(0)
         losses, correct = _concatenate(results)
@@ -262,6 +264,5 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.saved_tensors
-        grad_bias = None if bias is None else bias * grad_output
-        return hidden * grad_output, weight * grad_output, grad_bias, None, None, None, None
+        hidden, *parameters = (each if each is None else each * grad_output for each in ctx.saved_tensors)
+        return hidden, *parameters, None, None, None, None

@@ -51,6 +51,17 @@ def test_losses_gradients_and_exactness_are_those_of_cross_entropy(pieces, bias,
     assert torch.equal(plain[2], right)
 
 
+def test_a_frozen_head_costs_no_gradient_of_its_weights(monkeypatch):
+    torch.manual_seed(0)
+    head, targets, weights = nn.Linear(WIDTH, ENTRIES), torch.randint(ENTRIES, (POSITIONS,)), torch.rand(POSITIONS)
+    hidden = torch.randn(POSITIONS, WIDTH, requires_grad=True)
+    (wanted,) = torch.autograd.grad(_head_loss(hidden, head, targets, weights)[0], hidden)
+    monkeypatch.delattr(loss_module._Chunks, "add_weight_gradient")
+    _head_loss(hidden, head.requires_grad_(False), targets, weights)[0].backward()
+    torch.testing.assert_close(hidden.grad, wanted, rtol=0, atol=0)
+    assert head.weight.grad is head.bias.grad is None
+
+
 def test_of_equal_logits_the_first_is_the_answer_as_in_greedy_decoding(pieces):
     """bfloat16 makes equal logits often."""
     torch.manual_seed(0)

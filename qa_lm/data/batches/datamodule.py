@@ -20,6 +20,10 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.draw import Split
 from qa_lm.errors import UserError
 
+SCORED_PAIRS, SCORED_TOKENS = 32, 2048
+"""Minimum number of padded rows, and of positions of packed rows, that are scored at once. Without gradients they need
+little memory, and small batches take almost as long as large ones (docs/log.md, "fine-tuning, faster")."""
+
 
 class _Rows(Dataset[Any]):
     """Passes the sampler's rows through, because the collate function reads the examples of a batch at once."""
@@ -186,7 +190,7 @@ class PairsDataModule(pl.LightningDataModule):
         return np.sort(np.random.default_rng(self.seed).choice(trained, size, replace=False))
 
     def _scored_rows(self, indices: np.ndarray, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:
-        batch_size = self.batch_size if self.row_tokens else max(self.batch_size, 32)
+        batch_size = max(self.batch_size, SCORED_TOKENS // self.row_tokens if self.row_tokens else SCORED_PAIRS)
         if self.shuffle:  # the order is free, and sorting by length needs the least padding
             indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]
         return self._rows(indices, batch_size, False, process)

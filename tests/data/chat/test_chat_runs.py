@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from qa_lm.commands import ask, evaluate
+from qa_lm.commands import ask, check_data, evaluate
 from qa_lm.config.enums import PromptKind, TooLong, Weights
 from qa_lm.config.schema import DataConfig, ModelConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.validate import check_values
@@ -225,3 +225,18 @@ def test_a_damaged_prompt_template(run, tmp_path, change, capsys):
 def test_a_prompt_template_of_an_older_run(tmp_path):
     (tmp_path / "prompt_template.json").write_text('{"prompt": "{question}", "answer": " {answer}"}')
     assert PromptTemplate.load(tmp_path) == PromptTemplate()
+
+
+def test_a_file_is_checked_with_its_turns(tmp_path, capsys):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"question": "a", "answer": "b"}\n{"question": "c", "answer": "d"}\n', encoding="utf-8")
+    folder, report = chat_folder(tmp_path / "model", QWEN), tmp_path / "report.json"
+    lengths = []
+    for options in ([], ["--template", "chat"], ["--template", "chat", "--system", "Answer in a word."]):
+        given = [str(file), "--tokenizer", str(folder), "--cache", "off", "--output", str(report), *options]
+        assert check_data.main(given) == 0
+        lengths.append(json.loads(report.read_text(encoding="utf-8"))["lengths"]["prompt_tokens"]["p50"])
+    assert lengths[0] < lengths[1] != lengths[2]
+    for options, message in ((["--template", "chat"], "--tokenizer"), (["--system", "x"], "--template chat")):
+        assert check_data.main([str(file), *options]) == 2
+        assert message in capsys.readouterr().err
