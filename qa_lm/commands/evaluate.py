@@ -193,11 +193,12 @@ def _in_mode(
 
 def _compares(known: "KnownAnswers", mode: AnswerMode) -> bool:
     """Whether the modes are compared."""
-    from qa_lm.retrieval.encoder import is_installed
+    from qa_lm.retrieval.encoder import SentenceEncoder, is_installed
 
     if AnswerMode.free in (mode, known.default_mode):
         return False
-    if mode is AnswerMode.known and known.encoder and not is_installed():  # the mode itself needs no encoder
+    needed = isinstance(known.encoder, SentenceEncoder)
+    if mode is AnswerMode.known and needed and not is_installed():  # the mode itself needs no encoder
         print("note: the modes are not compared: sentence-transformers is not installed", file=sys.stderr)
         return False
     return True

@@ -229,8 +229,8 @@ class EvaluationConfig:
     that the model finds most likely, `nearest` copies the answer of the nearest pair, `best` ranks the known
     answers by several similarities. null takes `best` if pairs share answers, otherwise `free`."""
     encoder: str | None = None
-    """Sentence encoder that compares questions in addition to TF-IDF: a folder or a name on the Hugging Face hub. It is
-    kept in model/encoder/. Needs the extra `encoder`."""
+    """Sentence encoder that compares questions in addition to TF-IDF: a folder or a name on the Hugging Face hub, kept
+    in model/encoder/, which needs the extra `encoder`; or `model`: a pretrained model encodes questions itself."""
 
 
 @dataclass

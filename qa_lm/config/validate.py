@@ -22,6 +22,12 @@ def check_values(config: TrainConfig) -> None:
         UserError: a value is invalid; the message begins with the key.
     """
     data, model = config.data, config.model
+    _require(
+        config.evaluation.encoder != "model" or config.model.path is not None,
+        "evaluation.encoder",
+        "model",
+        "needs a pretrained model: choose model=pretrained, or name a sentence encoder",
+    )
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
     _check_monitor(config)
     check_targets(config)

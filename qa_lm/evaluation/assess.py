@@ -11,16 +11,18 @@ from qa_lm.config.enums import AnswerMode
 from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
+from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.evaluation.before.known_before import KnownBefore
 from qa_lm.evaluation.board import board
 from qa_lm.evaluation.calibrate import board_entry, calibrate
 from qa_lm.evaluation.evaluate import EvalSet, EvaluatedPair, evaluate_pairs
-from qa_lm.evaluation.known import answerers, fit_known_answers, known_board
+from qa_lm.evaluation.known import answerers, default_mode, fit_known_answers, known_board
 from qa_lm.evaluation.overlap import TrainedPairs
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.known_answers import KnownAnswers
-from qa_lm.retrieval.encoder import SentenceEncoder
+from qa_lm.retrieval.encoder import Encoder
 from qa_lm.retrieval.known_pairs import KnownPairs, sample_indices
+from qa_lm.retrieval.model_encoder import MODEL, ModelEncoder
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def assess(
     model: PreTrainedModel,
     prepared: PreparedData,
     evaluation: EvaluationConfig,
-    encoder: SentenceEncoder | None,
+    encoder: Encoder | None,
     before: KnownBefore | None = None,
 ) -> Assessment:
     """Evaluate the model on each split, on at most `evaluation.max_pairs` pairs per split."""
@@ -60,17 +62,26 @@ def assess(
     calibration = calibrate(answers)
     if calibration:
         answers = [replace(each, probability=calibration.probability(each.log_probability)) for each in answers]
-    known = _known_answers(trained, evaluation.mode, encoder) if trained else None
+    known = _known_answers(trained, evaluation, encoder, model, prepared.tokenizer) if trained else None
     entry = None
     if known and known.default_mode is not AnswerMode.free:
         entry = known_board(known, answerers(known, model, prepared.tokenizer, prepared.template), sets, answers)
     return Assessment(answers, calibration, known, board(answers, board_entry(calibration), entry))
 
 
-def _known_answers(trained: TrainedPairs, mode: AnswerMode | None, encoder: SentenceEncoder | None) -> KnownAnswers:
+def _known_answers(
+    trained: TrainedPairs,
+    evaluation: EvaluationConfig,
+    encoder: Encoder | None,
+    model: PreTrainedModel,
+    tokenizer: TextTokenizer,
+) -> KnownAnswers:
     # A repeat does not count as a phrasing.
     distinct = dict.fromkeys(zip(trained.questions, trained.answers, strict=True))
     pairs = KnownPairs([question for question, _ in distinct], [answer for _, answer in distinct])
+    mode = evaluation.mode or default_mode(pairs)
+    if evaluation.encoder == MODEL and mode in (AnswerMode.nearest, AnswerMode.best):
+        encoder = ModelEncoder.fitted(model, tokenizer, pairs)
     return fit_known_answers(pairs, mode, encoder)
 
 

@@ -25,7 +25,7 @@ from qa_lm.inference.answerer import Answer
 from qa_lm.inference.calibration import MIN_ANSWERS, Calibration
 from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval.confidence import fit_confidence, signs_of
-from qa_lm.retrieval.encoder import SentenceEncoder
+from qa_lm.retrieval.encoder import Encoder
 from qa_lm.retrieval.known_pairs import KnownPairs
 from qa_lm.retrieval.ranking import Candidates, Ranking, find_candidates, fit_ranking
 from qa_lm.retrieval.similarity import LeftOut
@@ -41,16 +41,16 @@ NEAREST_TFIDF, NEAREST_ENCODER = "nearest (TF-IDF)", "nearest (encoder)"
 
 
 def fit_known_answers(
-    pairs: KnownPairs, mode: AnswerMode | None = None, encoder: SentenceEncoder | None = None
+    pairs: KnownPairs, mode: AnswerMode | None = None, encoder: Encoder | None = None
 ) -> KnownAnswers:
     """Fit the ranking of the known answers and its confidence; nothing is fitted for the mode `free`.
 
     Args:
         pairs: the trained pairs.
-        mode: the default mode; None for `best` if pairs share answers, otherwise `free`.
+        mode: the default mode; None for that of the pairs, see `default_mode`.
         encoder: a sentence encoder, in addition to TF-IDF.
     """
-    mode = mode or (AnswerMode.best if pairs.shares_answers else AnswerMode.free)
+    mode = mode or default_mode(pairs)
     known = KnownAnswers(pairs, mode, encoder=encoder)
     places = _left_out(pairs)
     if mode is AnswerMode.free or len(places) < 2 * MIN_ANSWERS:
@@ -68,6 +68,11 @@ def fit_known_answers(
     confidence = fit_confidence(signs, hits)
     calibration = _calibrated(confidence.log_odds(signs), hits, len(places))
     return KnownAnswers(pairs, mode, ranking, confidence, calibration, encoder)
+
+
+def default_mode(pairs: KnownPairs) -> AnswerMode:
+    """`best` if pairs share answers, otherwise `free`."""
+    return AnswerMode.best if pairs.shares_answers else AnswerMode.free
 
 
 def _left_out(pairs: KnownPairs) -> np.ndarray:

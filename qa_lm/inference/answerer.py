@@ -82,7 +82,7 @@ class Answerer:
         model = load_causal_lm(folder)
         check_vocabulary(folder, model, tokenizer)
         check_golden(folder, model, tokenizer, template)
-        return cls(model, tokenizer, template, Calibration.load(folder), KnownAnswers.load(folder))
+        return cls(model, tokenizer, template, Calibration.load(folder), KnownAnswers.load(folder, model, tokenizer))
 
     def prepare(self, mode: AnswerMode) -> None:
         """Load what a mode needs.

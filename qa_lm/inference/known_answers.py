@@ -23,8 +23,9 @@ from qa_lm.errors import UserError, reading
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.known import AnswerTrie, known_answers
 from qa_lm.retrieval.confidence import Confidence, sign_count, signs_of
-from qa_lm.retrieval.encoder import FOLDER, SentenceEncoder
+from qa_lm.retrieval.encoder import FOLDER, Encoder, SentenceEncoder
 from qa_lm.retrieval.known_pairs import KnownPairs
+from qa_lm.retrieval.model_encoder import ModelEncoder
 from qa_lm.retrieval.ranking import Candidates, Ranking, find_candidates
 from qa_lm.retrieval.similarity import MEASURES, SimilarityIndex, tfidf_index
 
@@ -55,7 +56,7 @@ class KnownAnswers:
     confidence: Confidence | None = None
     calibration: Calibration | None = None
     """Maps the log-odds of `confidence` to probabilities."""
-    encoder: SentenceEncoder | None = field(default=None, compare=False)
+    encoder: Encoder | None = field(default=None, compare=False)
 
     @cached_property
     def tfidf(self) -> SimilarityIndex:
@@ -156,8 +157,15 @@ class KnownAnswers:
             self.encoder.save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "KnownAnswers | None":
+    def load(
+        cls, folder: Path, model: PreTrainedModel | None = None, tokenizer: TextTokenizer | None = None
+    ) -> "KnownAnswers | None":
         """Read what `save` wrote; None if the folder has no known pairs.
+
+        Args:
+            folder: the model's folder.
+            model: its model, and
+            tokenizer: its tokenizer, without which it cannot be the encoder.
 
         Raises:
             UserError: a file is damaged. The encoder is loaded only where a mode needs it.
@@ -168,7 +176,9 @@ class KnownAnswers:
             return None
         with reading(path, "is not valid"):
             found = _parsed(json.loads(path.read_text(encoding="utf-8")), pairs)
-        encoder = SentenceEncoder(str(folder / FOLDER)) if (folder / FOLDER).is_dir() else None
+        encoder: Encoder | None = ModelEncoder.read(folder, model, tokenizer, pairs) if model and tokenizer else None
+        if (folder / FOLDER).is_dir():
+            encoder = SentenceEncoder(str(folder / FOLDER))
         found = replace(found, encoder=encoder)
         indexes = 2 if encoder else 1
         if found.ranking and len(found.ranking.weights) != len(MEASURES) * indexes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -24,6 +24,19 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 """Modules that an encoder may consist of."""
 PACKAGE = "sentence_transformers."
 BATCH = 64
+
+
+class Encoder(Protocol):
+    """Maps texts to vectors."""
+
+    def load(self) -> "Encoder":
+        """Load what it needs."""
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors, (texts, dimensions), float32."""
+
+    def save(self, folder: Path) -> None:
+        """Write what it needs into a model's folder."""
 
 
 class SentenceEncoder:

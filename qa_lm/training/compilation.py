@@ -31,7 +31,7 @@ def compile_network(module: CausalLMModule) -> None:
         module.hidden_states = torch.compile(hidden_states, dynamic=False)
         return
     for block in blocks:
-        block.forward = _compiled_for_training(block.forward)  # type: ignore[method-assign]
+        block.forward = _compiled_for_training(block.forward)
 
 
 def undo_compilation(module: CausalLMModule) -> None:

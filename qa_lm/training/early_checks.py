@@ -11,6 +11,7 @@ from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
 from qa_lm.retrieval.encoder import check_encoder
+from qa_lm.retrieval.model_encoder import MODEL
 
 PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
@@ -26,7 +27,7 @@ def check_early(config: TrainConfig) -> None:
     import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
     check_split(config.data.split)
-    if config.evaluation.encoder:
+    if config.evaluation.encoder not in (None, MODEL):
         check_encoder(config.evaluation.encoder)
     if config.model.path is not None:
         check_place(config.model.path, config.model.revision)

@@ -19,7 +19,7 @@ from qa_lm.inference.export import export_model
 from qa_lm.ledger.file import write_ledger
 from qa_lm.modeling.causal_lm import parameter_count
 from qa_lm.modeling.lora import merged, save_adapter
-from qa_lm.retrieval.encoder import SentenceEncoder
+from qa_lm.retrieval.encoder import Encoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
@@ -74,7 +74,7 @@ def finish(
     task: Task,
     setup: TrainerSetup,
     timing: Timing,
-    encoder: SentenceEncoder | None,
+    encoder: Encoder | None,
     start: PretrainedStart | None = None,
     before: Before | None = None,
 ) -> TrainingResult:

@@ -24,6 +24,7 @@ from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.lora import save_settings
 from qa_lm.retrieval.encoder import load_encoder
+from qa_lm.retrieval.model_encoder import MODEL
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
@@ -110,7 +111,8 @@ def _train(
     run = read_run_state(folder, config, verbose=first)
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
     precision = choose_precision(config.trainer)
-    encoder = load_encoder(config.evaluation.encoder) if first else None  # a wrong one ends the run before training
+    named = config.evaluation.encoder if first else None
+    encoder = load_encoder(named) if named != MODEL else None  # a wrong one ends the run before training
     start = find_start(config)
     if start:
         config = with_start(config, start)

@@ -1,0 +1,87 @@
+"""A pretrained model that compares the questions itself: `evaluation.encoder=model`."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qa_lm.config.enums import AnswerMode
+from qa_lm.config.validate import check_values
+from qa_lm.errors import UserError
+from qa_lm.inference.answerer import Answerer
+from qa_lm.retrieval import model_encoder
+from qa_lm.retrieval.model_encoder import FILE, ModelEncoder
+from qa_lm.training.train import train
+from tests.conftest import small_config
+from tests.retrieval.faq import faq
+from tests.training.finetune.test_pretrained import base, finetune_config
+
+__all__ = ["base"]
+PAIRS, OTHERS = faq(20, phrasings=3)
+
+
+@pytest.fixture(scope="module")
+def run(base, tmp_path_factory):
+    root = tmp_path_factory.mktemp("faq")
+    file = root / "faq.jsonl"
+    rows = zip(PAIRS.questions, PAIRS.answers, strict=True)
+    file.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows), encoding="utf-8")
+    config = finetune_config(base, file)
+    config.data.train_fraction, config.trainer["max_epochs"] = 1.0, 1
+    config.evaluation = replace(config.evaluation, mode=None, encoder="model", max_pairs=20)
+    return train(config, root / "run").folder
+
+
+def test_the_run_keeps_the_vectors_and_answers_with_them(run):
+    answerer = Answerer.load(run)
+    known, again = answerer.known, Answerer.load(run).known
+    assert known.default_mode is AnswerMode.best
+    assert len(known.ranking.weights) == 6  # three similarities by TF-IDF and three by the model
+    fresh = ModelEncoder.fitted(answerer.model, answerer.tokenizer, PAIRS)
+    assert list(fresh.known) == list(known.encoder.known)
+    texts = [*PAIRS.texts[:3], *OTHERS.questions[:3]]
+    for other in (fresh, again.encoder):
+        np.testing.assert_allclose(other.vectors(texts), known.encoder.vectors(texts), atol=1e-5)
+    assert [each.mode for each in answerer.answer(OTHERS.questions[:2], 8)] == ["best", "best"]
+
+
+def test_a_vector_is_the_last_hidden_state_of_the_prompt_alone(run, monkeypatch):
+    """Also in a batch with longer texts, and in standard deviations from the mean of the known texts."""
+    answerer = Answerer.load(run)
+    encoder, text = answerer.known.encoder, "What about fees?"
+    ids = answerer.tokenizer.encode([f'This sentence : "{text}" means in one word:"'])
+    with torch.no_grad():
+        state = answerer.model.base_model(torch.tensor(ids)).last_hidden_state[0, -1].numpy()
+    wanted = (state - encoder.mean) / encoder.deviation
+    (found, *_) = encoder.vectors([text, "What about fees and everything else that is longer?"])
+    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted), atol=1e-5)
+    known = encoder.vectors(PAIRS.texts) * 1.0
+    states = model_encoder._hidden_states(answerer.model, answerer.tokenizer, PAIRS.texts)
+    np.testing.assert_allclose(states.mean(axis=0), encoder.mean, atol=1e-4)
+    assert np.allclose(np.linalg.norm(known, axis=1), 1, atol=1e-5)
+
+
+def test_a_text_longer_than_the_context_is_cut(run):
+    encoder = Answerer.load(run).known.encoder
+    assert np.isfinite(encoder.vectors(["word " * 500])).all()
+
+
+def test_a_damaged_file_is_one_line(run, tmp_path):
+    path = run / "model" / FILE
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before[: len(before) // 2])
+        with pytest.raises(UserError, match=rf"{FILE}: is not valid") as caught:
+            Answerer.load(run)
+        assert "\n" not in str(caught.value)
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_model_from_scratch_is_no_encoder():
+    config = small_config()
+    config.evaluation.encoder = "model"
+    with pytest.raises(UserError, match=r"^evaluation\.encoder=model: needs a pretrained model"):
+        check_values(config)
