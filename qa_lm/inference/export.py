@@ -1,6 +1,11 @@
 """Write model/, the trained model as a transformers folder with its tokenizer and prompt template, and
-checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`)."""
+checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`).
 
+Every tool that reads such a folder shall give the trained answers, so the folder says what a tool needs: the prompt as a
+chat template, greedy decoding, all ids that end an answer, and settings by the names of transformers 4 and 5.
+"""
+
+import json
 import os
 import re
 import shutil
@@ -8,13 +13,25 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
-from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.tokenizer import TextTokenizer
+from qa_lm.data.chat.plain import plain_chat_template
+from qa_lm.data.encoding import PromptTemplate, encode_prompts
+from qa_lm.data.tokenizer import CONFIG, TextTokenizer
 from qa_lm.inference.golden import write_golden
 from qa_lm.modeling.causal_lm import context_of
+
+GENERATION = "generation_config.json"
+GREEDY = {"do_sample": False, "temperature": 0.0, "top_k": 1}
+"""Settings by which all tools decode greedily. transformers obeys `do_sample`, except that the pipelines of version 4
+sample unless `top_k` is 1; vLLM and SGLang do not read it, and take the other two. transformers warns that it does not
+need them, and refuses to save them itself."""
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
+"""A class that transformers 4 and 5 have; transformers 5 writes the name of one that only it has."""
+ASKED = ("What is 2 + 2?", "  Is it 'é',\n{{ x }} or 1/2?  ")
+"""Questions whose ids by chat template must be those of the prompt."""
 
 
 def export_model(
@@ -34,8 +51,7 @@ def export_model(
     with _atomic_folder(folder) as temporary:
         _end_answers(model, tokenizer)
         model.save_pretrained(temporary)
-        tokenizer.save(temporary, context=context_of(model))
-        template.save(temporary)
+        _complete(temporary, model, tokenizer, template)
         write_golden(temporary, model, tokenizer, template, questions)
 
 
@@ -47,8 +63,7 @@ def export_architecture(
     with _atomic_folder(folder) as temporary:
         _end_answers(model, tokenizer)
         model.config.save_pretrained(temporary)
-        tokenizer.save(temporary, context=context_of(model))
-        template.save(temporary)
+        _complete(temporary, model, tokenizer, template)
 
 
 def _end_answers(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
@@ -62,6 +77,44 @@ def _end_answers(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
             eos_token_id=ends if len(ends) > 1 else ends[0],
             pad_token_id=model.config.pad_token_id,
         )
+
+
+def _complete(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate) -> None:
+    """Write the tokenizer and the prompt template next to a model, and complete the settings for other tools."""
+    tokenizer.save(folder, context_of(model), **_chat_settings(tokenizer, template))
+    template.save(folder)
+    _change_json(folder / CONFIG, tokenizer_class=TOKENIZER_CLASS)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rope = config.get("rope_parameters")
+    names = {"torch_dtype": config["dtype"]} if "dtype" in config else {}
+    if isinstance(rope, dict) and isinstance(rope.get("rope_theta"), float | int):
+        names["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            names["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    _change_json(folder / "config.json", **names)
+    if (folder / GENERATION).is_file():
+        _change_json(folder / GENERATION, **GREEDY)
+
+
+def _chat_settings(tokenizer: TextTokenizer, template: PromptTemplate) -> dict[str, Any]:
+    """Settings of the tokenizer by which a plain prompt is a chat template too; none if the ids would be others.
+
+    Special tokens in texts are split, as in training. A prompt that begins with special tokens, such as BOS, is the
+    exception: a reader of the template could not tell them from a text.
+    """
+    if template.chat is not None:
+        return {}
+    before = "".join(str(tokenizer.token(each)) for each in template.before)
+    settings = {"chat_template": plain_chat_template(template, before), "split_special_tokens": not before}
+    loaded = tokenizer.for_transformers(1, **settings)
+    asked = [[{"role": "user", "content": question}] for question in ASKED]
+    found = [loaded.apply_chat_template(each, add_generation_prompt=True, return_dict=False) for each in asked]
+    return settings if found == encode_prompts(list(ASKED), tokenizer, template) else {}
+
+
+def _change_json(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
