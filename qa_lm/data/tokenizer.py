@@ -96,6 +96,10 @@ class TextTokenizer:
             )
         return tuple(ids[:count])
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token; None if the vocabulary has none of this name."""
+        return self._tokenizer.token_to_id(token)
+
     def token(self, number: int) -> str | None:
         """The token with this id; None if the vocabulary has none."""
         return self._tokenizer.id_to_token(number)

@@ -1,8 +1,8 @@
 """Write model/, the trained model as a transformers folder with its tokenizer and prompt template, and
 checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`).
 
-Every tool that reads such a folder shall give the trained answers, so the folder says what a tool needs: the prompt as a
-chat template, greedy decoding, all ids that end an answer, and settings by the names of transformers 4 and 5.
+Every tool that reads such a folder shall give the trained answers, so the folder says what a tool needs: the prompt as
+a chat template, greedy decoding, all ids that end an answer, and settings by the names of transformers 4 and 5.
 """
 
 import json
@@ -17,8 +17,9 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
-from qa_lm.data.chat.plain import plain_chat_template
-from qa_lm.data.encoding import PromptTemplate, encode_prompts
+from qa_lm.data.chat.chat_tokenizer import ChatTokenizer
+from qa_lm.data.chat.exported import chat_templates, matching_template
+from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import CONFIG, TextTokenizer
 from qa_lm.inference.golden import write_golden
 from qa_lm.modeling.causal_lm import context_of
@@ -30,8 +31,6 @@ sample unless `top_k` is 1; vLLM and SGLang do not read it, and take the other t
 need them, and refuses to save them itself."""
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 """A class that transformers 4 and 5 have; transformers 5 writes the name of one that only it has."""
-ASKED = ("What is 2 + 2?", "  Is it 'é',\n{{ x }} or 1/2?  ")
-"""Questions whose ids by chat template must be those of the prompt."""
 
 
 def export_model(
@@ -48,11 +47,16 @@ def export_model(
         questions: golden questions, see `qa_lm.inference.golden`.
         folder: the folder to write.
     """
-    with _atomic_folder(folder) as temporary:
-        _end_answers(model, tokenizer)
-        model.save_pretrained(temporary)
-        _complete(temporary, model, tokenizer, template)
+    with atomic_folder(folder) as temporary:
+        save_model(model, tokenizer, template, temporary)
         write_golden(temporary, model, tokenizer, template, questions)
+
+
+def save_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path) -> None:
+    """Write the files of a model into an existing folder, all but the golden questions."""
+    _end_answers(model, tokenizer)
+    model.save_pretrained(folder)
+    _complete(folder, model, tokenizer, template)
 
 
 def export_architecture(
@@ -60,7 +64,7 @@ def export_architecture(
 ) -> None:
     """Write what `export_model` writes, except weights and golden questions. Nothing needs to be trained yet."""
     folder.parent.mkdir(exist_ok=True)
-    with _atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         _end_answers(model, tokenizer)
         model.config.save_pretrained(temporary)
         _complete(temporary, model, tokenizer, template)
@@ -97,19 +101,15 @@ def _complete(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer, te
 
 
 def _chat_settings(tokenizer: TextTokenizer, template: PromptTemplate) -> dict[str, Any]:
-    """Settings of the tokenizer by which a plain prompt is a chat template too; none if the ids would be others.
+    """Settings of the tokenizer by which a question as a message has the ids of its prompt; none if nothing does that.
 
-    Special tokens in texts are split, as in training. A prompt that begins with special tokens, such as BOS, is the
-    exception: a reader of the template could not tell them from a text.
+    Special tokens in texts are split, as in training, unless the template has to write some itself.
     """
-    if template.chat is not None:
-        return {}
     before = "".join(str(tokenizer.token(each)) for each in template.before)
-    settings = {"chat_template": plain_chat_template(template, before), "split_special_tokens": not before}
-    loaded = tokenizer.for_transformers(1, **settings)
-    asked = [[{"role": "user", "content": question}] for question in ASKED]
-    found = [loaded.apply_chat_template(each, add_generation_prompt=True, return_dict=False) for each in asked]
-    return settings if found == encode_prompts(list(ASKED), tokenizer, template) else {}
+    split = template.chat is None and not before
+    own = tokenizer.template if isinstance(tokenizer, ChatTokenizer) else None
+    found = matching_template(tokenizer, template, chat_templates(template, before, own), split_special_tokens=split)
+    return {} if found is None else {"chat_template": found, "split_special_tokens": split}
 
 
 def _change_json(path: Path, **changes: Any) -> None:
@@ -118,7 +118,7 @@ def _change_json(path: Path, **changes: Any) -> None:
 
 
 @contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to write into, which then replaces the folder."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     before = temporary.with_name(f"{temporary.name}.before")
