@@ -24,8 +24,8 @@ LONGEST = 80
 """Characters of the question in the examples at most."""
 GREEDY = """
 `generation_config.json` asks for greedy decoding: transformers obeys `do_sample`, and vLLM, SGLang and the pipelines of
-transformers 4 obey `temperature` and `top_k`. transformers warns that it ignores these two, and version 4 refuses to save
-them: before you save a model that you trained further, set both to None in `model.generation_config`.
+transformers 4 obey `temperature` and `top_k`. transformers warns that it ignores these two, and version 4 refuses to
+save them: before you save a model that you trained further, set both to None in `model.generation_config`.
 """
 
 
