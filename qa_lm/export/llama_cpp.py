@@ -52,7 +52,7 @@ class LlamaCpp:
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(path)
         parameters.n_ctx, parameters.n_parallel, parameters.port = context, 1, 0
-        parameters.warmup = False
+        parameters.warmup, parameters.verbosity = False, 0
         parameters.cpuparams.n_threads = threads
         if exact:
             parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32

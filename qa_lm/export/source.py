@@ -9,6 +9,7 @@ import pyarrow.parquet
 import yaml
 
 from qa_lm.data.chat.chat_tokenizer import ChatTokenizer
+from qa_lm.data.chat.exported import own_part
 from qa_lm.data.tokenizer import CONFIG, FILE, TextTokenizer
 from qa_lm.errors import reading
 from qa_lm.inference.answerer import Answerer, model_folder
@@ -66,7 +67,8 @@ class Source:
         if self.answerer.template.chat is None:
             return None
         file = self.folder / "chat_template.jinja"
-        return file.read_text(encoding="utf-8") if file.is_file() else self.tokenizer_settings.get("chat_template")
+        text = file.read_text(encoding="utf-8") if file.is_file() else self.tokenizer_settings.get("chat_template")
+        return None if text is None else own_part(str(text))
 
     @property
     def tokenizer(self) -> TextTokenizer:

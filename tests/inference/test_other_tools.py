@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, pipeline
 
 from qa_lm.config.enums import AnswerMode, PromptKind
 from qa_lm.config.schema import ModelConfig, TokenizerConfig
-from qa_lm.data.chat.exported import ASKED, chat_templates, literal, matching_template, with_system
+from qa_lm.data.chat.exported import ASKED, chat_templates, completed, literal, matching_template, own_part
 from qa_lm.data.chat.prompts import with_special_tokens
 from qa_lm.data.chat.rendering import has_chat_template, load_renderer
 from qa_lm.data.encoding import ChatTurn, PromptTemplate, encode_prompts
@@ -112,7 +112,8 @@ def started(folder: Path, template: str, kind: PromptKind, **changes: object) ->
         ("llama3", PromptKind.plain, {}),
         ("llama3", PromptKind.chat, {}),
         ("qwen", PromptKind.chat, {"data__system": "Be 'brief'."}),
-        ("chatml", PromptKind.chat, {"data__system": "Be brief."}),
+        ("chatml", PromptKind.chat, {"data__system": "Be brief.", "data__prompt": "Q: '{question}'\\n"}),
+        ("chatml", PromptKind.chat, {"data__prompt": "{question}\\n"}),
     ],
 )
 def test_a_pretrained_start(tmp_path, template, kind, changes):
@@ -137,7 +138,8 @@ def test_a_template_that_gives_other_ids_is_not_written(tmp_path):
     tokenizer, template = with_special_tokens(folder, PromptTemplate(chat=ChatTurn(system="Be brief.")))
     own = TEMPLATES["chatml"]
     candidates = chat_templates(template, "", own)
-    assert candidates == [own, with_system(own, "Be brief.")]
+    assert candidates == [own, completed(own, "", "", "Be brief.")]
+    assert [own_part(each) for each in candidates] == [own, own]
     assert matching_template(tokenizer, template, candidates) == candidates[1]
     assert matching_template(tokenizer, template, candidates[:1]) is None
     other = replace(template, before=template.before[:-1])

@@ -1,8 +1,8 @@
 """The prompt of a model as a chat template, for tools that ask by messages.
 
 A plain prompt becomes a template that writes the user's last message in the text of the prompt. A model that was
-trained by a chat template keeps it, completed by the system turn of its training where messages have none. Either way
-one question as a message has the ids of training, which is checked.
+trained by a chat template keeps it, completed by the prompt and the system turn of its training. Either way one
+question as a message has the ids of training, which is checked.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,8 @@ from qa_lm.templates import parse_template
 
 ASKED = ("What is 2 + 2?", "  Is it 'é',\n{{ x }} or 1/2?  ")
 """Questions whose ids by chat template must be those of the prompt."""
+LONG = 1 << 30
+"""Tokens of a text at most; transformers warns of longer ones."""
 LAST_MESSAGE = (
     "{%- set last = namespace(text='') -%}"
     "{%- for message in messages -%}{%- if message['role'] == 'user' -%}"
@@ -21,6 +23,8 @@ LAST_MESSAGE = (
     "{%- endif -%}{%- endfor -%}"
 )
 """Jinja that every reader of chat templates runs, llama.cpp's own too."""
+COMPLETED, OWN = "{#- the prompt of the training -#}", "{#- the chat template of the model #}"
+"""Comments before what is added to a chat template, and before the template itself."""
 ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -32,13 +36,10 @@ def chat_templates(template: PromptTemplate, before: str, own: str | None) -> li
         before: names of the special tokens before a plain prompt.
         own: the chat template by which the model was trained; None for a plain prompt.
     """
-    if template.chat is None:
-        text, _, after = parse_template(template.prompt)  # a message is the filled text of all columns
+    text, _, after = parse_template(template.prompt)
+    if template.chat is None:  # with columns besides the question, a message is the filled text of all columns
         return [single_question(before + text, after)]
-    if own is None:
-        return []
-    system = template.chat.system
-    return [own] if system is None else [own, with_system(own, system)]
+    return [] if own is None else [own, completed(own, text, after, template.chat.system)]
 
 
 def matching_template(
@@ -54,7 +55,7 @@ def matching_template(
     """
     wanted = encode_prompts(list(ASKED), tokenizer, template)
     for each in candidates:
-        loaded: Any = tokenizer.for_transformers(1, **settings, chat_template=each)
+        loaded: Any = tokenizer.for_transformers(LONG, **settings, chat_template=each)
         try:
             found = [_ids(loaded, question) for question in ASKED]
         except Exception:  # the template is a program
@@ -81,10 +82,34 @@ def single_question(before: str, after: str, strip: bool = False) -> str:
     return LAST_MESSAGE + "{{- " + " + ".join(part for part in parts if part) + " -}}"
 
 
-def with_system(template: str, system: str) -> str:
-    """A chat template that begins messages without a system turn with this one."""
-    turn = f"[{{'role': 'system', 'content': {literal(system) or repr('')}}}] + messages"
-    return f"{{%- if messages[0]['role'] != 'system' -%}}{{%- set messages = {turn} -%}}{{%- endif -%}}{template}"
+def completed(own: str, before: str, after: str, system: str | None) -> str:
+    """A chat template that writes the prompt of the training around each question, and its system turn if it had one.
+
+    Args:
+        own: the chat template.
+        before: text of the prompt before a question.
+        after: text after it.
+        system: text of the system turn where messages have none; None for what the chat template does by itself.
+    """
+    content = " + ".join(part for part in (literal(before), "message['content']", literal(after)) if part)
+    system_turn = ""
+    if system is not None:
+        turn = f"[{{'role': 'system', 'content': {literal(system) or repr('')}}}]"
+        system_turn = (
+            f"{{%- if messages[0]['role'] != 'system' -%}}{{%- set trained.messages = {turn} -%}}{{%- endif -%}}"
+        )
+    return (
+        f"{COMPLETED}{{%- set trained = namespace(messages=[]) -%}}{system_turn}"
+        "{%- for message in messages -%}{%- if message['role'] == 'user' -%}"
+        f"{{%- set trained.messages = trained.messages + [{{'role': 'user', 'content': {content}}}] -%}}"
+        "{%- else -%}{%- set trained.messages = trained.messages + [message] -%}{%- endif -%}{%- endfor -%}"
+        f"{{%- set messages = trained.messages -%}}{OWN}{own}"
+    )
+
+
+def own_part(template: str) -> str:
+    """A chat template without what `completed` has written before it."""
+    return template.partition(OWN)[2] if template.startswith(COMPLETED) else template
 
 
 def literal(text: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qa_lm.data.chat.exported import own_part
 from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
 from qa_lm.errors import UserError, first_line
 
@@ -97,7 +98,7 @@ def load_renderer(folder: Path) -> Renderer:
             f"{folder}: has no chat template (chat_template.jinja); choose data.template=plain", "data.template"
         )
     try:
-        tokenizer.chat_template = with_fixed_values(tokenizer.get_chat_template())
+        tokenizer.chat_template = with_fixed_values(own_part(tokenizer.get_chat_template()))
     except ValueError as error:  # several templates, none of them called default
         raise UserError(f"{folder}: {first_line(error)}", "data.template") from None
     return Renderer(tokenizer, folder)
