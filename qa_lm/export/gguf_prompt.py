@@ -1,6 +1,7 @@
 """The prompt of a model in a GGUF file, and for Ollama."""
 
 from qa_lm.data.chat.exported import chat_templates, matching_template, single_question
+from qa_lm.data.chat.rendering import FIXED
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 from qa_lm.export.gguf_tokens import GgufTokens
@@ -25,7 +26,7 @@ def chat_template(source: Source, tokens: GgufTokens) -> str:
         UserError: no chat template gives the ids.
     """
     tokenizer, template = renamed_tokenizer(tokens, source.answerer.tokenizer.eos_id), source.answerer.template
-    own = None if source.own_template is None else tokens.rename(source.own_template)
+    own = None if source.own_template is None else tokens.rename(without_plus(source.own_template))
     before, after = around_prompt(source, tokens)
     special = "".join(str(tokens.renamed.id_to_token(each)) for each in template.before)
     strip = template.chat is not None and template.chat.strip
@@ -35,6 +36,13 @@ def chat_template(source: Source, tokens: GgufTokens) -> str:
     if found is None:
         raise UserError("no chat template gives the ids of its prompt")
     return found
+
+
+def without_plus(template: str) -> str:
+    """A chat template whose fixed values are written without "+%}", which llama.cpp does not read."""
+    for fixed in FIXED.values():
+        template = template.replace(fixed, fixed.replace("+%}", "%}"))
+    return template
 
 
 def around_prompt(source: Source, tokens: GgufTokens) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """llama.cpp, which runs GGUF files: the server of the package xllamacpp, on loopback, in this process."""
 
 import json
+import math
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class LlamaCpp:
         return self.ids(str(self._post("/apply-template", messages=messages)["prompt"]), special=True)
 
     def answer(self, prompt: Sequence[int], eos_id: int, max_new_tokens: int) -> Continuation:
-        """The greedy continuation of a prompt."""
+        """The greedy continuation of a prompt; log-probabilities that llama.cpp does not tell are nan."""
         found = self._post(
             "/completion",
             prompt=list(prompt),
@@ -89,10 +90,12 @@ class LlamaCpp:
             return_tokens=True,
             cache_prompt=False,
         )
-        steps = [step["top_logprobs"][0] for step in found["completion_probabilities"]]
-        ids = [int(step["id"]) for step in steps]
+        ids = list(map(int, found["tokens"]))
+        steps = [float(step["top_logprobs"][0]["logprob"]) for step in found["completion_probabilities"]]
+        if len(steps) != len(ids):  # llama.cpp leaves out tokens that end within a character
+            steps = [math.nan] * len(ids)
         stopped = bool(ids) and ids[-1] == eos_id
-        return Continuation(ids[:-1] if stopped else ids, stopped, [float(step["logprob"]) for step in steps])
+        return Continuation(ids[:-1] if stopped else ids, stopped, steps)
 
     def _post(self, route: str, **body: Any) -> Any:
         request = urllib.request.Request(

@@ -14,6 +14,10 @@ from qa_lm.inference.sampling import Continuation
 
 LISTED = 20
 """Number of differences in the file of a proof."""
+TOLERANCE = {"f32": 1e-2, "f16": 0.1}
+"""By number format, the difference of log-probabilities, in nats, that rounding explains. Measured: 4e-5 and 4e-3."""
+ROUNDS_GELU = ("gpt2",)
+"""Architectures whose activation llama.cpp takes from a table in float16, so even a float32 file is rounded."""
 ODD = (
     EDGE_CASES,
     "x  12345 a\n\n 12 b\r\n",
@@ -51,10 +55,14 @@ class Proof:
 
     asked: int
     """Number of questions."""
+    tolerance: float | None = None
+    """Difference of log-probabilities, in nats, that rounding explains; None where it explains any."""
     sure: int = 0
     """Number of sure answers of the run."""
     different_prompts: list[DifferentPrompt] = field(default_factory=list)
     parted: list[Parted] = field(default_factory=list)
+    compared_tokens: int = 0
+    """Number of tokens whose log-probabilities are compared."""
     largest_difference: float = 0.0
     """Largest difference of the log-probability of a token, in nats, up to where answers part."""
 
@@ -65,8 +73,13 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether all prompts have the same ids and all sure answers are the same."""
-        return not self.different_prompts and not self.sure_parted
+        """Whether all prompts have the same ids, all sure answers are the same, and rounding explains the rest."""
+        return not self.different_prompts and not self.sure_parted and not self.too_different
+
+    @property
+    def too_different(self) -> bool:
+        """Whether rounding does not explain a difference of log-probabilities."""
+        return self.tolerance is not None and not self.largest_difference <= self.tolerance
 
     def record(self) -> dict[str, Any]:
         """The content of the proof's file."""
@@ -85,7 +98,9 @@ class Proof:
                 "sure_and_same": self.sure - self.sure_parted,
                 "different": [asdict(each) for each in parted[:LISTED]],
             },
+            "tokens_with_compared_log_probability": self.compared_tokens,
             "largest_difference_of_log_probability": self.largest_difference,
+            "largest_difference_that_rounding_explains": self.tolerance,
         }
 
     def compare_prompt(self, question: str, run: list[int], *exported: list[int]) -> None:
@@ -110,7 +125,18 @@ class Proof:
         if (run.ids, run.stopped) != (exported.ids, exported.stopped):
             self.parted.append(Parted(question, text(run.ids), text(exported.ids), sure))
         differences = log_probability_differences(run, exported)
+        self.compared_tokens += len(differences)
         self.largest_difference = max([self.largest_difference, *differences])
+
+
+def tolerance_of(kind: str, architecture: str = "") -> float | None:
+    """The difference of log-probabilities, in nats, that rounding explains; None where it explains any.
+
+    Args:
+        kind: number format of the weights.
+        architecture: of the model, if llama.cpp computes it.
+    """
+    return TOLERANCE.get("f16" if kind == "f32" and architecture in ROUNDS_GELU else kind)
 
 
 def log_probability_differences(one: Continuation, other: Continuation) -> list[float]:
@@ -120,7 +146,7 @@ def log_probability_differences(one: Continuation, other: Continuation) -> list[
     same = next((place for place, pair in enumerate(ids) if pair[0] != pair[1]), len(ids) + 1)
     for ours, theirs in list(zip(one.log_probabilities, other.log_probabilities, strict=False))[:same]:
         found.append(abs(ours - theirs))
-    return found
+    return [each for each in found if each == each]  # nan: not told
 
 
 def proof_lines(proof: Proof) -> list[str]:
@@ -136,6 +162,8 @@ def proof_lines(proof: Proof) -> list[str]:
         f"answers: {proof.asked - len(proof.parted):,} of {proof.asked:,} are the same, token by token; {sure}",
         f"largest difference of a log-probability: {proof.largest_difference:.1e}",
     ]
+    if proof.too_different:
+        lines[-1] += f", more than rounding explains ({proof.tolerance})"
     if proof.different_prompts:
         first = proof.different_prompts[0]
         lines.append(f"first other prompt: {first.question!r}: {first.run} in the run, {first.exported} exported")

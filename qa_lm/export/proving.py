@@ -16,7 +16,7 @@ from qa_lm.errors import UserError
 from qa_lm.export.gguf_file import GgufFile
 from qa_lm.export.gguf_types import GgufType
 from qa_lm.export.llama_cpp import LlamaCpp
-from qa_lm.export.proof import ODD, Proof
+from qa_lm.export.proof import ODD, Proof, tolerance_of
 from qa_lm.export.source import Source
 from qa_lm.inference.answerer import Answerer
 from qa_lm.inference.drafts import Draft
@@ -89,7 +89,7 @@ def prove_gguf(source: Source, file: GgufFile, limit: int | None) -> Proof:
     context = min(context_of(source.answerer.model), asked.longest)
     llama = LlamaCpp.load(file.path, context, torch.get_num_threads(), exact)
     tokenizer, template = source.answerer.tokenizer, source.answerer.template
-    proof = Proof(len(asked.questions))
+    proof = Proof(len(asked.questions), tolerance_of(file.type, source.answerer.model.config.model_type))
     odd = encode_prompts(list(ODD), tokenizer, template)
     for question, prompt in zip([*asked.questions, *ODD], [*asked.prompts, *odd], strict=True):
         middle = llama.ids(template.prompt_text(question), special=False)
@@ -113,7 +113,7 @@ def prove_gguf(source: Source, file: GgufFile, limit: int | None) -> Proof:
 def prove_folder(source: Source, folder: Path, exported: Answerer, dtype: str, limit: int | None) -> Proof:
     """Compare a transformers folder, loaded anew, with the run, and write the proof."""
     asked = ask_run(source, limit)
-    proof = Proof(len(asked.questions))
+    proof = Proof(len(asked.questions), tolerance_of(dtype))
     texts = [*asked.questions, *ODD]
     ours = encode_prompts(texts, source.answerer.tokenizer, source.answerer.template)
     theirs = encode_prompts(texts, exported.tokenizer, exported.template)

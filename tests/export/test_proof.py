@@ -55,7 +55,7 @@ def test_log_probabilities_are_compared_up_to_where_answers_part():
     run, exported = answer(1, 2, 3), answer(1, 9, 3)
     exported.log_probabilities[2] = -9
     assert compared((run, exported)).largest_difference == 0
-    exported.log_probabilities[1] = SURE - 0.5
+    exported.log_probabilities[0] = SURE - 0.5
     assert compared((run, exported)).largest_difference == pytest.approx(0.5)
 
 

@@ -82,7 +82,7 @@ def test_a_prompt_survives_as_a_chat_template(tmp_path, prompt):
 
 
 def test_braces_are_never_neighbours():
-    assert literal("{{{%}}#}{#") == "'{' + '{' + '{' + '%}' + '}#' + '}{' + '#'"
+    assert literal("{{{%}}#}{#") == "'{' + '{' + '{' + '%' + '}' + '}#' + '}{' + '#'"
     for pair in ("{{", "}}", "{%", "{#", "#}"):
         assert pair not in literal("{{{%}}#}{#")
 

@@ -38,7 +38,7 @@ def test_the_card_of_a_run(run, learnt_run):
         "tags": ["question-answering", "qa_lm"],
     }
     assert text.startswith(
-        "\n# Answers from tutorial\n\nA causal language model (gpt2, 0.1 million parameters), trained from"
+        "\n# Answers from tutorial\n\nA causal language model (gpt2, 135.7 thousand parameters), trained "
     )
     assert "- **Data**: tutorial: 10 pairs, 8 for training and 2 held out for validation" in text
     right = sum(answer.exact_match for answer in learnt_run.answers if answer.split == "train")
