@@ -3,7 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from qa_lm.errors import UserError
 from qa_lm.export.gguf_model import check_model, model_fields, model_tensors
@@ -56,7 +58,7 @@ def gguf_tokens(source: Source) -> GgufTokens:
     bos = source.bos_id
     return GgufTokens(
         content=source.tokenizer_content,
-        rows=int(model.get_input_embeddings().weight.shape[0]),  # type: ignore[union-attr,operator]
+        rows=cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0],
         end_ids=source.end_ids,
         bos_id=bos,
         add_bos=bos is not None and template.before[:1] == (bos,),

@@ -17,7 +17,7 @@ from qa_lm.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-USUAL = {
+USUAL: dict[str, dict[str, Any]] = {
     "gpt2": {
         "activation_function": "gelu_new",
         "scale_attn_weights": True,
@@ -29,7 +29,7 @@ USUAL = {
     "qwen3": {"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False},
 }
 """By architecture, the values of settings that llama.cpp computes."""
-NO_OTHERS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
+NO_OTHERS: tuple[str, ...] = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
 """Settings that must be absent, zero or false."""
 
 
@@ -45,7 +45,7 @@ def check_model(config: Any) -> None:
     kind = config.model_type
     if kind not in ARCHITECTURES:
         raise UserError(f"its architecture is {kind}; {', '.join(ARCHITECTURES)} are supported")
-    wanted = USUAL[kind] | dict.fromkeys(NO_OTHERS)
+    wanted: dict[str, Any] = {**USUAL[kind], **dict.fromkeys(NO_OTHERS)}
     for name, value in wanted.items():
         given = getattr(config, name, value)
         if given != value and (value is not None or given):
@@ -129,5 +129,5 @@ def _rope_factors(model: "PreTrainedModel") -> np.ndarray:
     """The factors by which Llama 3 divides rotary frequencies, (head width / 2,), float32."""
     width = head_width(model.config)
     plain = _rope(model.config)["rope_theta"] ** -(np.arange(0, width, 2) / width)
-    scaled: Any = model.base_model.rotary_emb.inv_freq
-    return (plain / scaled.detach().cpu().double().numpy()).astype(np.float32)
+    body: Any = model.base_model
+    return (plain / body.rotary_emb.inv_freq.detach().cpu().double().numpy()).astype(np.float32)

@@ -79,7 +79,7 @@ class LlamaCpp:
         return self.ids(str(self._post("/apply-template", messages=messages)["prompt"]), special=True)
 
     def answer(self, prompt: Sequence[int], eos_id: int, max_new_tokens: int) -> Continuation:
-        """The greedy continuation of a prompt; log-probabilities that llama.cpp does not tell are nan."""
+        """The greedy continuation of a prompt; log-probabilities that llama.cpp leaves out are nan."""
         found = self._post(
             "/completion",
             prompt=list(prompt),

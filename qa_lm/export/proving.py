@@ -111,7 +111,7 @@ def prove_gguf(source: Source, file: GgufFile, limit: int | None) -> Proof:
 
 
 def prove_folder(source: Source, folder: Path, exported: Answerer, dtype: str, limit: int | None) -> Proof:
-    """Compare a transformers folder, loaded anew, with the run, and write the proof."""
+    """Compare a transformers folder, loaded again, with the run, and write the proof."""
     asked = ask_run(source, limit)
     proof = Proof(len(asked.questions), tolerance_of(dtype))
     texts = [*asked.questions, *ODD]

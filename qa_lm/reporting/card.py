@@ -106,7 +106,8 @@ def _limits(run: RunFiles) -> str:
         "- It does not look anything up: what has changed since training, it does not know.",
         "- Its answers are as right as the pairs that it was trained on.",
     ]
-    if (run.board.get("known_answers") or {}).get("default_mode", "free") != "free":
+    known = run.board.get("known_answers")
+    if known and known["default_mode"] != "free":
         lines.append(
             "- `qa-lm ask` chooses among the trained answers, which other tools do not: they get what the model writes "
             "by itself."

@@ -94,7 +94,7 @@ def test_log_probabilities_of_every_architecture(tmp_path, architecture, changes
     ours = greedy_answers(source.answerer.model, [Draft(prompt, []) for prompt in prompts], 0, 20)
     for prompt, answer in zip(prompts, ours, strict=True):
         found = llama.answer(prompt, 0, 20)
-        assert max(log_probability_differences(answer, found)) < 2e-3
+        assert max(log_probability_differences(answer, found), default=0) < 2e-3
         assert found.ids == answer.ids or architecture == "gpt2"  # it is rounded, and ties are near here
 
 

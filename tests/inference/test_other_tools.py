@@ -91,8 +91,13 @@ def started(folder: Path, template: str, kind: PromptKind, **changes: object) ->
     """model/ of a run that starts from a tiny model with BOS and a chat template."""
     base = chat_folder(folder / "base", TEMPLATES[template])
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"vocab_size": 330, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 128}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    ids: dict[str, Any] = {"vocab_size": 330, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 128}
     LlamaForCausalLM(LlamaConfig(**sizes, **ids)).save_pretrained(base)
     none = dict.fromkeys(("architecture", "hidden_size", "layers", "heads", "context"))
     config = small_config(
