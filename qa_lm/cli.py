@@ -8,6 +8,7 @@ COMMANDS = {
     "train": ("train", "train on question-answer pairs"),
     "ask": ("ask", "ask a trained model"),
     "evaluate": ("evaluate", "evaluate any model on any pairs"),
+    "export": ("export", "write a trained model for llama.cpp, Ollama and other tools"),
     "check": ("check_data", "check files of pairs"),
     "ledger": ("ledger", "show the trained pairs that may be wrong"),
     "sweep-report": ("sweep_report", "write the report of a sweep"),

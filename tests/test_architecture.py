@@ -22,6 +22,7 @@ ROOMS = (
         "inference",
         "evaluation",
         "ledger",
+        "export",
         "training",
         "reporting",
     ),

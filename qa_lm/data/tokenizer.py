@@ -96,6 +96,14 @@ class TextTokenizer:
             )
         return tuple(ids[:count])
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token; None if the vocabulary has none of this name."""
+        return self._tokenizer.token_to_id(token)
+
+    def token(self, number: int) -> str | None:
+        """The token with this id; None if the vocabulary has none."""
+        return self._tokenizer.id_to_token(number)
+
     def decode(self, ids: list[int]) -> str:
         """Decode ids to text; special tokens are skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -113,14 +121,15 @@ class TextTokenizer:
         self._tokenizer.save(str(folder / FILE))
         (folder / CONFIG).write_text(json.dumps({"eos_token": self.eos_token}), encoding="utf-8")
 
-    def save(self, folder: Path, context: int) -> None:
+    def save(self, folder: Path, context: int, **settings: Any) -> None:
         """Write the files that `AutoTokenizer.from_pretrained(folder)` needs.
 
         Args:
             folder: an existing folder.
             context: maximum sequence length of the model in tokens, stored as `model_max_length`.
+            settings: see `for_transformers`.
         """
-        self.for_transformers(context).save_pretrained(folder)
+        self.for_transformers(context, **settings).save_pretrained(folder)
 
     def for_transformers(self, context: int, **settings: Any) -> "PreTrainedTokenizerFast":
         """The same tokenizer as an object of transformers.

@@ -1,6 +1,7 @@
 """A trained model that answers questions, loaded from the folder `model/` of a run."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from qa_lm.inference.sampling import GREEDY, Sampling, sample_answers
 from qa_lm.modeling.causal_lm import context_of
 from qa_lm.modeling.custom_model import register_models
 from qa_lm.run import run_folder
+
+GENERATION_LOG = logging.getLogger("transformers.generation.configuration_utils")
 
 
 @dataclass(frozen=True)
@@ -207,12 +210,15 @@ def load_causal_lm(folder: Path, dtype: torch.dtype = torch.float32, **settings:
     """
     _check_model_type(folder)
     options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    GENERATION_LOG.setLevel(logging.ERROR)  # model/ has settings for other tools, of which transformers warns
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, **options, **settings
         )
     except Exception as error:  # damaged files raise errors of many libraries
         raise UserError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    finally:
+        GENERATION_LOG.setLevel(logging.NOTSET)
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         raise UserError(f"{folder}: the model cannot be loaded: its weights lack {missing[0]}")

@@ -1,6 +1,11 @@
 """Write model/, the trained model as a transformers folder with its tokenizer and prompt template, and
-checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`)."""
+checkpoints/model/, the same without weights, for readers of an unfinished run (`qa_lm.inference.in_progress`).
 
+Every tool that reads such a folder shall give the trained answers, so the folder says what a tool needs: the prompt as
+a chat template, greedy decoding, all ids that end an answer, and settings by the names of transformers 4 and 5.
+"""
+
+import json
 import os
 import re
 import shutil
@@ -8,13 +13,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
+from qa_lm.data.chat.chat_tokenizer import ChatTokenizer
+from qa_lm.data.chat.exported import chat_templates, matching_template
 from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.tokenizer import TextTokenizer
+from qa_lm.data.tokenizer import CONFIG, TextTokenizer
 from qa_lm.inference.golden import write_golden
 from qa_lm.modeling.causal_lm import context_of
+
+GENERATION = "generation_config.json"
+GREEDY = {"do_sample": False, "temperature": 0.0, "top_k": 1}
+"""Settings by which all tools decode greedily. transformers obeys `do_sample`, except that the pipelines of version 4
+sample unless `top_k` is 1; vLLM and SGLang do not read it, and take the other two. transformers warns that it does not
+need them, and refuses to save them itself."""
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
+"""A class that transformers 4 and 5 have; transformers 5 writes the name of one that only it has."""
 
 
 def export_model(
@@ -31,12 +47,16 @@ def export_model(
         questions: golden questions, see `qa_lm.inference.golden`.
         folder: the folder to write.
     """
-    with _atomic_folder(folder) as temporary:
-        _end_answers(model, tokenizer)
-        model.save_pretrained(temporary)
-        tokenizer.save(temporary, context=context_of(model))
-        template.save(temporary)
+    with atomic_folder(folder) as temporary:
+        save_model(model, tokenizer, template, temporary)
         write_golden(temporary, model, tokenizer, template, questions)
+
+
+def save_model(model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate, folder: Path) -> None:
+    """Write the files of a model into an existing folder, all but the golden questions."""
+    _end_answers(model, tokenizer)
+    model.save_pretrained(folder)
+    _complete(folder, model, tokenizer, template)
 
 
 def export_architecture(
@@ -44,11 +64,10 @@ def export_architecture(
 ) -> None:
     """Write what `export_model` writes, except weights and golden questions. Nothing needs to be trained yet."""
     folder.parent.mkdir(exist_ok=True)
-    with _atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         _end_answers(model, tokenizer)
         model.config.save_pretrained(temporary)
-        tokenizer.save(temporary, context=context_of(model))
-        template.save(temporary)
+        _complete(temporary, model, tokenizer, template)
 
 
 def _end_answers(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
@@ -64,8 +83,42 @@ def _end_answers(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
         )
 
 
+def _complete(folder: Path, model: PreTrainedModel, tokenizer: TextTokenizer, template: PromptTemplate) -> None:
+    """Write the tokenizer and the prompt template next to a model, and complete the settings for other tools."""
+    tokenizer.save(folder, context_of(model), **_chat_settings(tokenizer, template))
+    template.save(folder)
+    _change_json(folder / CONFIG, tokenizer_class=TOKENIZER_CLASS)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rope = config.get("rope_parameters")
+    names = {"torch_dtype": config["dtype"]} if "dtype" in config else {}
+    if isinstance(rope, dict) and isinstance(rope.get("rope_theta"), float | int):
+        names["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            names["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    _change_json(folder / "config.json", **names)
+    if (folder / GENERATION).is_file():
+        _change_json(folder / GENERATION, **GREEDY)
+
+
+def _chat_settings(tokenizer: TextTokenizer, template: PromptTemplate) -> dict[str, Any]:
+    """Settings of the tokenizer by which a question as a message has the ids of its prompt; none if nothing does that.
+
+    Special tokens in texts are split, as in training, unless the template has to write some itself.
+    """
+    before = "".join(str(tokenizer.token(each)) for each in template.before)
+    split = template.chat is None and not before
+    own = tokenizer.template if isinstance(tokenizer, ChatTokenizer) else None
+    found = matching_template(tokenizer, template, chat_templates(template, before, own), split_special_tokens=split)
+    return {} if found is None else {"chat_template": found, "split_special_tokens": split}
+
+
+def _change_json(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to write into, which then replaces the folder."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     before = temporary.with_name(f"{temporary.name}.before")

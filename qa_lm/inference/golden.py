@@ -50,14 +50,25 @@ def write_golden(
         {
             "question": question,
             "prompt_ids": prompt,
-            "answer_ids": answer.ids if _is_certain(answer) else None,
+            "answer_ids": answer.ids if is_certain(answer) else None,
         }
         for (question, prompt), answer in zip(fitting, answers, strict=True)
     ]
     (folder / FILE).write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _is_certain(answer: Continuation) -> bool:
+def golden_questions(folder: Path) -> list[str]:
+    """The golden questions of a model's folder that were trained or held out; none if it has no file of them."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    with reading(path, "is damaged"):
+        questions = [str(record["question"]) for record in json.loads(path.read_text(encoding="utf-8"))]
+    return [question for question in questions if question != EDGE_CASES]
+
+
+def is_certain(answer: Continuation) -> bool:
+    """Whether an answer ends on its own and each of its tokens is so likely that rounding does not change it."""
     return answer.stopped and min(answer.log_probabilities) >= MIN_LOG_PROBABILITY
 
 

@@ -19,11 +19,11 @@ def escape(text: object) -> Markup:
     return Markup("<br>".join(_escape_line_start(line) for line in lines))
 
 
-def fenced(text: str) -> Markup:
+def fenced(text: str, language: str = "text") -> Markup:
     """Format text as a code block, with a fence longer than any run of backticks in it."""
     clean = printable(text)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
-    return Markup(f"{fence}text\n{clean}\n{fence}")
+    return Markup(f"{fence}{language}\n{clean}\n{fence}")
 
 
 def _escape_line_start(line: str) -> str:

@@ -117,7 +117,7 @@ def _train(
     if start:
         config = with_start(config, start)
     prepared = prepare(config.data, start.tokenizer if start else config.tokenizer, config.model.context)
-    environment = describe_environment(config.seed, prepared.fingerprints() | (start.fingerprints if start else {}))
+    environment = describe_environment(config.seed, prepared.fingerprints() | (start.facts if start else {}))
     if run.exists:
         check_same_data(folder, environment, verbose=first)
     config = completed(config, prepared.sizes())

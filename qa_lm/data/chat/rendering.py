@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qa_lm.data.chat.exported import own_part
+from qa_lm.data.encoding import TEMPLATE_FILE, PromptTemplate
 from qa_lm.errors import UserError, first_line
 
 FIXED = {
@@ -61,13 +63,21 @@ class Renderer:
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether a tokenizer's folder has a chat template, without loading the tokenizer."""
+    """Whether a tokenizer's folder has a chat template, without loading the tokenizer. That of a plain prompt, which
+    model/ of a run has for other tools, is none."""
+    if is_plain(folder):
+        return False
     if (folder / "chat_template.jinja").is_file():
         return True
     try:
         return bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether a run with a plain prompt wrote this folder."""
+    return (folder / TEMPLATE_FILE).is_file() and PromptTemplate.load(folder).chat is None
 
 
 def load_renderer(folder: Path) -> Renderer:
@@ -83,12 +93,12 @@ def load_renderer(folder: Path) -> Renderer:
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # errors of many libraries
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from None
-    if not tokenizer.chat_template:
+    if not tokenizer.chat_template or is_plain(folder):
         raise UserError(
             f"{folder}: has no chat template (chat_template.jinja); choose data.template=plain", "data.template"
         )
     try:
-        tokenizer.chat_template = with_fixed_values(tokenizer.get_chat_template())
+        tokenizer.chat_template = with_fixed_values(own_part(tokenizer.get_chat_template()))
     except ValueError as error:  # several templates, none of them called default
         raise UserError(f"{folder}: {first_line(error)}", "data.template") from None
     return Renderer(tokenizer, folder)

@@ -58,7 +58,8 @@ def _convert(path: Path, folder: Path) -> dict[str, Any]:
     print(f"model: converting {path.name} ({path.stat().st_size / 1e6:,.0f} MB) to safetensors, once", flush=True)
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars that no setting turns off
         _save(load_model(path, fields, reader), tokenizer, folder)
-    return {"file": path.name}
+    licence = fields.get("general.license")
+    return {"file": path.name} | ({"license": licence} if licence else {})
 
 
 def _read(path: Path) -> "GGUFReader":

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file: byte-level BPE, made from the fields of the file.
+"""The tokenizer of a GGUF file: byte-level BPE, made from the fields of the file; and the names of pre-tokenizers.
 
 transformers makes a tokenizer of a GGUF file too, but ignores `tokenizer.ggml.pre`, which says how text is split before
 BPE, and splits as GPT-2 does: the ids are not those that the model was trained on. Here they are llama.cpp's.
@@ -19,7 +19,7 @@ from qa_lm.errors import UserError, first_line
 
 MODEL = "gpt2"
 """`tokenizer.ggml.model` of byte-level BPE."""
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 """Values of `tokenizer.ggml.token_type`."""
 
 
@@ -58,6 +58,39 @@ PRE_TOKENIZERS: dict[str, Callable[[], PreTokenizer]] = {
 LLAMA3 = "llama-bpe"
 """Takes a word that is a token as that token, whatever the merges are, and begins each text with BOS unless the file
 says otherwise."""
+
+CONTRACTIONS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])")
+"""English contractions in the patterns of published tokenizers, and the same as written here."""
+
+
+def pre_tokenizer_name(content: Mapping[str, Any]) -> str:
+    """The value of `tokenizer.ggml.pre` for the tokenizer in a tokenizer.json.
+
+    Raises:
+        UserError: it is not byte-level BPE, or its pre-tokenizer is none of `PRE_TOKENIZERS`.
+    """
+    kind = (content.get("model") or {}).get("type")
+    if kind != "BPE":
+        raise UserError(f"its tokenizer is {kind}; byte-level BPE is supported")
+    given = _steps(content.get("pre_tokenizer"))
+    for name, make in PRE_TOKENIZERS.items():
+        if given == _steps(json.loads(make().__getstate__())):
+            return name
+    types = " and ".join(step["type"] for step in given) or "none"
+    raise UserError(f"its pre-tokenizer ({types}) is not known; {', '.join(sorted(PRE_TOKENIZERS))} are supported")
+
+
+def _steps(pre_tokenizer: Any) -> list[dict[str, Any]]:
+    """The steps of a pre-tokenizer without settings that do not change ids, and with one way to write a pattern."""
+    if pre_tokenizer is None:
+        return []
+    if pre_tokenizer.get("type") == "Sequence":
+        return [step for each in pre_tokenizer["pretokenizers"] for step in _steps(each)]
+    step = {"use_regex": True} | pre_tokenizer if pre_tokenizer.get("type") == "ByteLevel" else dict(pre_tokenizer)
+    step.pop("trim_offsets", None)
+    if isinstance(step.get("pattern"), dict) and "Regex" in step["pattern"]:
+        step["pattern"] = {"Regex": step["pattern"]["Regex"].replace(*CONTRACTIONS)}
+    return [step]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from qa_lm.errors import UserError, first_line
 
 KEY = "model.path"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Files to download: weights as safetensors, settings and vocabularies, and no code."""
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md")
+"""Files to download: weights as safetensors, settings, vocabularies and the model card, and no code."""
 HUB_TIMEOUT = 5
 """Seconds to wait for the hub's first answer."""
 

@@ -7,6 +7,7 @@ Both pages show the same content, gathered once from the files of the run folder
 from pathlib import Path
 from typing import Any
 
+from qa_lm.reporting.card import write_card
 from qa_lm.reporting.pages import write_pages
 from qa_lm.reporting.run.before import before_sentences, before_table, general_table
 from qa_lm.reporting.run.board import (
@@ -33,16 +34,19 @@ from qa_lm.reporting.run.tables import (
 )
 from qa_lm.reporting.run.verdict import verdict
 from qa_lm.run.reader import RunFiles, read_run
-from qa_lm.run.run_folder import REPORT_HTML
+from qa_lm.run.run_folder import MODEL, REPORT_HTML
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write report.md and report.html into the run folder, and return the path of report.html.
+    """Write report.md and report.html into the run folder, and the model card; return the path of report.html.
 
     Raises:
         UserError: the folder is not a run folder.
     """
-    return write_pages(run_folder / REPORT_HTML, "report.j2", _content(read_run(run_folder)))
+    run = read_run(run_folder)
+    if run.metrics and (run_folder / MODEL).is_dir():
+        write_card(run, run_folder)
+    return write_pages(run_folder / REPORT_HTML, "report.j2", _content(run))
 
 
 def _title(run: RunFiles) -> str:

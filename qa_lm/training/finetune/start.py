@@ -17,6 +17,7 @@ from qa_lm.config.schema import FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.cache import cache_folder
 from qa_lm.data.chat.rendering import has_chat_template
 from qa_lm.data.prepare import cache_is_off
+from qa_lm.data.pretrained.origin import base_origin
 from qa_lm.data.pretrained.place import Base, find_base
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
@@ -57,9 +58,9 @@ class PretrainedStart:
         return has_chat_template(self.base.folder)
 
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """sha256 of the model, as environment.json names it."""
-        return {"base_sha256": self.sha256}
+    def facts(self) -> dict[str, str]:
+        """sha256 of the model, and its name on the hub and licence if it names them, as in environment.json."""
+        return {"base_sha256": self.sha256} | base_origin(self.base)
 
 
 def find_start(config: TrainConfig) -> PretrainedStart | None:
