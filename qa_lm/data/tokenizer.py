@@ -100,6 +100,10 @@ class TextTokenizer:
         """Decode ids to text; special tokens are skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
+    def name_of(self, token: int) -> str:
+        """The name of a token in the vocabulary; an id without a token has an empty one."""
+        return str(self._tokenizer.id_to_token(token) or "")
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of everything that determines the ids, in hexadecimal."""

@@ -76,3 +76,9 @@ class Explainer:
         ]
         overlap = self.trained.overlaps([Pair(question, "")])[0].name
         return Explanation({TRAINED: "trained", NEAR: NEAR}.get(overlap, "not trained"), neighbours)
+
+
+def explainer_of(run: Path, known: KnownAnswers | None) -> Explainer | None:
+    """Compare with the trained pairs of a run folder; None if it has no ledger."""
+    trained = read_trained_pairs(run)
+    return None if trained is None else Explainer(trained, known)
