@@ -17,8 +17,8 @@ roof: our tokens a second as a share of the machine's matrix multiplication, and
 faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
     what is refused; files by hand (scripts/benchmarks/faq/), or --files; from scratch, or from --model
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
-serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, `transformers serve` and llama.cpp's server
-    (--peers with transformers[serving] and xllamacpp), all with the model of --model, for llama.cpp also as --gguf
+serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, and in the environment of --peers
+    `transformers serve` and, with the same model as --gguf, llama.cpp's server
 """
 
 import argparse
