@@ -68,6 +68,8 @@ class Endpoints:
         job = self._job(options, messages=asked.messages, columns=asked.columns)
         envelope = Envelope(self.service.name, chat=True)
         if options.stream:
+            if options.logprobs is not None:
+                raise fields.wrong("stream", "comes without logprobs")
             return await self._streamed(request, job, options, envelope)
         outcome = await until_gone(request, self._within_time(self._submit(job)))
         text, reason = written(outcome, options)
@@ -89,15 +91,24 @@ class Endpoints:
                 raise fields.wrong("stream", "takes one prompt, without echo and logprobs")
             return await self._streamed(request, jobs[0], options, envelope)
         outcomes = await until_gone(request, self._within_time(_together([self._submit(job) for job in jobs])))
-        choices = [self._choice(envelope, n, each, options, asked.echo) for n, each in enumerate(outcomes)]
+        choices = [
+            self._choice(envelope, number, outcome, options, self._echo(prompt) if asked.echo else None)
+            for number, (outcome, prompt) in enumerate(zip(outcomes, asked.prompts, strict=True))
+        ]
         return JsonResponse(envelope.whole(choices, self._usage(outcomes)))
 
-    def _choice(self, envelope: Envelope, index: int, outcome: Outcome, options: Options, echo: bool) -> dict[str, Any]:
+    def _choice(
+        self, envelope: Envelope, index: int, outcome: Outcome, options: Options, echo: str | None
+    ) -> dict[str, Any]:
         text, reason = written(outcome, options)
-        scores, begin = outcome.scores, len(outcome.prompt)
-        logprobs = scores and completion_logprobs(scores if echo else scores[begin:])
-        prompt = self.service.engine.answerer.tokenizer.decode(outcome.prompt) if echo else ""
-        return envelope.choice(prompt + text, reason, index, logprobs=logprobs)
+        scores = outcome.scores
+        if scores and echo is None:
+            scores = scores[len(outcome.prompt) :]
+        logprobs = scores and completion_logprobs(scores)
+        return envelope.choice((echo or "") + text, reason, index, logprobs=logprobs)
+
+    def _echo(self, prompt: str | list[int]) -> str:
+        return prompt if isinstance(prompt, str) else self.service.engine.answerer.tokenizer.decode(prompt)
 
     async def _fields(self, request: Request) -> Fields:
         fields = parsed(await request.body())
@@ -246,13 +257,12 @@ def _hand_over(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Any]", to
 
 
 async def _together(work: Sequence[Awaitable[T]]) -> list[T]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_plain(each)) for each in work]
-    return [task.result() for task in tasks]
-
-
-async def _plain(work: Awaitable[T]) -> T:
-    return await work
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class ClientGone(Exception):

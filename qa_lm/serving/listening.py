@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from qa_lm.errors import UserError
 
 HEADER_SECONDS = 10.0
-"""Seconds within which the headers of the first request of a connection must have arrived."""
+"""Seconds within which the headers of a request must have arrived."""
 IDLE_SECONDS = 30
 """Seconds after which a connection without a request is closed."""
 
@@ -59,22 +59,32 @@ def url_of(bound: socket.socket, host: str) -> str:
 
 
 class _Protocol(H11Protocol):
-    """HTTP that closes connections whose first request does not come; uvicorn waits for ever."""
+    """HTTP that closes a connection whose next headers do not come to an end; uvicorn waits for ever."""
 
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._patience = self.loop.call_later(HEADER_SECONDS, transport.close)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()
 
     def handle_events(self) -> None:
+        before = self.cycle
         super().handle_events()
-        if self.cycle is not None:
+        if self.cycle is not before:
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

@@ -91,8 +91,8 @@ def chat_request(fields: Fields) -> ChatRequest:
     if not any(message.role == "user" for message in messages):
         raise fields.wrong("messages", "must contain a message of the user")
     logprobs = (fields.whole("top_logprobs", 0, MOST_LOGPROBS) or 0) if fields.flag("logprobs") else None
-    limit = fields.whole("max_completion_tokens", 1, LARGEST) or fields.whole("max_tokens", 1, LARGEST)
-    return ChatRequest(messages, _columns(fields), _options(fields, limit, logprobs))
+    limits = [fields.whole(name, 1, LARGEST) for name in ("max_completion_tokens", "max_tokens")]
+    return ChatRequest(messages, _columns(fields), _options(fields, limits[0] or limits[1], logprobs))
 
 
 def completion_request(fields: Fields) -> CompletionRequest:
