@@ -224,7 +224,7 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
     replies = _replies(options, answerer)
 
     def show(answer: "Answer") -> None:
-        reply = replies.reply(answer)
+        (reply,) = replies.of([answer], AnswerMode(answer.mode))
         if options.json:
             print(json.dumps(reply.record, ensure_ascii=False), flush=True)
             return

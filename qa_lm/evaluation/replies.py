@@ -3,6 +3,7 @@
 `ask.py` and `serve.py` both reply by this module.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,17 @@ class Replies:
     abstention: Abstention | None = None
     explainer: "Explainer | None" = None
 
-    def reply(self, answer: Answer) -> Reply:
-        """The reply for an answer."""
-        abstained = None
-        if self.abstention:
-            abstained = answer.probability is not None and answer.probability < self.abstention.threshold
-        explainer = self.explainer
-        explanation = explainer.explain(answer.question, AnswerMode(answer.mode)) if explainer else None
-        return Reply(answer, abstained, explanation)
+    def of(self, answers: Sequence[Answer], mode: AnswerMode) -> list[Reply]:
+        """The replies for answers in this mode."""
+        explanations: Sequence[Explanation | None] = [None] * len(answers)
+        if self.explainer and answers:
+            explanations = self.explainer.explain([answer.question for answer in answers], mode)
+        return [
+            Reply(answer, self._abstains(answer), explanation)
+            for answer, explanation in zip(answers, explanations, strict=True)
+        ]
+
+    def _abstains(self, answer: Answer) -> bool | None:
+        if self.abstention is None:
+            return None
+        return answer.probability is not None and answer.probability < self.abstention.threshold

@@ -161,11 +161,24 @@ class Engine:
 
         limits = [max(1, job.max_new_tokens) for job, _ in jobs]
         found = self.answerer.continuations([prompt for _, prompt in jobs], limits, watch=watch)
-        return [self._outcome(job, prompt, each) for (job, prompt), each in zip(jobs, found, strict=True)]
+        return self._outcomes(jobs, found)
 
     def _sampled(self, job: Job, prompt: list[int]) -> Outcome:
-        (found,) = self.answerer.continuations([prompt], job.max_new_tokens, job.sampling)
-        return self._outcome(job, prompt, found)
+        (outcome,) = self._outcomes(
+            [(job, prompt)], self.answerer.continuations([prompt], job.max_new_tokens, job.sampling)
+        )
+        return outcome
+
+    def _outcomes(self, jobs: Sequence[tuple[Job, list[int]]], found: Sequence[Continuation]) -> list[Outcome]:
+        outcomes = [self._outcome(job, prompt, each) for (job, prompt), each in zip(jobs, found, strict=True)]
+        chats = [number for number, (job, _) in enumerate(jobs) if job.messages]
+        if chats:
+            questions = [self._question(jobs[number][0]) for number in chats]
+            answers = self.answerer.written(questions, [found[number] for number in chats])
+            replies = self.replies[AnswerMode.free].of(answers, AnswerMode.free)
+            for number, reply in zip(chats, replies, strict=True):
+                outcomes[number] = replace(outcomes[number], reply=reply, text=reply.said)
+        return outcomes
 
     def _outcome(self, job: Job, prompt: list[int], found: Continuation) -> Outcome:
         if job.max_new_tokens == 0:  # only the prompt is to be scored
@@ -175,20 +188,16 @@ class Engine:
             text = [*prompt, *found.ids, *([self.answerer.tokenizer.eos_id] if found.stopped else [])]
             scores = token_scores(self.answerer.model, self.answerer.tokenizer, text, job.logprobs)
             outcome = replace(outcome, scores=scores)
-        if not job.messages:
-            return outcome
-        (answer,) = self.answerer.written([self._question(job)], [found])
-        reply = self.replies[AnswerMode.free].reply(answer)
-        return replace(outcome, reply=reply, text=reply.said)
+        return outcome
 
     def _copied(self, jobs: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
         """Replies from the known answers."""
         if not jobs:
             return []
         answers = self.answerer.answer([self._question(job) for job, _ in jobs], 1, mode=self.mode)
-        outcomes = []
-        for (_, prompt), answer in zip(jobs, answers, strict=True):
-            reply = self.replies[self.mode].reply(answer)
-            ids = self.answerer.tokenizer.encode([self.answerer.template.answer_text(answer.answer)])[0]
-            outcomes.append(Outcome(prompt, ids, True, reply.said, reply))
-        return outcomes
+        ids = self.answerer.tokenizer.encode([self.answerer.template.answer_text(each.answer) for each in answers])
+        replies = self.replies[self.mode].of(answers, self.mode)
+        return [
+            Outcome(prompt, each, True, reply.said, reply)
+            for (_, prompt), each, reply in zip(jobs, ids, replies, strict=True)
+        ]

@@ -201,12 +201,12 @@ def test_answers_from_the_file(scripts, served_run, answerer, learnt_run):
 
     question = "what's 2 plus 2?"
     (expected,) = answerer.answer([question], 64, mode=AnswerMode.nearest)
-    nearest = explainer_of(served_run, answerer.known).explain(question, AnswerMode.nearest).nearest
+    (told,) = explainer_of(served_run, answerer.known).explain([question], AnswerMode.nearest)
     with served(scripts, str(served_run), "--mode", "nearest") as server:
         found = server.ask(question)
         assert found["choices"][0]["message"]["content"] == expected.answer
         assert (found["qa_lm"]["mode"], found["qa_lm"]["in_file"]) == ("nearest", True)
-        assert [each["question"] for each in found["qa_lm"]["nearest"]] == [each.question for each in nearest]
+        assert [each["question"] for each in found["qa_lm"]["nearest"]] == [each.question for each in told.nearest]
         assert texts(server.events("chat/completions", chat(question))) == expected.answer
         refused = server.post("chat/completions", chat(question, temperature=1))
         assert refused.status_code == 400
