@@ -61,8 +61,7 @@ class Conversations:
 
     def _text(self, role: str, text: str) -> str:
         """The text of a turn; that of the user stands in the prompt template."""
-        if role != "user":
-            return text
-        before, _, after = parse_template(self._template.prompt)
-        whole = f"{before}{text}{after}"
-        return whole.strip() if self._template.chat and self._template.chat.strip else whole
+        if role == "user":
+            before, _, after = parse_template(self._template.prompt)
+            text = f"{before}{text}{after}"
+        return text.strip() if self._template.chat and self._template.chat.strip else text
