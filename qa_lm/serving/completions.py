@@ -198,11 +198,14 @@ class Endpoints:
                     yield envelope.chunk([envelope.delta(piece)], **more)
                 event = await events.get()
             if isinstance(event, Exception):
-                error = event if isinstance(event, ApiError) else unexpected(event)
-                for last in events_of(error.content):
-                    yield last
-                return
+                raise event
             for last in self._end(event, stream, job, options, envelope, more):
+                yield last
+        except ApiError as error:
+            for last in events_of(error.content):
+                yield last
+        except Exception as error:
+            for last in events_of(unexpected(error).content):
                 yield last
         finally:
             task.cancel()
