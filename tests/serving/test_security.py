@@ -116,6 +116,11 @@ def test_a_large_body_is_refused(server, chunked):
     assert response.json()["error"]["message"] == "the body has more than 1,000,000 bytes"
 
 
+def test_a_large_body_is_refused_before_it_is_sent(server):
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000001\r\n\r\n"
+    assert raw(server, head, 5).split()[1] == b"413"
+
+
 def test_a_body_just_below_the_limit_is_read(server):
     body = b'{"messages": 1}' + b" " * 900_000
     assert httpx.post(server.url + "v1/chat/completions", content=body, timeout=20).status_code == 400
@@ -217,6 +222,8 @@ async def _slow_headers(app, port):
     task = asyncio.create_task(server._serve())
     while not server.started:
         await asyncio.sleep(0.01)
+    silent, _ = await asyncio.open_connection("127.0.0.1", port)
+    assert await asyncio.wait_for(silent.read(), 5) == b""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: loc")
     found = await asyncio.wait_for(reader.read(), 5)
