@@ -7,6 +7,7 @@ its confidence and the nearest trained questions. A stream shows the time to the
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,10 +49,10 @@ def compare(file: str, model: str, rounds: int, seconds: float, peers: str | Non
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.json"
         requests.write_text(json.dumps(_requests(file, Path(model), Path(folder))))
-        for number in range(rounds):
+        for _ in range(rounds):
             reference: dict[str, str] = {}
             for name, command in _commands(model, peers, gguf).items():
-                port = 18000 + 10 * number + len(sides) % 10
+                port = _free_port()
                 with _started([each.replace("PORT", str(port)) for each in command], port, Path(folder)) as running:
                     if not running:
                         print(f"{name}: does not start: {(Path(folder) / 'log').read_text()[-500:]}", file=sys.stderr)
@@ -69,6 +70,12 @@ def compare(file: str, model: str, rounds: int, seconds: float, peers: str | Non
                             key = f"{what}: {clients} client{'s' * (clients > 1)}"
                             sides.setdefault(key, []).append(shown(key, found))
     return sides
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def _commands(model: str, peers: str | None, gguf: str | None) -> dict[str, list[str]]:
