@@ -239,7 +239,8 @@ def written(outcome: Outcome, options: Options) -> Written:
 def as_api_error(error: UserError, place: str) -> ApiError:
     """The error for a request that the model cannot answer."""
     message = str(error)
-    param = message.partition(":")[0] if message.startswith(("messages:", "prompt:", "qa_lm.columns:")) else place
+    named = message.partition(":")[0]
+    param = named if named in ("messages", "prompt", "temperature", "qa_lm.columns") else place
     code = "context_length_exceeded" if "context is" in message else None
     return ApiError(message.replace("question 1 has", "the question has"), 400, param, code)
 

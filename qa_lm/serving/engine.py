@@ -114,7 +114,9 @@ class Engine:
         if not job.messages:
             return self._fitting(self._raw(job.prompt))
         if job.sampling != GREEDY and AnswerMode.free not in self.replies:
-            raise UserError("temperature and top_p: this server does not sample; leave them out, or send temperature 0")
+            raise UserError(
+                "temperature: this server does not sample; leave out temperature and top_p, or send temperature 0"
+            )
         if self.conversations is None or self._is_copied(job):
             return self.answerer.prompts([self._question(job)])[0]
         if job.messages[-1].role != "user":

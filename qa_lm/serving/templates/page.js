@@ -23,7 +23,7 @@ function begin(text) {
   item.querySelector(".answer").classList.add("waiting");
   log.append(item);
   byId("empty").hidden = true;
-  item.scrollIntoView({ block: "nearest" });
+  show(item);
   return item;
 }
 
@@ -56,6 +56,11 @@ function neighbour({ question, answer, similarity }) {
   number.title = "similarity, from 0 to 1";
   item.append(number, text);
   return item;
+}
+
+function show(item) {
+  document.documentElement.style.scrollPaddingBottom = `${form.offsetHeight}px`; // the form covers the end of the page
+  item.scrollIntoView({ block: "nearest" });
 }
 
 function finish(item, text, found) {
@@ -106,7 +111,7 @@ async function submit() {
     question.value = question.value || text;
   }
   item.removeAttribute("aria-busy");
-  item.scrollIntoView({ block: "nearest" });
+  show(item);
   busy = false;
   byId("ask").removeAttribute("aria-disabled");
   question.focus();
