@@ -35,7 +35,7 @@ function facts(found) {
   const shown = [];
   if (found.confidence) {
     const sure = element("span", "");
-    sure.append(element("b", found.confidence, WORDS[found.confidence]), ` (right with probability ${percent(found.probability)})`);
+    sure.append(element("b", found.confidence, WORDS[found.confidence]), ` (${found.abstained ? "the withheld answer is " : ""}right with probability ${percent(found.probability)})`);
     shown.push(sure);
   } else {
     shown.push(element("span", "how sure: not known"));
