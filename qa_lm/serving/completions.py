@@ -74,8 +74,8 @@ class Endpoints:
         outcome = await until_gone(request, self._within_time(self._submit(job)))
         text, reason = written(outcome, options)
         scores = outcome.scores and outcome.scores[len(outcome.prompt) :]
-        logprobs = {"logprobs": chat_logprobs(scores)} if scores and not _withheld(outcome) else {}
-        choice = envelope.choice(text, reason, **logprobs)
+        logprobs = chat_logprobs(scores) if scores and not _withheld(outcome) else None
+        choice = envelope.choice(text, reason, logprobs=logprobs)
         content = envelope.whole([choice], self._usage([outcome]), qa_lm=_details(job, outcome))
         return JsonResponse(content)
 

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from typing import Any
 
 import httpx
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from tests.serving.served import SECONDS, chat, served
 
 CLIENTS = 16
+CHANGES: dict[str, dict[str, Any]] = {"streamed": {"stream": True}, "short": {"max_tokens": 2}, "bad": {"n": 2}}
 
 
 def keep_asking(url, answers, end, seed, counts):
@@ -20,9 +22,7 @@ def keep_asking(url, answers, end, seed, counts):
         while time.monotonic() < end:
             question = draw.choice(list(answers))
             kind = draw.choice(["plain", "plain", "streamed", "short", "bad", "left"])
-            body = chat(
-                question, **{"streamed": {"stream": True}, "short": {"max_tokens": 2}, "bad": {"n": 2}}.get(kind, {})
-            )
+            body = chat(question, **CHANGES.get(kind, {}))
             try:
                 timeout = 0.003 if kind == "left" else SECONDS
                 response = client.post("v1/chat/completions", json=body, timeout=timeout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.served import served
+from tests.serving.served import Served, served
 
 WIDE, NARROW = {"width": 1100, "height": 800}, {"width": 320, "height": 640}
 
@@ -47,7 +47,7 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser, server) -> Iterator[Opened]:
+def opened(browser: Any, server: Served) -> Iterator[Opened]:
     """The page, in a narrow window; what was not there before is an error."""
     found = Opened(browser, server.url, viewport=NARROW)
     yield found

@@ -143,14 +143,13 @@ BODIES = st.one_of(
     ),
 )
 PATHS = st.sampled_from(["v1/chat/completions", "v1/completions"])
-ANYTHING = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
 
 def assert_no_request_breaks(server, count):
     statuses = set()
     with httpx.Client(base_url=server.url, timeout=60) as client:
 
-        @settings(max_examples=count, **ANYTHING)
+        @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(path=PATHS, body=BODIES)
         def ask(path, body):
             status = client.post(path, content=body).status_code

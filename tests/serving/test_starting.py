@@ -42,7 +42,8 @@ def refused(capsys, *arguments):
         signal.signal(signal.SIGTERM, before)
     found = capsys.readouterr()
     assert found.out == ""
-    (line,) = [line for line in found.err.splitlines() if not line.startswith("loading")]
+    assert "Traceback" not in found.err
+    line, *_ = [line for line in found.err.splitlines() if not line.startswith("loading")]
     return line
 
 

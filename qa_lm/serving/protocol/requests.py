@@ -177,7 +177,7 @@ def _columns(fields: Fields) -> dict[str, str]:
 
 def _prompts(fields: Fields) -> list[str | list[int]]:
     given = fields.content.get("prompt")
-    prompts = given if isinstance(given, list) and given and not _are_ids(given) else [given]
+    prompts: list[Any] = given if isinstance(given, list) and given and not _are_ids(given) else [given]
     if len(prompts) > MOST_PROMPTS:
         raise fields.wrong("prompt", f"must be at most {MOST_PROMPTS} prompts")
     if not all(isinstance(each, str) or (isinstance(each, list) and each and _are_ids(each)) for each in prompts):
