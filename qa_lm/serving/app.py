@@ -85,7 +85,7 @@ class _Routes:
 
     Args:
         service: what answers.
-        settings: what is told about it.
+        settings: what clients can read about it.
     """
 
     def __init__(self, service: Service, settings: Settings) -> None:
