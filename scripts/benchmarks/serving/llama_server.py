@@ -17,7 +17,7 @@ def main() -> None:
     path, port, clients = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     params = xllamacpp.CommonParams()
     params.model.path = path
-    params.hostname, params.port = "127.0.0.1", port
+    params.port = port
     params.n_parallel, params.n_ctx = clients, clients * SLOT_TOKENS
     params.cpuparams.n_threads = 2
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
