@@ -33,8 +33,7 @@ class Client:
     async def ask(self, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
         """The answer, and its seconds."""
         begin = time.perf_counter()
-        self._send(body)
-        length = await self._head()
+        length = await self._asked(body)
         content = (
             await self.reader.readexactly(length) if length is not None else b"".join([c async for c in self._chunks()])
         )
@@ -43,12 +42,21 @@ class Client:
     async def seconds_to_first_text(self, body: dict[str, Any]) -> float:
         """Seconds until a stream has its first text."""
         begin, found = time.perf_counter(), None
-        self._send({**body, "stream": True})
-        await self._head()
+        await self._asked({**body, "stream": True})
         async for chunk in self._chunks():
             if found is None and _has_text(chunk):
                 found = time.perf_counter() - begin
         return found if found is not None else time.perf_counter() - begin
+
+    async def _asked(self, body: dict[str, Any]) -> int | None:
+        """Send a request and read the headers; again over a new connection if the server has closed this one."""
+        try:
+            self._send(body)
+            return await self._head()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self.connect()
+            self._send(body)
+            return await self._head()
 
     def _send(self, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()

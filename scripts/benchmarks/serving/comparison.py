@@ -79,7 +79,19 @@ def _free_port() -> int:
 
 
 def _commands(model: str, peers: str | None, gguf: str | None) -> dict[str, list[str]]:
-    ours = [sys.executable, str(SCRIPTS / "serve.py"), model, "--port", "PORT", "--timeout", "300", "--name", model]
+    ours = [
+        sys.executable,
+        str(SCRIPTS / "serve.py"),
+        model,
+        "--port",
+        "PORT",
+        "--timeout",
+        "300",
+        "--name",
+        model,
+        "--mode",
+        "free",
+    ]
     found = {"ours": ours}
     if peers:
         serve = [peers, "-m", "transformers.cli.transformers", "serve", model, "--port", "PORT", "--host", "127.0.0.1"]
