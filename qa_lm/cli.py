@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train": ("train", "train on question-answer pairs"),
     "ask": ("ask", "ask a trained model"),
+    "serve": ("serve", "serve a trained model over HTTP, with a page"),
     "evaluate": ("evaluate", "evaluate any model on any pairs"),
     "export": ("export", "write a trained model for llama.cpp, Ollama and other tools"),
     "check": ("check_data", "check files of pairs"),

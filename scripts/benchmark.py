@@ -17,6 +17,8 @@ roof: our tokens a second as a share of the machine's matrix multiplication, and
 faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
     what is refused; files by hand (scripts/benchmarks/faq/), or --files; from scratch, or from --model
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
+serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, and in the environment of --peers
+    `transformers serve` and, with the same model as --gguf, llama.cpp's server
 """
 
 import argparse
@@ -29,6 +31,7 @@ from benchmarks import data, evaluation, peers, recall, roof, tutorial
 from benchmarks.common import Runs, machine, print_medians
 from benchmarks.faq import compare as faq
 from benchmarks.finetune import comparison as finetune
+from benchmarks.serving import comparison as serving
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
@@ -45,6 +48,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
     "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder, o.model), {}),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
+    "serve": (
+        lambda o: serving.compare(o.files[0], o.model, o.rounds, o.seconds, o.peers, o.gguf),
+        serving.COLUMNS,
+    ),
 }
 """By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
 
@@ -63,7 +70,9 @@ def main() -> int:
     parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
-    parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model")
+    parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model; serve: model/ of a run")
+    parser.add_argument("--gguf", metavar="FILE", help="serve: the same model as a GGUF file, for llama.cpp")
+    parser.add_argument("--seconds", type=float, default=5, help="serve: time of each number of clients (default 5)")
     parser.add_argument(
         "--pairs", type=int, nargs=2, default=(300, 200), help="finetune: pairs that are trained, held out (300 200)"
     )
@@ -86,8 +95,8 @@ def main() -> int:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")
-    if options.part == "finetune" and not options.model:
-        parser.error("finetune needs --model")
+    if options.part in ("finetune", "serve") and not options.model:
+        parser.error(f"{options.part} needs --model")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
     if options.model:

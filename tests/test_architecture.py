@@ -26,7 +26,7 @@ ROOMS = (
         "training",
         "reporting",
     ),
-    *("api", "sweeps", "commands"),
+    *("serving", "api", "sweeps", "commands"),
 )
 """The packages of qa_lm, each of which may import those to its left; `shared` are the modules beside them."""
 DOORS = ("qa_lm/__init__.py", "qa_lm/cli.py")

@@ -9,6 +9,7 @@ from _pytest.mark import ParameterSet
 
 from tests.conftest import ROOT
 from tests.documented import QUICK, documented_commands
+from tests.serving.served import served
 from tests.sweeps.sweep_example import grid
 
 
@@ -34,6 +35,7 @@ SMALL = {
     "roof": ["--rounds=1", "--tokens=64", "--models", "d64 L1 V300"],
     "eval": ["--rounds=1", "--count=8"],
     "finetune": ["--rounds=1", "--pairs", "8", "2"],
+    "serve": ["--rounds=1", "--seconds=0.3"],
     "faq": ["--seeds=1", "--files", str(ROOT / "scripts" / "benchmarks" / "faq" / "shop.jsonl")],
 }
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""
@@ -50,8 +52,8 @@ SLOW = (
 
 
 def as_parameters(commands: list[str]) -> list[ParameterSet]:
-    """All but the sweep of learning rates, which has its own test above."""
-    rest = [each for each in commands if " -m optimizer.lr=" not in each]
+    """All but the sweep of learning rates and the servers, which have their own tests."""
+    rest = [each for each in commands if " -m optimizer.lr=" not in each and "serve.py" not in each]
     return [
         pytest.param(each, marks=[pytest.mark.slow] if any(words in each for words in SLOW) else ()) for each in rest
     ]
@@ -88,6 +90,15 @@ def test_every_documented_command_runs(small_run, script, tmp_path, command):
     arguments = made_small(command, small_run.folder, tmp_path)
     done = script(Path(shlex.split(command)[1]).name, *arguments, stdin="How are you?\n")
     assert done.returncode == 0, done.stderr
+
+
+SERVERS = [each for each in documented_commands(ours=True) if "serve.py" in each]
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_every_documented_server_listens(small_run, script, command):
+    with served(script, *made_small(command, small_run.folder, small_run.folder), QA_LM_API_KEY="k") as server:
+        assert server.get("health").json() == {"status": "ok"}
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):

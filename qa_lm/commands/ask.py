@@ -8,7 +8,6 @@ import gc
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qa_lm.evaluation.explanation import Explainer, Explanation
+    from qa_lm.evaluation.replies import Replies
     from qa_lm.inference.answerer import Answer, Answerer
     from qa_lm.inference.sampling import Sampling
 
-UNKNOWN = "I don't know"
 OPTIONS = {"data.question": "--column", "data.encoding": "--encoding"}
 """Setting in a message to the option of this command."""
 
@@ -222,55 +221,43 @@ def _shower(options: argparse.Namespace, answerer: "Answerer") -> "Callable[[Ans
     Raises:
         UserError: the model's folder lacks a file that an option needs.
     """
-    threshold, explainer = _threshold(options, answerer), _explainer(options, answerer)
+    replies = _replies(options, answerer)
 
     def show(answer: "Answer") -> None:
-        abstained = threshold is not None and answer.probability is not None and answer.probability < threshold
-        explanation = explainer.explain(answer.question, AnswerMode(answer.mode)) if explainer else None
+        (reply,) = replies.of([answer], AnswerMode(answer.mode))
         if options.json:
-            record = asdict(answer) | ({} if threshold is None else {"abstained": abstained})
-            record |= asdict(explanation) if explanation else {}
-            print(json.dumps(record, ensure_ascii=False), flush=True)
+            print(json.dumps(reply.record, ensure_ascii=False), flush=True)
             return
-        said = UNKNOWN if abstained else answer.answer
         # Some control characters would change the terminal; a file gets the answer unchanged.
-        print(sanitize(said) if sys.stdout.isatty() else said, flush=True)
-        if explanation:
-            print(sanitize("\n".join(_in_words(answer, explanation))), flush=True)
+        print(sanitize(reply.said) if sys.stdout.isatty() else reply.said, flush=True)
+        if reply.explanation:
+            print(sanitize("\n".join(_in_words(answer, reply.explanation))), flush=True)
 
     return show
 
 
-def _threshold(options: argparse.Namespace, answerer: "Answerer") -> float | None:
-    if options.abstain_below is None and options.precision is None:
-        return None
+def _replies(options: argparse.Namespace, answerer: "Answerer") -> "Replies":
+    from qa_lm.evaluation.replies import Abstention, Replies
+
     mode = _mode(options) or answerer.default_mode
-    calibration = answerer.calibration_of(mode)
-    if calibration is None:
-        raise UserError(
-            f"{options.run}: has no calibration for mode {mode.value}, so probabilities are unknown; it needs held-out "
-            "pairs, or in mode best questions that share answers, and at least 20 right and 20 wrong answers"
-        )
-    if options.precision is None:
-        print(f"note: probabilities are calibrated on {calibration.source}", file=sys.stderr)
-        return float(options.abstain_below)
-    threshold = calibration.threshold_for(options.precision)
-    print(f"note: {calibration.expected(threshold)}", file=sys.stderr)
-    return threshold
+    abstention = Abstention.of(options.run, answerer, mode, options.abstain_below, options.precision)
+    if abstention:
+        print(f"note: {abstention.note}", file=sys.stderr)
+    return Replies(abstention, _explainer(options, answerer))
 
 
 def _explainer(options: argparse.Namespace, answerer: "Answerer") -> "Explainer | None":
     if not options.explain:
         return None
-    from qa_lm.evaluation.explanation import Explainer, read_trained_pairs  # scikit-learn takes a second
+    from qa_lm.evaluation.explanation import explainer_of  # scikit-learn takes a second
     from qa_lm.run.run_folder import LEDGER
 
-    trained = read_trained_pairs(options.run)
-    if trained is None:
+    explainer = explainer_of(options.run, answerer.known)
+    if explainer is None:
         raise UserError(
             f"--explain: {options.run}: holds no {LEDGER}; give the folder of a finished run with ledger=true"
         )
-    return Explainer(trained, answerer.known)
+    return explainer
 
 
 def _in_words(answer: "Answer", explanation: "Explanation") -> list[str]:

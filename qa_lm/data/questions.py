@@ -41,6 +41,23 @@ def question_of(template: PromptTemplate, texts: Mapping[str, str]) -> str:
     return fill_template(template.question_parts, texts)
 
 
+def columns_of(template: PromptTemplate, texts: Mapping[str, str]) -> Mapping[str, str]:
+    """Check that each column of a prompt has a text, for a request in JSON.
+
+    Raises:
+        UserError: a column is missing, or is not in the template.
+    """
+    needed = placeholders(template.question_parts)
+    if wrong := [name for name in needed if name not in texts] or [
+        name for name in texts if name not in (*needed, "question")
+    ]:
+        raise UserError(
+            f"qa_lm.columns: {wrong[0]} is {'missing' if wrong[0] in needed else 'not a column'}; this model is asked "
+            f"with {', '.join(needed)}"
+        )
+    return texts
+
+
 def check_names(texts: Mapping[str, str], needed: list[str]) -> None:
     """Refuse texts of columns that are not in the template.
 

@@ -1,5 +1,6 @@
 """Compare a question with the trained questions: is it trained, nearly trained, or new?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +68,21 @@ class Explainer:
         self.trained = trained
         self.known = known or KnownAnswers(KnownPairs(trained.questions, trained.answers))
 
-    def explain(self, question: str, mode: AnswerMode) -> Explanation:
-        """Compare a question that was answered in this mode."""
+    def explain(self, questions: Sequence[str], mode: AnswerMode) -> list[Explanation]:
+        """Compare questions that were answered in this mode."""
         pairs = self.known.pairs
-        neighbours = [
-            Neighbour(pairs.questions[place], pairs.answers[place], similarity)
-            for place, similarity in self.known.nearest_pairs(question, mode, NEIGHBOURS)
+        nearest = self.known.nearest_pairs(questions, mode, NEIGHBOURS)
+        overlaps = self.trained.overlaps([Pair(question, "") for question in questions])
+        return [
+            Explanation(
+                {TRAINED: "trained", NEAR: NEAR}.get(overlap.name, "not trained"),
+                [Neighbour(pairs.questions[place], pairs.answers[place], similarity) for place, similarity in places],
+            )
+            for overlap, places in zip(overlaps, nearest, strict=True)
         ]
-        overlap = self.trained.overlaps([Pair(question, "")])[0].name
-        return Explanation({TRAINED: "trained", NEAR: NEAR}.get(overlap, "not trained"), neighbours)
+
+
+def explainer_of(run: Path, known: KnownAnswers | None) -> Explainer | None:
+    """Compare with the trained pairs of a run folder; None if it has no ledger."""
+    trained = read_trained_pairs(run)
+    return None if trained is None else Explainer(trained, known)

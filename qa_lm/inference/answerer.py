@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +18,9 @@ from qa_lm.errors import UserError, first_line
 from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.drafts import Draft
 from qa_lm.inference.golden import check_golden
-from qa_lm.inference.greedy import greedy_answers
+from qa_lm.inference.greedy import Watch, greedy_answers
 from qa_lm.inference.known_answers import KnownAnswers
-from qa_lm.inference.sampling import GREEDY, Sampling, sample_answers
+from qa_lm.inference.sampling import GREEDY, Continuation, Sampling, sample_answers
 from qa_lm.modeling.causal_lm import context_of
 from qa_lm.modeling.custom_model import register_models
 from qa_lm.run import run_folder
@@ -122,6 +122,17 @@ class Answerer:
         """
         mode = mode or (self.default_mode if sampling == GREEDY else AnswerMode.free)
         self.prepare(mode)
+        prompts = self.prompts(questions)
+        if self.known and mode is not AnswerMode.free:
+            return self._known(self.known, questions, mode)
+        return self.written(questions, self.continuations(prompts, max_new_tokens, sampling))
+
+    def prompts(self, questions: list[str]) -> list[list[int]]:
+        """Encode the prompt of each question.
+
+        Raises:
+            UserError: a question is empty, or its prompt is as long as the model's context.
+        """
         prompts = encode_prompts(questions, self.tokenizer, self.template)
         context = context_of(self.model)
         for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True), start=1):
@@ -131,27 +142,46 @@ class Answerer:
                 raise UserError(
                     f"question {number} has {len(prompt)} tokens; this model's context is {context}, answer included"
                 )
-        if self.known and mode is not AnswerMode.free:
-            return self._known(self.known, questions, mode)
+        return prompts
+
+    def continuations(
+        self,
+        prompts: list[list[int]],
+        max_new_tokens: int | Sequence[int],
+        sampling: Sampling = GREEDY,
+        watch: Watch | None = None,
+    ) -> list[Continuation]:
+        """Continue each prompt, in order.
+
+        Args:
+            prompts: ids, each of at least one token and shorter than the model's context.
+            max_new_tokens: maximum length of a continuation, or for greedy ones that of each.
+            sampling: how the model chooses tokens.
+            watch: sees each greedy token, see `qa_lm.inference.greedy.Watch`.
+        """
         eos_id = self.tokenizer.eos_id
         if sampling.temperature > 0:
-            continuations = sample_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
-        else:
-            drafts = [Draft(prompt, []) for prompt in prompts]
-            continuations = greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False)
-        found = [
-            Answer(
-                question=question,
-                answer=self.template.answer_from(self.tokenizer.decode(each.ids)),
-                stopped=each.stopped,
-                tokens=len(each.ids),
-                log_probability=each.mean_log_probability,
-                probability=self.calibration.probability(each.mean_log_probability) if self.calibration else None,
-            )
-            for question, each in zip(questions, continuations, strict=True)
-        ]
+            assert isinstance(max_new_tokens, int)
+            return sample_answers(self.model, prompts, eos_id, max_new_tokens, sampling)
+        drafts = [Draft(prompt, []) for prompt in prompts]
+        return greedy_answers(self.model, drafts, eos_id, max_new_tokens, check=False, watch=watch)
+
+    def written(self, questions: Sequence[str], continuations: Sequence[Continuation]) -> list[Answer]:
+        """The answers that the model wrote to the questions, as continuations of their prompts."""
         known = self.known.pairs.numbers if self.known else None
+        found = [self._written(question, each) for question, each in zip(questions, continuations, strict=True)]
         return [replace(each, in_file=None if known is None else each.answer in known) for each in found]
+
+    def _written(self, question: str, continuation: Continuation) -> Answer:
+        likelihood = continuation.mean_log_probability
+        return Answer(
+            question=question,
+            answer=self.template.answer_from(self.tokenizer.decode(continuation.ids)),
+            stopped=continuation.stopped,
+            tokens=len(continuation.ids),
+            log_probability=likelihood,
+            probability=self.calibration.probability(likelihood) if self.calibration else None,
+        )
 
     def _known(self, known: KnownAnswers, questions: list[str], mode: AnswerMode) -> list[Answer]:
         found: list[tuple[str, float | None, float | None]]

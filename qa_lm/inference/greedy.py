@@ -9,7 +9,7 @@ Every token is the argmax that transformers' `generate(do_sample=False)` takes, 
 shapes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -22,15 +22,19 @@ from qa_lm.modeling.prediction import best_token
 
 BATCH = 64
 """Maximum number of answers decoded at once."""
+Watch = Callable[[Sequence[int], Sequence[int]], Container[int]]
+"""Sees the tokens of a decoding step: the indices of the prompts and the new token of each. Returns the indices of the
+prompts whose answers nobody wants any more; these end here."""
 
 
 def greedy_answers(
     model: PreTrainedModel,
     drafts: Sequence[Draft],
     eos_id: int,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     batch_size: int = BATCH,
     check: bool = True,
+    watch: Watch | None = None,
 ) -> list[Continuation]:
     """Generate the greedy continuation of each prompt, in order.
 
@@ -38,13 +42,16 @@ def greedy_answers(
         model: a causal LM of transformers; it is put into eval mode.
         drafts: prompts, each of at least one token and shorter than the model's context, with drafts of their answers.
         eos_id: id of EOS.
-        max_new_tokens: maximum length of a continuation, EOS included; the model's context is a limit too.
+        max_new_tokens: maximum length of a continuation, EOS included, or that of each; the model's context is a limit
+            too.
         batch_size: maximum number of answers decoded at once.
         check: whether to verify the drafts; if not, all tokens are decoded.
+        watch: sees each decoded token.
     """
     model.eval()
     packed, cached = packs_exactly(model), continues_from_cache(model)
-    limits = [min(max_new_tokens, room_for(model, draft.prompt)) for draft in drafts]
+    wanted = [max_new_tokens] * len(drafts) if isinstance(max_new_tokens, int) else max_new_tokens
+    limits = [min(limit, room_for(model, draft.prompt)) for limit, draft in zip(wanted, drafts, strict=True)]
     answers = [Continuation([], False, [])] * len(drafts)
     if check:
         # The greedy token after the draft is known too, so a draft is one token shorter than the limit.
@@ -57,10 +64,20 @@ def greedy_answers(
         numbers = unfinished[start : start + batch_size]
         prefixes = [drafts[number].prompt + answers[number].ids for number in numbers]
         rest_limits = [limits[number] - len(answers[number].ids) for number in numbers]
-        rests = _decode(model, prefixes, eos_id, rest_limits, cached)
+        rests = _decode(model, prefixes, eos_id, rest_limits, cached, watch and _renumbered(watch, numbers))
         for number, rest in zip(numbers, rests, strict=True):
             answers[number] = answers[number].followed_by(rest)
     return answers
+
+
+def _renumbered(watch: Watch, numbers: Sequence[int]) -> Watch:
+    """For a batch whose prompts have these indices."""
+
+    def of_batch(places: Sequence[int], tokens: Sequence[int]) -> Container[int]:
+        unwanted = watch([numbers[place] for place in places], tokens)
+        return {place for place in places if numbers[place] in unwanted}
+
+    return of_batch
 
 
 def _accept(draft: Draft, verified: VerifiedDraft, eos_id: int) -> Continuation:
@@ -76,7 +93,12 @@ def _accept(draft: Draft, verified: VerifiedDraft, eos_id: int) -> Continuation:
 
 @torch.inference_mode()
 def _decode(
-    model: PreTrainedModel, prefixes: list[list[int]], eos_id: int, limits: list[int], cached: bool = True
+    model: PreTrainedModel,
+    prefixes: list[list[int]],
+    eos_id: int,
+    limits: list[int],
+    cached: bool = True,
+    watch: Watch | None = None,
 ) -> list[Continuation]:
     """Decode one batch, each continuation up to its EOS or its own limit.
 
@@ -107,15 +129,15 @@ def _decode(
             logits = last_logits(model, [prefixes[number] + ids[number] for number in running])
         best, best_log_probabilities, _ = best_token(logits, eos_id)
         kept = []  # rows of the batch that continue
-        for row, (token, log_probability) in enumerate(
-            zip(best.tolist(), best_log_probabilities.tolist(), strict=True)
-        ):
+        tokens = best.tolist()
+        unwanted = watch(running, tokens) if watch else ()
+        for row, (token, log_probability) in enumerate(zip(tokens, best_log_probabilities.tolist(), strict=True)):
             number = running[row]
             log_probabilities[number].append(log_probability)
             stopped[number] = token == eos_id
             if not stopped[number]:
                 ids[number].append(token)
-                if len(ids[number]) < limits[number]:
+                if len(ids[number]) < limits[number] and number not in unwanted:
                     kept.append(row)
         if not kept:
             break

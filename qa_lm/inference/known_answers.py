@@ -72,22 +72,25 @@ class KnownAnswers:
         """The most similar known answers of each question."""
         return find_candidates(self.indexes, questions)
 
-    def nearest_pairs(self, question: str, mode: AnswerMode, count: int) -> list[tuple[int, float]]:
-        """Index of the nearest pair of each of the first answers, and its similarity to the question.
+    def nearest_pairs(self, questions: Sequence[str], mode: AnswerMode, count: int) -> list[list[tuple[int, float]]]:
+        """For each question, the index of the nearest pair of each of the first answers, and its similarity.
 
         Args:
-            question: a question.
+            questions: some questions.
             mode: orders the answers: by the ranking of `best`, otherwise by similarity. For `free` and `known`, which
                 compare no texts, by TF-IDF.
             count: maximum number of answers.
         """
         indexes = self.indexes if mode in (AnswerMode.nearest, AnswerMode.best) else [self.tfidf]
-        candidates = find_candidates(indexes, [question])
+        candidates = find_candidates(indexes, questions)
         scores = candidates.similarities[:, :, LAST_LARGEST]
         if mode is AnswerMode.best:
             scores = (self.ranking or Ranking.default(len(indexes))).scores(candidates)
-        answers = candidates.answers[0][np.argsort(-scores[0], kind="stable")[:count]]
-        similarities = indexes[-1].to_pairs(question)
+        answers = np.take_along_axis(candidates.answers, np.argsort(-scores, axis=1, kind="stable"), 1)[:, :count]
+        similarities = indexes[-1].to_pairs(questions)
+        return [self._nearest(*each) for each in zip(answers, similarities, strict=True)]
+
+    def _nearest(self, answers: np.ndarray, similarities: np.ndarray) -> list[tuple[int, float]]:
         places = [np.flatnonzero(self.pairs.answer_of == answer) for answer in answers]
         nearest = [int(each[similarities[each].argmax()]) for each in places]
         return [(place, float(similarities[place])) for place in nearest]

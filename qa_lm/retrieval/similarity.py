@@ -71,10 +71,9 @@ class SimilarityIndex:
         largest, question = (np.maximum(self._reduced(np.maximum, each), 0) for each in (whole, asked))
         return np.stack([mean, largest, question**4], axis=2)
 
-    def to_pairs(self, question: str) -> np.ndarray:
-        """Similarity of a question to each pair, question and answer together, (pairs,), float32."""
-        similarities: np.ndarray = _products(self._of_pairs([question]), self._pairs)[0]
-        return similarities
+    def to_pairs(self, questions: Sequence[str]) -> np.ndarray:
+        """Similarities to each pair, question and answer together, (questions, pairs), float32."""
+        return _products(self._of_pairs(questions), self._pairs)
 
     def _reduced(self, function: np.ufunc, values: np.ndarray) -> np.ndarray:
         """Reduce the values of the pairs of each answer, (questions, pairs) to (questions, answers)."""

@@ -219,11 +219,11 @@ def test_golden_questions_are_replayed_and_a_difference_is_named(learnt_run, tmp
 
 def test_an_explanation_says_whether_a_question_was_trained():
     explainer = Explainer(TrainedPairs(QUESTIONS, ANSWERS), None)
-    found = explainer.explain("what is the capital of france", AnswerMode.free)
+    (found,) = explainer.explain(["what is the capital of france"], AnswerMode.free)
     assert found.question_is == "trained"
     assert (found.nearest[0].question, found.nearest[0].answer) == (QUESTIONS[0], "Paris")
     similarities = [each.similarity for each in found.nearest]
     assert 1 >= similarities[0] > similarities[1] > similarities[2] >= 0
-    found = explainer.explain("What is the capital of Francia?", AnswerMode.free)
+    found, new = explainer.explain(["What is the capital of Francia?", "Why?"], AnswerMode.free)
     assert found.question_is == "near-duplicate of a trained question"
-    assert explainer.explain("Why?", AnswerMode.free).question_is == "not trained"
+    assert new.question_is == "not trained"

@@ -5,6 +5,8 @@ special tokens, the texts of pairs are not, so a question that contains `<|im_en
 prompt has the ids that `apply_chat_template` gives. A chat template for which this does not hold is refused.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,12 +46,12 @@ def with_special_tokens(
     tokenizer = load_tokenizer(folder)
     if template.chat is None:
         return tokenizer, replace(template, before=tokenizer.prefix)
-    cut = _Cut(load_renderer(folder), tokenizer, template.chat.system)
+    cut = ChatCut(load_renderer(folder), tokenizer, template.chat.system)
     prompt = cut.prompt(template)
     return cut.with_answer(prompt) if trained else (cut.tokenizer, prompt)
 
 
-class _Cut:
+class ChatCut:
     """Cuts the texts of a chat template at their marks.
 
     Args:
@@ -173,11 +175,16 @@ class _Cut:
         return text.replace(SYSTEM, self.system or "")
 
     def _ids(self, text: str) -> list[int]:
-        """Encode text of the template, in which the system text stands for its mark."""
+        return self.ids(text, {SYSTEM: self.system or ""})
+
+    def ids(self, text: str, texts: Mapping[str, str]) -> list[int]:
+        """Encode text of the template, in which marks stand for texts without special tokens."""
         ids: list[int] = []
         at = 0
-        for begin, end, token in self.tokenizer.special_tokens_in(text):
-            ids += [*self.tokenizer.encode([self._filled(text[at:begin])])[0], token]
+        for begin, end, token in [*self.tokenizer.special_tokens_in(text), (len(text), len(text), None)]:
+            plain = re.sub("[\ue000-\uf8ff]", lambda mark: texts.get(mark[0], mark[0]), text[at:begin])
+            ids += self.tokenizer.encode([plain])[0]
+            ids += [] if token is None else [token]
             at = end
         return ids
 

@@ -1,6 +1,7 @@
 """Render the chat template of a tokenizer's folder, in the sandbox of transformers."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,16 @@ class Renderer:
             UserError: the template refuses the conversation.
         """
         turns = (("system", system), ("user", user), ("assistant", answer), ("user", then))
-        messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+        advice = "" if system is None else "; leave out data.system if it knows no system turn"
+        return self.conversation([(role, text) for role, text in turns if text is not None], advice)
+
+    def conversation(self, turns: Sequence[tuple[str, str]], advice: str = "") -> str:
+        """Render turns, each a role and a text; after a turn of the user, up to where the answer begins.
+
+        Raises:
+            UserError: the template refuses the conversation; the message ends with the advice.
+        """
+        messages = [{"role": role, "content": text} for role, text in turns]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -54,7 +64,6 @@ class Renderer:
                 )
             )
         except Exception as error:  # the template is a program
-            advice = "" if system is None else "; leave out data.system if it knows no system turn"
             raise self.error(f"cannot be used ({first_line(error)}){advice}") from None
 
     def error(self, what: str) -> UserError:
