@@ -90,3 +90,7 @@ class TooLong(Enum):
     error = "error"
     drop = "drop"
     truncate_question = "truncate_question"
+
+
+MODEL_AS_ENCODER = "model"
+"""Value of `evaluation.encoder`: the pretrained model compares questions itself."""

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import replace
 
-from qa_lm.config.enums import Mode, OptimizerKind, PromptKind, ScheduleKind
+from qa_lm.config.enums import MODEL_AS_ENCODER, Mode, OptimizerKind, PromptKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
@@ -22,12 +22,6 @@ def check_values(config: TrainConfig) -> None:
         UserError: a value is invalid; the message begins with the key.
     """
     data, model = config.data, config.model
-    _require(
-        config.evaluation.encoder != "model" or config.model.path is not None,
-        "evaluation.encoder",
-        "model",
-        "needs a pretrained model: choose model=pretrained, or name a sentence encoder",
-    )
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
     _check_monitor(config)
     check_targets(config)
@@ -156,6 +150,12 @@ def _check_pretrained(config: TrainConfig) -> None:
     _require(pretrained or model.revision is None, "model.revision", model.revision, unused)
     place = "name the pretrained model: a folder, a name on the hub or a GGUF file"
     _require(pretrained or model.architecture is not None, "model.path", None, place)
+    _require(
+        pretrained or config.evaluation.encoder != MODEL_AS_ENCODER,
+        "evaluation.encoder",
+        MODEL_AS_ENCODER,
+        "needs a pretrained model: choose model=pretrained, or name a sentence encoder",
+    )
     _require(
         not (pretrained and (model._target_ or model.extra)),
         "model.path",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from qa_lm.config.enums import AnswerMode
+from qa_lm.config.enums import MODEL_AS_ENCODER, AnswerMode
 from qa_lm.config.schema import EvaluationConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.splits.draw import KINDS
@@ -22,7 +22,7 @@ from qa_lm.inference.calibration import Calibration
 from qa_lm.inference.known_answers import KnownAnswers
 from qa_lm.retrieval.encoder import Encoder
 from qa_lm.retrieval.known_pairs import KnownPairs, sample_indices
-from qa_lm.retrieval.model_encoder import MODEL, ModelEncoder
+from qa_lm.retrieval.model_encoder import ModelEncoder
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _known_answers(
     distinct = dict.fromkeys(zip(trained.questions, trained.answers, strict=True))
     pairs = KnownPairs([question for question, _ in distinct], [answer for _, answer in distinct])
     mode = evaluation.mode or default_mode(pairs)
-    if evaluation.encoder == MODEL and mode in (AnswerMode.nearest, AnswerMode.best):
+    if evaluation.encoder == MODEL_AS_ENCODER and mode in (AnswerMode.nearest, AnswerMode.best):
         encoder = ModelEncoder.fitted(model, tokenizer, pairs)
     return fit_known_answers(pairs, mode, encoder)
 

@@ -17,8 +17,6 @@ from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import first_line, reading
 from qa_lm.retrieval.known_pairs import KnownPairs
 
-MODEL = "model"
-"""Value of `evaluation.encoder` that means the trained model."""
 FILE = "model_encoder.safetensors"
 BEFORE, AFTER = 'This sentence : "', '" means in one word:"'
 BATCH = 16

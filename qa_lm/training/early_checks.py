@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from qa_lm.config.enums import MODEL_AS_ENCODER
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import TARGET, import_trusted
 from qa_lm.config.trainer_arguments import check_trainer_arguments
@@ -11,7 +12,6 @@ from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
 from qa_lm.retrieval.encoder import check_encoder
-from qa_lm.retrieval.model_encoder import MODEL
 
 PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
@@ -27,7 +27,7 @@ def check_early(config: TrainConfig) -> None:
     import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
     check_split(config.data.split)
-    if config.evaluation.encoder not in (None, MODEL):
+    if config.evaluation.encoder not in (None, MODEL_AS_ENCODER):
         check_encoder(config.evaluation.encoder)
     if config.model.path is not None:
         check_place(config.model.path, config.model.revision)

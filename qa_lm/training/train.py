@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from qa_lm.config.compose import resolved_yaml
+from qa_lm.config.enums import MODEL_AS_ENCODER
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.config.validate import check_values, nothing_held_out, without_validation
@@ -24,7 +25,6 @@ from qa_lm.data.splits.file import write_split
 from qa_lm.inference.export import export_architecture
 from qa_lm.modeling.lora import save_settings
 from qa_lm.retrieval.encoder import load_encoder
-from qa_lm.retrieval.model_encoder import MODEL
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
@@ -112,7 +112,7 @@ def _train(
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
     precision = choose_precision(config.trainer)
     named = config.evaluation.encoder if first else None
-    encoder = load_encoder(named) if named != MODEL else None  # a wrong one ends the run before training
+    encoder = load_encoder(named) if named != MODEL_AS_ENCODER else None  # a wrong one ends the run before training
     start = find_start(config)
     if start:
         config = with_start(config, start)

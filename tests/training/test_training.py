@@ -102,7 +102,7 @@ def test_transformers_alone_loads_the_model_and_answers_alike(small_run):
     folder = small_run.folder / "model"
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    assert {path.suffix for path in folder.iterdir()} == {".json", ".jsonl", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".jinja", ".jsonl", ".safetensors"}
     for answer in small_run.answers:
         ids = tokenizer(answer.question, return_tensors="pt")
         output = model.generate(**ids, max_new_tokens=64, do_sample=False)

@@ -158,9 +158,10 @@ def test_names_in_the_cache_come_from_no_text_of_others(tmp_path, hostile):
 
 
 def test_a_run_leaves_no_code(small_run):
-    """model/ has safetensors and JSON alone, and both checkpoints load as tensors and plain values."""
+    """model/ has safetensors, JSON and a chat template, which runs in a sandbox. Both checkpoints load as tensors and
+    plain values."""
     suffixes = {path.suffix for path in (small_run.folder / "model").iterdir()}
-    assert suffixes == {".json", ".jsonl", ".safetensors"}
+    assert suffixes == {".json", ".jinja", ".jsonl", ".safetensors"}
     for path in (small_run.folder / "checkpoints").glob("*.ckpt"):
         assert torch.load(path, weights_only=True)["state_dict"]
     with pytest.raises(pickle.UnpicklingError):

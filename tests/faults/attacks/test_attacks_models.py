@@ -149,7 +149,7 @@ def test_a_chat_template_that_is_a_program(model, trap, capsys):
     template = "{{ cycler.__init__.__globals__.os.mknod('" + str(trap.marker) + "') }}"
     jinja2.Environment().from_string(template).render(messages=[])
     assert trap.sprang
-    changed_json(model / "tokenizer_config.json", chat_template=template)
+    (model / "chat_template.jinja").write_text(template)
     (model / "prompt_template.json").unlink()
     (model.parent / "faq.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "4"}) + "\n")
     asked = [str(model), "--template", "chat", f"data.path={model.parent / 'faq.jsonl'}"]
