@@ -72,6 +72,7 @@ def plain(folders):
     return found
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_and_torch_can_still_compile(folders, plain):
     then = """
 import torch, transformers.masking_utils

@@ -99,6 +99,7 @@ def test_a_rule_that_drops_negations_is_noticed(monkeypatch):
         assert_same_question("why is it not here", result)
 
 
+@pytest.mark.slow
 def test_the_order_of_calls_and_the_process_do_not_matter():
     texts = Rewriter(5, 0.5)
     forward = [texts.rewrite(question, epoch) for epoch in range(3) for question in QUESTIONS]
