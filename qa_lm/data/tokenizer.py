@@ -258,7 +258,7 @@ def _check_round_trip(tokenizer: TextTokenizer, folder: Path) -> None:
 
 def _eos_token(folder: Path) -> str:
     """The EOS token named by tokenizer_config.json or, in older folders, by special_tokens_map.json."""
-    tokens = [_json(folder / name).get("eos_token") for name in (CONFIG, "special_tokens_map.json")]
+    tokens = [json_object(folder / name).get("eos_token") for name in (CONFIG, "special_tokens_map.json")]
     for token in tokens:
         text = token.get("content") if isinstance(token, dict) else token
         if isinstance(text, str):
@@ -266,7 +266,8 @@ def _eos_token(folder: Path) -> str:
     raise UserError(f"{folder / CONFIG}: names no eos_token, the token that ends an answer")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one if there is no such file, or something else in it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

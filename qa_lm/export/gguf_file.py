@@ -1,5 +1,7 @@
 """Write a model as a GGUF file, with a Modelfile for Ollama next to it."""
 
+import errno
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,9 @@ def write_gguf(source: Source, path: Path, kind: GgufType) -> GgufFile:
             _write(temporary, model.config.model_type, fields, model, weights)
     except UserError as error:
         raise UserError(f"{source.folder}: cannot be written as GGUF: {error}") from None
+    except OSError as error:  # numpy reports a full disk without its number
+        number = error.errno or errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(path)) from None
     write_text(path.with_name(MODELFILE), modelfile(source, tokens, path.name, source.answer_limit))
     return GgufFile(path, kind, weights.counts, weights.kept)
 

@@ -78,6 +78,19 @@ def test_every_number_format(tmp_path, kind):
     np.testing.assert_allclose(values, wanted, atol={"f32": 0, "f16": 1e-3}.get(kind, 5e-3))
 
 
+def test_a_full_disk_is_named_with_the_file_and_leaves_nothing(tmp_path, monkeypatch):
+    source = source_of(tmp_path / "model")
+
+    def short(self, **options):
+        raise OSError("311616 requested and 249800 written")  # as numpy says it
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", short)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_gguf(source, tmp_path / "tiny.gguf", GgufType.f32)
+    assert caught.value.filename == str(tmp_path / "tiny.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_weight_too_large_for_16_bits_stays_in_32(tmp_path):
     source = source_of(tmp_path / "model")
     with torch.no_grad():

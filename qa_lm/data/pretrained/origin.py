@@ -1,6 +1,5 @@
 """What a pretrained model says about itself: its name on the hub and its licence."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import yaml
 
 from qa_lm.data.cache import META
 from qa_lm.data.pretrained.place import HUB_NAME, Base
+from qa_lm.data.tokenizer import json_object
 
 
 def base_origin(base: Base) -> dict[str, str]:
@@ -15,9 +15,9 @@ def base_origin(base: Base) -> dict[str, str]:
 
     They are in the model card of a folder, in the fields of a GGUF file, or in the name itself.
     """
-    card, meta = _front_matter(base.folder / "README.md"), _json(base.folder / META)
+    card, meta = _front_matter(base.folder / "README.md"), json_object(base.folder / META)
     licence = card.get("license") or meta.get("license")
-    named = _json(base.folder / "config.json").get("_name_or_path") or meta.get("base_model")
+    named = json_object(base.folder / "config.json").get("_name_or_path") or meta.get("base_model")
     name = next((each for each in (base.name, named) if _is_hub_name(each)), None)
     found = {"base_model": name, "base_license": licence}
     return {key: value for key, value in found.items() if isinstance(value, str)}
@@ -35,13 +35,5 @@ def _front_matter(path: Path) -> dict[str, Any]:
         begin, text, *_ = path.read_text(encoding="utf-8").split("---\n", 2)
         content = yaml.safe_load(text) if not begin else None
     except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
