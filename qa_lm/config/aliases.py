@@ -41,7 +41,7 @@ CHOICES = {
     ("callbacks", "early_stopping"): "early_stopping.patience= (null: none)",
     ("callbacks", "model_checkpoint"): "checkpoint.*; the best and the last checkpoint are always kept",
     ("callbacks", "rich_progress_bar"): "trainer.enable_progress_bar=",
-    ("trainer", "fsdp"): "trainer.accelerator=gpu trainer.devices=N trainer.strategy=fsdp",
+    ("trainer", "fsdp"): "trainer=fsdp2",
     ("loggers", "null"): "loggers=none",
     ("loggers", "false"): "loggers=none",
     ("loggers", "many_loggers"): "loggers=[tensorboard,csv,wandb]",

@@ -92,5 +92,7 @@ class TooLong(Enum):
     truncate_question = "truncate_question"
 
 
+FSDP2 = "fsdp2"
+"""The value of `trainer.strategy` that shards the model between the processes."""
 MODEL_AS_ENCODER = "model"
 """Value of `evaluation.encoder`: the pretrained model compares questions itself."""

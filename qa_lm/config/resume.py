@@ -27,6 +27,7 @@ from qa_lm.run.run_folder import CONFIG
 AUTO = "auto"
 MAY_CHANGE = {
     *("trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps", "trainer.enable_progress_bar"),
+    *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "distributed.timeout_seconds"),
     *("checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),

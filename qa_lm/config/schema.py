@@ -246,6 +246,14 @@ class CheckpointConfig:
 
 
 @dataclass
+class DistributedConfig:
+    """Several processes that train together."""
+
+    timeout_seconds: int = 1800
+    """Seconds after which a process that waits for another one ends the run."""
+
+
+@dataclass
 class TrainConfig:
     """The settings of a training run."""
 
@@ -278,6 +286,7 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     loggers: dict[str, Any] = field(default_factory=dict)
     """Loggers of the Trainer: a name of your own to `_target_`, a class, and its arguments. Arguments that only a run
     knows are filled in: the run folder as `save_dir`, the run's name and tags, the id of a resumed run."""

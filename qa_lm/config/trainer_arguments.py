@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from qa_lm.config.enums import FSDP2
 from qa_lm.errors import UserError
 
 TRAINER = "lightning.pytorch.trainer.trainer"
@@ -91,6 +92,10 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
             raise UserError(f"{key}={value}: float16 is not supported; bf16-mixed has float32's range", key)
         if name == "strategy" and any(word in str(value) for word in ("spawn", "fork", "notebook")):
             raise UserError(f"{key}={value}: its processes do not give back what they recorded; use ddp", key)
+        if name == "strategy" and str(value).startswith("fsdp") and value != FSDP2:
+            raise UserError(
+                f"{key}={value}: is not supported; trainer.strategy={FSDP2} shards the model, on CPUs too", key
+            )
         if not fits(value, known[name]):
             wanted = " or ".join(PRECISIONS) if name == "precision" else _spelled(known[name])
             raise UserError(f"{key}={_shown(value)}: must be {wanted}", key)

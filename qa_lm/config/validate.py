@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import replace
 
-from qa_lm.config.enums import MODEL_AS_ENCODER, Mode, OptimizerKind, PromptKind, ScheduleKind
+from qa_lm.config.enums import FSDP2, MODEL_AS_ENCODER, Mode, OptimizerKind, PromptKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
 from qa_lm.errors import UserError
@@ -35,6 +35,7 @@ def check_values(config: TrainConfig) -> None:
         "optimizer.schedule_epochs": config.optimizer.schedule_epochs,
         "evaluation.batch_size": config.evaluation.batch_size,
         "checkpoint.every_steps": config.checkpoint.every_steps,
+        "distributed.timeout_seconds": config.distributed.timeout_seconds,
         "evaluation.max_new_tokens": config.evaluation.max_new_tokens,
     }.items():
         _require(value is None or value >= 1, key, value, "must be at least 1")
@@ -49,6 +50,12 @@ def check_values(config: TrainConfig) -> None:
     _check_recall(config)
     _require(
         not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
+    )
+    _require(
+        not config.compile or config.trainer.get("strategy") != FSDP2,
+        "compile",
+        config.compile,
+        f"is not supported with trainer.strategy={FSDP2}",
     )
     _require(model.context is None or model.context >= 2, "model.context", model.context, "must be at least 2 tokens")
     _require(

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedMode
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.config_arguments import (
     CONTEXTS,
+    DROPOUT_NAMES,
     NO_CONTEXT,
     SOFT_CAPS,
     known_arguments,
@@ -37,18 +38,6 @@ ORIGIN_KEYS = ("architectures", "transformers_version", "_name_or_path", "auto_m
 """Keys of a transformers config that describe its origin, not the model."""
 LARGE = 100.0
 """Largest logit in `check_logits`: those of fresh weights are so small that a cap would not be seen."""
-# Names of the dropout probabilities in different architectures.
-DROPOUT_NAMES = (
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "attention_dropout",
-    "hidden_dropout",
-    "residual_dropout",
-    "embedding_dropout",
-    "dropout",
-    "activation_dropout",
-)
 
 
 def build_causal_lm(
@@ -188,6 +177,12 @@ def context_of(model: PreTrainedModel) -> int:
 def embeddings(model: PreTrainedModel) -> list[nn.Module]:
     """The modules whose matrices are indexed by token or position: embeddings and the head."""
     return [module for module in model.modules() if isinstance(module, nn.Embedding)] + [head(model)]
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a network: its longest list of modules of one class."""
+    lists = [list(each) for each in model.modules() if isinstance(each, nn.ModuleList)]
+    return max((each for each in lists if len({type(block) for block in each}) == 1), key=len, default=[])
 
 
 def parameter_count(model: nn.Module, trained: bool = False) -> int:

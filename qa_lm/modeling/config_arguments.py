@@ -21,6 +21,18 @@ DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
 """Names in configs of a constant that divides the logits."""
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Names in configs of the bound of soft-capped logits."""
+DROPOUT_NAMES = (
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "attention_dropout",
+    "hidden_dropout",
+    "residual_dropout",
+    "embedding_dropout",
+    "dropout",
+    "activation_dropout",
+)
+"""Names in configs of dropout probabilities."""
 
 
 def logit_scale(config: PretrainedConfig) -> float:

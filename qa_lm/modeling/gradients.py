@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 
@@ -58,6 +59,8 @@ def clip(parameters: Iterable[Parameter], limit: float | None, algorithm: str | 
     trained = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
     if not torch.isfinite(norm):
         for parameter in trained:
             parameter.grad = None

@@ -100,8 +100,13 @@ def linear_layers(model: nn.Module) -> set[str]:
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of a model without its frozen parameters: what training changes."""
+    return without_frozen(model, model.state_dict())
+
+
+def without_frozen(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of a model without its frozen parameters."""
     frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {name: value for name, value in state.items() if name not in frozen}
 
 
 def refuse_adapter(state: Mapping[str, Any]) -> None:

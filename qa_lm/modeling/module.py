@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from qa_lm.batch import Batch
 from qa_lm.errors import UserError
 from qa_lm.modeling.causal_lm import head, hidden_states, soft_cap
+from qa_lm.modeling.distributed.sharding import is_sharded, shard
 from qa_lm.modeling.epoch_metrics import EpochMetrics, Sums
 from qa_lm.modeling.gradients import AccumulationWindow, clip
 from qa_lm.modeling.hyperparameters import (
@@ -28,7 +29,7 @@ from qa_lm.modeling.hyperparameters import (
     resolve_optimizer,
     resolve_schedule,
 )
-from qa_lm.modeling.lora import refuse_adapter, trained_state
+from qa_lm.modeling.lora import refuse_adapter, without_frozen
 from qa_lm.modeling.loss import LossSums, batch_loss, checked_sums
 
 Loss = Callable[[Tensor, nn.Linear, Batch], LossSums]
@@ -70,6 +71,7 @@ class CausalLMModule(EpochMetrics):
         # Checkpoints hold what is trained, without the frozen parameters of a pretrained model.
         self.strict_loading = all(parameter.requires_grad for parameter in self.parameters())
         self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
+        self.compute: Callable[[Batch], LossSums] = self._loss_sums
         self.step_loss = self.gradient_norm = torch.zeros(())
         self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: indices, losses, exactness
         self.window = AccumulationWindow()
@@ -98,24 +100,31 @@ class CausalLMModule(EpochMetrics):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what is trained."""
         if not self.strict_loading:
-            checkpoint["state_dict"] = trained_state(self)
+            checkpoint["state_dict"] = without_frozen(self, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that holds only a LoRA adapter where the model has none."""
         if self.strict_loading:
             refuse_adapter(checkpoint["state_dict"])
 
+    def configure_model(self) -> None:
+        """Shard the parameters, if the strategy says between which processes."""
+        if self.device_mesh is not None and not is_sharded(self.model):
+            self.compute = shard(self.model, self.device_mesh["data_parallel"], self._loss_sums)
+
     def forward(self, batch: Batch) -> LossSums:
         """Compute the loss of a batch."""
+        sums = self.compute(batch)
+        self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
+        return sums
+
+    def _loss_sums(self, batch: Batch) -> LossSums:
         # Validation has a different shape and graph, which would have to be compiled separately.
         body = self.hidden_states if torch.is_grad_enabled() else hidden_states
         states = body(self.model, batch.inputs, batch.positions)
         if self.loss is not None and self.training:
-            sums = checked_sums(self.loss(states, head(self.model), batch), batch)
-        else:
-            sums = batch_loss(states, head(self.model), batch, self.mean_per_pair, soft_cap(self.model))
-        self.step_pairs = batch.indices, sums.pair_losses, sums.pair_exact
-        return sums
+            return checked_sums(self.loss(states, head(self.model), batch), batch)
+        return batch_loss(states, head(self.model), batch, self.mean_per_pair, soft_cap(self.model))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The contribution of the batch to the loss of its optimizer step."""

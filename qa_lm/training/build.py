@@ -9,12 +9,12 @@ import lightning.pytorch as pl
 import torch
 from transformers import PreTrainedModel
 
-from qa_lm.config.enums import FinetuneMethod, LossWeighting, TrainOn
+from qa_lm.config.enums import FSDP2, FinetuneMethod, LossWeighting, TrainOn
 from qa_lm.config.schema import OptimizerConfig, TrainConfig
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import build_causal_lm, check_packing, parameter_count
 from qa_lm.modeling.custom_model import check_custom_model, register_model
 from qa_lm.modeling.lora import add_lora
@@ -25,7 +25,7 @@ from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.finetune.recipe import EPOCHS_TO_RECALL
 from qa_lm.training.finetune.start import PretrainedStart, load_start, lora_settings
-from qa_lm.training.hardware import check_memory, device_of
+from qa_lm.training.hardware import check_memory, device_of, process_count
 from qa_lm.training.recipe import epochs_to_recall
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ def _pretrained_network(
 ) -> tuple[PreTrainedModel, "PeftModel | None"]:
     """The pretrained model and, with LoRA, its adapter."""
     lora = start.method is FinetuneMethod.lora
-    check_memory(config, start.parameters, device_of(config.trainer), trained=0 if lora else start.parameters)
-    network = load_start(start, config, tokenizer)
+    trained = 0 if lora else start.parameters
+    check_memory(config, start.parameters, device_of(config.trainer), trained, _shards(config))
+    network = _with_gradient_checkpointing(load_start(start, config, tokenizer), config)
     # Right before the adapter is initialised, so that it depends only on the seed.
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if not lora:
@@ -188,7 +189,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     else:
         with torch.device("meta"):  # shapes without memory
             parameters = parameter_count(build())
-        check_memory(config, parameters, device_of(config.trainer))
+        check_memory(config, parameters, device_of(config.trainer), shards=_shards(config))
     # Right before the weights are initialised, so that they depend only on the seed.
     pl.seed_everything(config.seed, workers=True, verbose=False)
     network = build()
@@ -199,6 +200,19 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")
+    return _with_gradient_checkpointing(network, config)
+
+
+def _shards(config: TrainConfig) -> int:
+    return process_count(config.trainer) if config.trainer.get("strategy") == FSDP2 else 1
+
+
+def _with_gradient_checkpointing(network: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
+    if config.model.gradient_checkpointing:
+        try:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise UserError(f"model.gradient_checkpointing=true: {first_line(error)}") from None
     return network
 
 

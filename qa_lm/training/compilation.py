@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from qa_lm.errors import first_line
-from qa_lm.modeling.causal_lm import hidden_states
+from qa_lm.modeling.causal_lm import blocks, hidden_states
 from qa_lm.modeling.module import CausalLMModule
 
 WHOLE_UP_TO = 12
@@ -26,24 +25,24 @@ GAIN, GAIN_WITH_LORA = 0.2, 0.3
 
 def compile_network(module: CausalLMModule) -> None:
     """Compile the body of the model for training; all batches must then have the same shape."""
-    blocks = _blocks(module.model)
-    if len(blocks) <= WHOLE_UP_TO:
+    found = blocks(module.model)
+    if len(found) <= WHOLE_UP_TO:
         module.hidden_states = torch.compile(hidden_states, dynamic=False)
         return
-    for block in blocks:
+    for block in found:
         block.forward = _compiled_for_training(block.forward)
 
 
 def undo_compilation(module: CausalLMModule) -> None:
     """Let training run the code of the model again."""
     module.hidden_states = hidden_states
-    for block in _blocks(module.model):
+    for block in blocks(module.model):
         vars(block).pop("forward", None)
 
 
 def is_compiled(module: CausalLMModule) -> bool:
     """Whether training steps run compiled code."""
-    return module.hidden_states is not hidden_states or any("forward" in vars(block) for block in _blocks(module.model))
+    return module.hidden_states is not hidden_states or any("forward" in vars(block) for block in blocks(module.model))
 
 
 def pays_to_compile(module: CausalLMModule, seconds: float) -> bool:
@@ -80,12 +79,6 @@ def try_compilation(module: CausalLMModule, step_seconds: Callable[[], float], e
         undo_compilation(module)
         return eager, f"off (compiled steps take {seconds / eager:.2f} times as long)"
     return seconds, f"on (compiled in {took:.0f} s; steps take {seconds / eager:.2f} times as long)"
-
-
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a network: its longest list of modules of one class."""
-    lists = [list(each) for each in model.modules() if isinstance(each, nn.ModuleList)]
-    return max((each for each in lists if len({type(block) for block in each}) == 1), key=len, default=[])
 
 
 def _compiled_for_training(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,19 @@ def device_of(trainer_arguments: dict[str, Any]) -> torch.device:
     return torch.device("cpu")
 
 
+def process_count(trainer_arguments: dict[str, Any]) -> int:
+    """Return the number of processes that Lightning will use: one for each device of each node."""
+    devices, nodes = trainer_arguments.get("devices"), int(trainer_arguments.get("num_nodes") or 1)
+    if isinstance(devices, list):
+        return nodes * len(devices)
+    text = str(devices)
+    if "," in text:
+        return nodes * len([part for part in text.split(",") if part.strip()])
+    if text.isdecimal():
+        return nodes * int(text)
+    return nodes * (torch.cuda.device_count() if device_of(trainer_arguments).type == "cuda" else 1)
+
+
 class Precision(NamedTuple):
     """The precision of a run."""
 
@@ -51,7 +64,7 @@ def _choice(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
     given = trainer_arguments.get("precision")
     if given is not None:
         return str(given), "as set"
-    if trainer_arguments.get("devices", 1) not in (1, "1", "auto") or trainer_arguments.get("num_nodes", 1) > 1:
+    if process_count(trainer_arguments) > 1:
         # Each process would measure separately, and the results must agree.
         if device_of(trainer_arguments).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", "supported by these GPUs"
@@ -134,7 +147,9 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
 
 
-def check_memory(config: TrainConfig, parameters: int, device: torch.device, trained: int | None = None) -> None:
+def check_memory(
+    config: TrainConfig, parameters: int, device: torch.device, trained: int | None = None, shards: int = 1
+) -> None:
     """Refuse a model that needs more memory than is free, whatever the batch size is.
 
     Args:
@@ -142,6 +157,7 @@ def check_memory(config: TrainConfig, parameters: int, device: torch.device, tra
         parameters: number of parameters of the model.
         device: the device of training.
         trained: number of parameters that are trained; None for all.
+        shards: number of processes that share the model, each of which builds it before it is sharded.
 
     Raises:
         UserError: names the needed and the free memory, and the settings to lower.
@@ -149,7 +165,9 @@ def check_memory(config: TrainConfig, parameters: int, device: torch.device, tra
     kept = FLOATS[config.optimizer.kind] if config.optimizer._target_ is None else 2
     trained = parameters if trained is None else trained
     weight = 2 if str(config.trainer.get("precision")) == "bf16-true" else 4
-    need, free = weight * (parameters + (kept - 1) * trained), free_memory(device)
+    kept_bytes = weight * (parameters + (kept - 1) * trained)
+    need = kept_bytes if shards == 1 else max(kept_bytes // shards, weight * (parameters + parameters // shards))
+    free = free_memory(device)
     if need > free:
         model = config.model
         if model.path is not None:

@@ -58,13 +58,22 @@ MAX_WIDTH = 1024
 """Maximum width; larger models get more blocks instead."""
 
 
-def completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
+def completed(config: TrainConfig, sizes: Sizes, processes: int = 1) -> TrainConfig:
     """Return the settings with a value for every open (null) one.
 
     Args:
         config: settings.
         sizes: sizes of the pairs.
+        processes: number of processes, among which the rows of a step are divided, rounded up.
     """
+    is_open = config.data.batch_size is None
+    config = _completed(config, sizes)
+    if is_open and config.data.batch_size is not None:
+        config = replace(config, data=replace(config.data, batch_size=math.ceil(config.data.batch_size / processes)))
+    return config
+
+
+def _completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     if config.model.path is not None:
         config = completed_finetuning(config, sizes)
     tokens, vocab_size, row = int(sizes.lengths.sum()), sizes.vocab_size, sizes.row

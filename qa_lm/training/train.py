@@ -6,6 +6,7 @@ Each stage takes the results of the former ones. From `measure` on the settings 
 `fit`.
 """
 
+import os
 import signal
 import time
 from contextlib import nullcontext
@@ -38,13 +39,17 @@ from qa_lm.training.checkpointing.resume import (
     check_same_model,
     delete_final_files,
     read_run_state,
+    with_batch_size_of,
 )
 from qa_lm.training.compilation import compile_network, is_compiled, undo_compilation
 from qa_lm.training.custom import CustomParts, with_targets
+from qa_lm.training.distributed.agreement import SameRun
+from qa_lm.training.distributed.launch import with_launch, without_launch
+from qa_lm.training.distributed.whole import empty_copy, with_whole_model
 from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.finetune.before import Before, ask_untrained, read_before
 from qa_lm.training.finetune.start import PretrainedStart, attention_for_training, find_start, with_start
-from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of
+from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of, process_count
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
 from qa_lm.training.recipe import completed
@@ -84,6 +89,7 @@ def train(
     """
     check_values(config)
     check_trainer_arguments(config.trainer)
+    config = replace(config, trainer=with_launch(config.trainer, os.environ))
     first = getattr(rank_zero_only, "rank", 0) == 0  # only the first of several processes writes
     if nothing_held_out(config.data) and config.monitor.startswith("val/"):
         config = without_validation(config)
@@ -120,8 +126,10 @@ def _train(
     environment = describe_environment(config.seed, prepared.fingerprints() | (start.facts if start else {}))
     if run.exists:
         check_same_data(folder, environment, verbose=first)
-    config = completed(config, prepared.sizes())
+    config = completed(with_batch_size_of(run, config), prepared.sizes(), process_count(config.trainer))
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
+    facts = environment | {"resumed_after_step": run.step}
+    custom = replace(custom, callbacks=[*custom.callbacks, SameRun(facts)])
     setup = build_trainer(config, folder, prepared, custom, handle_signals)
     task = build_task(config, prepared, setup.trainer, custom, start)
     if run.checkpoint:
@@ -137,8 +145,9 @@ def _train(
         if first:
             _write_first_files(config, folder, prepared, task, environment, run, start, before)
         log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
-        fit_started = time.perf_counter()
+        fit_started, empty = time.perf_counter(), empty_copy(task, setup.trainer)
         _fit(setup, task, run.checkpoint)
+        task = with_whole_model(task, setup.trainer, empty)
         undo_compilation(task.module)
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
@@ -199,7 +208,7 @@ def _write_first_files(
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
     if before:
         before.save(folder, prepared)
-    write_text(folder / run_folder.CONFIG, resolved_yaml(config))
+    write_text(folder / run_folder.CONFIG, resolved_yaml(without_launch(config, os.environ)))
 
 
 def _fit(setup: TrainerSetup, task: Task, checkpoint: Path | None) -> None:

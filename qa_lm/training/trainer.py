@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
-from qa_lm.config.enums import FailedWriteChoice
+from qa_lm.config.enums import FSDP2, FailedWriteChoice
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.repeats import answerable
@@ -38,6 +38,7 @@ from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_ch
 from qa_lm.training.checkpointing.interruption import SignalHandler
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.custom import CustomParts
+from qa_lm.training.distributed.strategy import build_strategy
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -83,7 +84,8 @@ def build_trainer(
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
     path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
-    files = DirectCheckpointIO(go_on)
+    sharded = config.trainer.get("strategy") == FSDP2
+    files = DirectCheckpointIO(go_on, shares_memory=not sharded)
     last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
@@ -109,6 +111,7 @@ def build_trainer(
     if arguments.setdefault("enable_progress_bar", sys.stdout.isatty()):
         own.append(RunningLossBar())
     _replace_names(arguments, folder)
+    arguments["strategy"] = build_strategy(config, folder)
     arguments["logger"] = list(custom.loggers) or False
     arguments.setdefault("enable_model_summary", False)
     # None would keep the setting of an earlier Trainer in this process.

@@ -13,7 +13,7 @@ from torch import Tensor
 from qa_lm.data.table import PairTable
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
-from qa_lm.training.callbacks.distributed import all_gathered, print_once
+from qa_lm.training.distributed.collectives import all_gathered, print_once
 
 SKIPPED, SPIKE = "skipped", "spike"
 WINDOW = 50

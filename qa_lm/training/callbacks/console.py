@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from qa_lm.modeling.epoch_metrics import EXACT_THEN_LOSS, RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
-from qa_lm.training.callbacks.distributed import print_once
 from qa_lm.training.callbacks.epochs import EpochRecord
+from qa_lm.training.distributed.collectives import print_once
 
 
 class ConsoleReport(Callback):

@@ -16,7 +16,7 @@ from qa_lm.modeling.epoch_metrics import EXACT_THEN_LOSS, RECALL_THEN_LOSS
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.atomic import write_text
 from qa_lm.run.run_folder import METRICS_COLUMNS
-from qa_lm.training.callbacks.distributed import print_once, sum_over_processes
+from qa_lm.training.distributed.collectives import print_once, sum_over_processes
 from qa_lm.training.logging.loggers import log_values
 
 EpochRow = dict[str, int | float | None]

@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from qa_lm.training.callbacks.distributed import print_once
+from qa_lm.training.distributed.collectives import print_once
 
 STORAGE, STUDY, TRIAL = "QA_LM_OPTUNA_STORAGE", "QA_LM_OPTUNA_STUDY", "QA_LM_OPTUNA_TRIAL"
 """Environment variables: the study's journal file, its name, and the number of the trial."""

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.modeling.schedules import Schedule
-from qa_lm.training.callbacks.distributed import print_once
+from qa_lm.training.distributed.collectives import print_once
 
 
 class RecallStopping(Callback):

@@ -17,9 +17,13 @@ class BestState:
     """The newest best state: held by reference at first, and copied before training changes its tensors.
 
     A copy reuses the memory of the former copy, because allocating memory takes longer than copying.
+
+    Args:
+        shares_memory: whether the tensors of a state are those that are being trained, so that it must be copied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares_memory: bool = True) -> None:
+        self.shares_memory = shares_memory
         self.state: State | None = None
         """The state; None if there is none in memory."""
         self.step: int | None = None
@@ -31,8 +35,9 @@ class BestState:
         self._buffers: dict[int, list[Tensor]] = defaultdict(list)
 
     def set(self, state: State) -> None:
-        """Hold a new state, by reference: its tensors are those that are being trained."""
-        self.state, self.step, self.written, self.copied = state, state["global_step"], False, False
+        """Hold a new state by reference."""
+        self.state, self.step, self.written = state, state["global_step"], False
+        self.copied = not self.shares_memory
 
     def device_with_room(self) -> torch.device | None:
         """Return where a copy fits: the state's device, else main memory; None if neither has room."""

@@ -51,11 +51,12 @@ class DirectCheckpointIO(TorchCheckpointIO):
 
     Args:
         warn_on_write_error: whether a checkpoint that cannot be written gives only a warning, and training continues.
+        shares_memory: whether the tensors of a state are those that are being trained; gathered shards are not.
     """
 
-    def __init__(self, warn_on_write_error: bool = False) -> None:
+    def __init__(self, warn_on_write_error: bool = False, shares_memory: bool = True) -> None:
         self.warn_on_write_error = warn_on_write_error
-        self.best = BestState()
+        self.best = BestState(shares_memory)
         """The best state of this process so far."""
         self._written: tuple[Identity, Path, str] | None = None
 
@@ -173,11 +174,12 @@ class ValidCheckpoint(NamedTuple):
     """Warnings for the user, such as about a damaged file."""
 
 
-def newest_valid_checkpoint(folder: Path) -> ValidCheckpoint:
-    """Find the newest intact checkpoint of a run. Damaged ones are renamed to `NAME.damaged`.
+def newest_valid_checkpoint(folder: Path, rename: bool = True) -> ValidCheckpoint:
+    """Find the newest intact checkpoint of a run.
 
     Args:
         folder: the run folder.
+        rename: whether to rename damaged ones to `NAME.damaged`: in one process only.
 
     Raises:
         UserError: all checkpoints are damaged.
@@ -192,7 +194,7 @@ def newest_valid_checkpoint(folder: Path) -> ValidCheckpoint:
         if intact is None:
             messages.append(f"warning: {path.parent} has no readable manifest.json: {name} is used without a check")
         if intact or intact is None:
-            for bad in damaged:
+            for bad in damaged if rename else []:
                 os.replace(bad, bad.with_name(f"{bad.name}.damaged"))
                 messages.append(f"warning: {bad} is DAMAGED; renamed to {bad.name}.damaged, and {name} is used instead")
             return ValidCheckpoint(path, messages)

@@ -28,9 +28,9 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from qa_lm.modeling.epoch_metrics import Sums
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.run.checkpoint import STATE
-from qa_lm.training.callbacks.distributed import all_gathered
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
 from qa_lm.training.checkpointing.interruption import Interrupted, SignalHandler
+from qa_lm.training.distributed.collectives import all_gathered
 from qa_lm.training.logging.tensorboard import EventsLogger
 
 BATCH, VALIDATION, VALIDATED, EPOCH = "batch", "validation", "validated", "epoch"
@@ -76,14 +76,15 @@ class LastCheckpoint(Checkpoint):
         if self._restored is None:
             return
         state, self._restored = self._restored, None
-        own = state["processes"][trainer.global_rank]
+        own = _of_this_process(state["processes"], trainer)
         pl_module.train_sums = Sums(own["train_sums"].to(pl_module.device, copy=True))
         pl_module.step_loss = state["step_loss"].to(pl_module.device, copy=True)
         trainer.should_stop = state["should_stop"]
         for logger in trainer.loggers:
             if isinstance(logger, EventsLogger):
                 logger.log_again(state["events"])
-        restore_random_state(own["random"])
+        if "random" in own:
+            restore_random_state(own["random"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -196,6 +197,17 @@ class LastCheckpoint(Checkpoint):
             return True  # best.ckpt must be written now, and last.ckpt can share its file
         share = 1.0 if self.files.best.copied else self.EARLY_SAVE_SHARE
         return self.every_seconds is not None and seconds >= share * self.every_seconds
+
+
+def _of_this_process(saved: list[dict[str, Any]], trainer: pl.Trainer) -> dict[str, Any]:
+    """The saved state of this process. If there are more or fewer now, the first has the sums of all, and those without
+    a former one keep their random state."""
+    rank = trainer.global_rank
+    if len(saved) == trainer.world_size:
+        return saved[rank]
+    sums = torch.stack([each["train_sums"] for each in saved]).sum(0)
+    own = {"train_sums": sums if rank == 0 else torch.zeros_like(sums)}
+    return own | ({"random": saved[rank]["random"]} if rank < len(saved) else {})
 
 
 def _is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -1,7 +1,7 @@
 """Resuming a run: its checkpoint, and whether data, tokenizer and model are still the same."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.modeling.lora import trained_state
 from qa_lm.run import run_folder
-from qa_lm.run.checkpoint import read_checkpoint
+from qa_lm.run.checkpoint import STATE, read_checkpoint
 from qa_lm.training.checkpointing.checkpoints import newest_valid_checkpoint
+from qa_lm.training.hardware import process_count
 
 FINAL_FILES = (
     run_folder.METRICS,
@@ -35,6 +36,8 @@ class RunState:
     """The checkpoint to resume from; None if no checkpoint was saved yet."""
     step: int | None = None
     """Optimizer steps done, as the checkpoint says."""
+    processes: int | None = None
+    """Number of processes that trained, as the checkpoint says."""
 
 
 def read_run_state(folder: Path, config: TrainConfig, verbose: bool) -> RunState:
@@ -55,12 +58,35 @@ def read_run_state(folder: Path, config: TrainConfig, verbose: bool) -> RunState
             f"{folder}: already holds a run, which would be lost; choose another folder with hydra.run.dir=FOLDER, or "
             f"resume it: resume={folder}"
         )
-    newest = newest_valid_checkpoint(folder)
-    step = None if newest.path is None else int(read_checkpoint(newest.path)["global_step"])
+    newest = newest_valid_checkpoint(folder, rename=verbose)
+    step = processes = None
+    if newest.path is not None:
+        checkpoint = read_checkpoint(newest.path)
+        step, processes = int(checkpoint["global_step"]), len(checkpoint[STATE]["processes"])
     start = "no checkpoint yet; starting over" if step is None else f"resuming after step {step:,}"
     if verbose:
         print("\n".join([*newest.messages, f"{folder}: {start}"]), flush=True)
-    return RunState(True, newest.path, step)
+    return RunState(True, newest.path, step, processes)
+
+
+def with_batch_size_of(run: RunState, config: TrainConfig) -> TrainConfig:
+    """Divide the batches among the processes of now, if the run was started with another number of them. A step has the
+    same pairs, so that the run ends the same.
+
+    Raises:
+        UserError: the number of rows of a step cannot be divided.
+    """
+    size, now = config.data.batch_size, process_count(config.trainer)
+    if run.processes in (None, now) or size is None:
+        return config
+    assert run.processes is not None
+    per_process, rest = divmod(size * run.processes, now)
+    if rest:
+        raise UserError(
+            f"data.batch_size={size} in each of {run.processes} processes: a step of {size * run.processes} rows "
+            f"cannot be divided among {now} processes; choose another number"
+        )
+    return replace(config, data=replace(config.data, batch_size=per_process))
 
 
 class CompletedRun(NamedTuple):

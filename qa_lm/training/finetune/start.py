@@ -22,7 +22,8 @@ from qa_lm.data.pretrained.place import Base, find_base
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
 from qa_lm.inference.answerer import check_vocabulary, load_causal_lm
-from qa_lm.modeling.causal_lm import DROPOUT_NAMES, check_logits, check_packing
+from qa_lm.modeling.causal_lm import check_logits, check_packing
+from qa_lm.modeling.config_arguments import DROPOUT_NAMES
 from qa_lm.modeling.lora import LoraSettings, check_peft
 from qa_lm.training.hardware import device_of
 
@@ -147,8 +148,6 @@ def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextToken
     check_logits(model, f"model.path={start.base.name}")
     if config.data.packing:
         check_packing(model, f"model.path={start.base.name}")
-    if config.model.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
 
 

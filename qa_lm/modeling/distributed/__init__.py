@@ -1,0 +1,1 @@
+"""Training on several devices: parameters that are sharded between processes."""

@@ -1,0 +1,50 @@
+"""All processes of a run must train the same: compared before the first step."""
+
+import socket
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from qa_lm.errors import UserError
+from qa_lm.training.distributed.collectives import all_gathered
+
+COMPARED = {
+    "data_sha256": "pairs",
+    "split_sha256": "a split of the pairs",
+    "tokenizer_sha256": "a tokenizer",
+    "base_sha256": "a pretrained model",
+    "resumed_after_step": "a checkpoint",
+}
+"""What is compared, and what the message calls it."""
+
+
+class SameRun(Callback):
+    """Ends a run whose processes do not have the same pairs, tokenizer, pretrained model and checkpoint.
+
+    Args:
+        facts: what this process has, by the names of `COMPARED`.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.facts = {name: facts.get(name) for name in COMPARED} | {"host": socket.gethostname()}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare.
+
+        Raises:
+            UserError: names the first process that differs from the first one, in that one.
+            SystemExit: the same in all other processes.
+        """
+        everyone = all_gathered(trainer, self.facts)
+        for rank, facts in enumerate(everyone):
+            for name, what in COMPARED.items():
+                if facts[name] == everyone[0][name]:
+                    continue
+                if not trainer.is_global_zero:
+                    raise SystemExit(2)
+                values = [str(each[name])[:12] for each in (everyone[0], facts)]
+                raise UserError(
+                    f"process {rank} on {facts['host']} has {what} of its own ({values[1]}; process 0 on "
+                    f"{everyone[0]['host']} has {values[0]}); give all processes the same files"
+                )
