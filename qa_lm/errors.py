@@ -86,6 +86,10 @@ class OutOfMemory(RuntimeError):
     """The process ran out of memory. The message is one line with the settings to lower; scripts exit with code 1."""
 
 
+class LostProcess(RuntimeError):
+    """Another process of the run ended or does not answer. The message is one line; scripts exit with code 1."""
+
+
 class JobFailed(RuntimeError):
     """A job of a sweep failed because a write failed or memory ran out. The message is one line."""
 

@@ -31,12 +31,13 @@ from qa_lm.config.schema import TrainConfig
 from qa_lm.config.targets import failure_in_trusted
 from qa_lm.config.validate import check_values
 from qa_lm.data.sources import source_name
-from qa_lm.errors import FailedWrite, JobFailed, OutOfMemory, UserError, sanitize
+from qa_lm.errors import FailedWrite, JobFailed, LostProcess, OutOfMemory, UserError, sanitize
 from qa_lm.quick_start import without_garbage_collection
 from qa_lm.run import run_folder
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.plugins import register_plugins
 from qa_lm.threads import spin_briefly
+from qa_lm.training.distributed.launch import check_run_folder
 from qa_lm.training.early_checks import check_early
 
 CONF = conf_folder()
@@ -72,10 +73,10 @@ def run(composed: DictConfig) -> float:
             print(_interrupted(end, folder), file=sys.stderr)
             _remove_if_empty(folder)
         raise
-    except (OSError, OutOfMemory) as error:
+    except (OSError, OutOfMemory, LostProcess) as error:
         if WANTS_TRACEBACK:
             raise
-        return _ended(Failure.failed, str(error) if isinstance(error, OutOfMemory) else _cannot_write(error, folder))
+        return _ended(Failure.failed, _cannot_go_on(error, folder))
     except Exception as error:
         # Hydra would print its own message about an exception.
         if not WANTS_TRACEBACK and (failure := _failure_in_own_part(error, composed, folder)):
@@ -114,6 +115,7 @@ def main(program: list[str] | None = None) -> int:
             # Catches most mistakes early: Hydra composes twice more before `run`.
             settings, hydras = without_hydra(settings)
             check_early(checked(settings, hydras, _folders(hydras)))
+            check_run_folder(sys.argv[1:], os.environ)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
         sys.stdout.flush()
     except JobFailed as error:
@@ -231,7 +233,11 @@ def _interrupted(end: BaseException, folder: Path) -> str:
     return f"{how}; the checkpoint is in {folder}/checkpoints; to resume: resume={folder}"
 
 
-def _cannot_write(error: OSError, folder: Path) -> str:
+def _cannot_go_on(error: OSError | OutOfMemory | LostProcess, folder: Path) -> str:
+    if isinstance(error, OutOfMemory):
+        return str(error)
+    if isinstance(error, LostProcess):
+        return str(error) + _kept_checkpoints(folder)
     what = str(error) if isinstance(error, FailedWrite) else f"{error.filename or folder}: {error.strerror or error}"
     return what + _kept_checkpoints(folder)
 

@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
-from qa_lm.config.enums import FinetuneMethod, PromptKind
+from qa_lm.config.enums import FSDP2, FinetuneMethod, PromptKind
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.prepare import PreparedData
@@ -28,12 +28,21 @@ def announce(
     start: PretrainedStart | None = None,
 ) -> None:
     """Print the data, the model, the training settings, and what the Trainer's arguments rule out."""
-    announce_data(config, prepared, task)
+    announce_data(config, prepared, task, several=trainer.world_size > 1)
     announce_model(config, task, precision, start)
+    if trainer.world_size > 1:
+        print(_processes(config, trainer))
     announce_limits(trainer, task.no_validation_reason)
 
 
-def announce_data(config: TrainConfig, prepared: PreparedData, task: Task) -> None:
+def _processes(config: TrainConfig, trainer: pl.Trainer) -> str:
+    nodes = f" on {trainer.num_nodes} nodes" if trainer.num_nodes > 1 else ""
+    holds = "a part of the model (fsdp2)" if config.trainer.get("strategy") == FSDP2 else "the whole model (ddp)"
+    rows = (config.data.batch_size or 0) * trainer.world_size
+    return f"processes: {trainer.world_size}{nodes}, each holds {holds}; together they train {rows:,} rows per step"
+
+
+def announce_data(config: TrainConfig, prepared: PreparedData, task: Task, several: bool = False) -> None:
     """Print the number of pairs, problems with them, and the packing."""
     counts = prepared.report.counts
     test = f", {counts['test']:,} for testing" if counts["test"] else ""
@@ -49,7 +58,7 @@ def announce_data(config: TrainConfig, prepared: PreparedData, task: Task) -> No
     if isinstance(rows, PackedRows):
         print(
             f"packing: {rows.rows:,} {'rows' if rows.rows != 1 else 'row'} of {config.data.row_tokens} tokens, "
-            f"{rows.fill:.1%} full, {config.data.batch_size} per step"
+            f"{rows.fill:.1%} full, {config.data.batch_size} per step{' and process' if several else ''}"
         )
     if rewritten := task.data.train_collate.rewritten:
         print(f"augmentation: each epoch rewrites {rewritten.rewriter.share:.0%} of the training questions")

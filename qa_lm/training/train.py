@@ -43,7 +43,8 @@ from qa_lm.training.checkpointing.resume import (
 )
 from qa_lm.training.compilation import compile_network, is_compiled, undo_compilation
 from qa_lm.training.custom import CustomParts, with_targets
-from qa_lm.training.distributed.agreement import SameRun
+from qa_lm.training.distributed.agreement import SameRun, settings_digest
+from qa_lm.training.distributed.failures import as_lost_process
 from qa_lm.training.distributed.launch import with_launch, without_launch
 from qa_lm.training.distributed.whole import empty_copy, with_whole_model
 from qa_lm.training.estimate import Estimate, estimate_training
@@ -86,6 +87,7 @@ def train(
         KeyboardInterrupt: Ctrl-C. After both, with `handle_signals`, `checkpoints/last.ckpt` holds the trained state.
         FailedWrite: a checkpoint cannot be written. Former checkpoints are unchanged.
         OutOfMemory: memory is used up.
+        LostProcess: another process of the run ended, or does not answer.
     """
     check_values(config)
     check_trainer_arguments(config.trainer)
@@ -102,6 +104,8 @@ def train(
         except (MemoryError, RuntimeError, OSError) as error:
             if out_of_memory := as_out_of_memory(error, config):
                 raise out_of_memory from None
+            if lost := as_lost_process(error):
+                raise lost from None
             raise
 
 
@@ -128,7 +132,7 @@ def _train(
         check_same_data(folder, environment, verbose=first)
     config = completed(with_batch_size_of(run, config), prepared.sizes(), process_count(config.trainer))
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
-    facts = environment | {"resumed_after_step": run.step}
+    facts = environment | {"resumed_after_step": run.step, "settings": settings_digest(config)}
     custom = replace(custom, callbacks=[*custom.callbacks, SameRun(facts)])
     setup = build_trainer(config, folder, prepared, custom, handle_signals)
     task = build_task(config, prepared, setup.trainer, custom, start)

@@ -79,6 +79,7 @@ class LastCheckpoint(Checkpoint):
         own = _of_this_process(state["processes"], trainer)
         pl_module.train_sums = Sums(own["train_sums"].to(pl_module.device, copy=True))
         pl_module.step_loss = state["step_loss"].to(pl_module.device, copy=True)
+        pl_module.gradient_norm = state.get("gradient_norm", torch.zeros(())).to(pl_module.device, copy=True)
         trainer.should_stop = state["should_stop"]
         for logger in trainer.loggers:
             if isinstance(logger, EventsLogger):
@@ -143,8 +144,10 @@ class LastCheckpoint(Checkpoint):
             "batches": trainer.fit_loop.epoch_loop.batch_idx + 1,
             "should_stop": trainer.should_stop,
             "step_loss": pl_module.step_loss.cpu(),
+            "gradient_norm": pl_module.gradient_norm.cpu(),
             "events": events[0] if events else {},
             "processes": all_gathered(trainer, own),
+            "rows_per_step": trainer.datamodule.batch_size * trainer.world_size,  # type: ignore[attr-defined]
         }
 
     def on_load_checkpoint(

@@ -36,8 +36,8 @@ class RunState:
     """The checkpoint to resume from; None if no checkpoint was saved yet."""
     step: int | None = None
     """Optimizer steps done, as the checkpoint says."""
-    processes: int | None = None
-    """Number of processes that trained, as the checkpoint says."""
+    rows: int | None = None
+    """Rows of a step over all processes, as the checkpoint says."""
 
 
 def read_run_state(folder: Path, config: TrainConfig, verbose: bool) -> RunState:
@@ -59,14 +59,14 @@ def read_run_state(folder: Path, config: TrainConfig, verbose: bool) -> RunState
             f"resume it: resume={folder}"
         )
     newest = newest_valid_checkpoint(folder, rename=verbose)
-    step = processes = None
+    step = rows = None
     if newest.path is not None:
         checkpoint = read_checkpoint(newest.path)
-        step, processes = int(checkpoint["global_step"]), len(checkpoint[STATE]["processes"])
+        step, rows = int(checkpoint["global_step"]), checkpoint[STATE].get("rows_per_step")
     start = "no checkpoint yet; starting over" if step is None else f"resuming after step {step:,}"
     if verbose:
         print("\n".join([*newest.messages, f"{folder}: {start}"]), flush=True)
-    return RunState(True, newest.path, step, processes)
+    return RunState(True, newest.path, step, rows)
 
 
 def with_batch_size_of(run: RunState, config: TrainConfig) -> TrainConfig:
@@ -76,17 +76,16 @@ def with_batch_size_of(run: RunState, config: TrainConfig) -> TrainConfig:
     Raises:
         UserError: the number of rows of a step cannot be divided.
     """
-    size, now = config.data.batch_size, process_count(config.trainer)
-    if run.processes in (None, now) or size is None:
+    processes = process_count(config.trainer)
+    if run.rows is None:
         return config
-    assert run.processes is not None
-    per_process, rest = divmod(size * run.processes, now)
+    size, rest = divmod(run.rows, processes)
     if rest:
         raise UserError(
-            f"data.batch_size={size} in each of {run.processes} processes: a step of {size * run.processes} rows "
-            f"cannot be divided among {now} processes; choose another number"
+            f"a step of this run has {run.rows} rows, which cannot be divided among {processes} processes; choose "
+            "another number of them"
         )
-    return replace(config, data=replace(config.data, batch_size=per_process))
+    return replace(config, data=replace(config.data, batch_size=size))
 
 
 class CompletedRun(NamedTuple):

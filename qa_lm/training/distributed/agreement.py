@@ -1,11 +1,15 @@
 """All processes of a run must train the same: compared before the first step."""
 
+import hashlib
+import json
 import socket
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.training.distributed.collectives import all_gathered
 
@@ -15,8 +19,16 @@ COMPARED = {
     "tokenizer_sha256": "a tokenizer",
     "base_sha256": "a pretrained model",
     "resumed_after_step": "a checkpoint",
+    "settings": "settings",
 }
 """What is compared, and what the message calls it."""
+
+
+def settings_digest(config: TrainConfig) -> str:
+    """sha256 of the settings that all processes must have: all but the places of files, which may differ."""
+    data = replace(config.data, path=None, validation_path=None, test_path=None, cache=None)
+    shared = replace(config, data=data, model=replace(config.model, path=None), name=None, tags=[])
+    return hashlib.sha256(json.dumps(asdict(shared), sort_keys=True, default=str).encode()).hexdigest()
 
 
 class SameRun(Callback):

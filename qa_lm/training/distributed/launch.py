@@ -29,6 +29,21 @@ def with_launch(trainer: dict[str, Any], environment: Mapping[str, str]) -> dict
     return trainer
 
 
+def check_run_folder(arguments: list[str], environment: Mapping[str, str]) -> None:
+    """Refuse to start several processes that would not know the run folder of the first: its usual name is a time.
+
+    Raises:
+        UserError: says what to add.
+    """
+    started = with_launch({}, environment)
+    several = started.get("devices", 1) * started.get("num_nodes", 1) > 1
+    if several and not any(each.startswith(("hydra.run.dir=", "hydra.sweep.dir=", "resume=")) for each in arguments):
+        raise UserError(
+            "hydra.run.dir: the processes that a launcher starts must agree on the run folder; "
+            "add hydra.run.dir=FOLDER, on a file system that all of them see"
+        )
+
+
 def without_launch(config: TrainConfig, environment: Mapping[str, str]) -> TrainConfig:
     """Leave the number of processes to the launcher again, in the settings that are stored: a run may be resumed by
     another one."""
@@ -51,6 +66,8 @@ def _with_torchrun(trainer: dict[str, Any], environment: Mapping[str, str]) -> d
 
 def _with_slurm(trainer: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
+    if tasks > 1 and "SLURM_STEP_ID" not in environment:
+        raise UserError(f"SLURM: the job has {tasks} tasks, but this is a single process; start it with srun")
     per_node, rest = divmod(tasks, nodes)
     if rest:
         raise UserError(
