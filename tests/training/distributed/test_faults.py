@@ -22,8 +22,6 @@ TIMEOUT = 15
 WITHIN = 90
 """Seconds in which all processes of a run must have ended after a fault, on a busy machine."""
 LOST = "error: another process of this run ended, or did not answer within distributed.timeout_seconds"
-    "error: another process of this run ended, or did not answer within distributed.timeout_seconds; see its own output"
-)
 
 
 @pytest.fixture(autouse=True)
