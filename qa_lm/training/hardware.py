@@ -129,9 +129,14 @@ def free_memory(device: torch.device) -> int:
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         pass
     if resource is not None:
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            free.append(limit - psutil.Process().memory_info().vms)
+        used_memory = psutil.Process().memory_info()
+        for kind, used in (
+            (resource.RLIMIT_AS, used_memory.vms),
+            (resource.RLIMIT_DATA, getattr(used_memory, "data", 0)),
+        ):
+            limit = resource.getrlimit(kind)[0]
+            if limit != resource.RLIM_INFINITY:
+                free.append(limit - used)
     return max(0, min(free))
 
 
