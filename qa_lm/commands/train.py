@@ -170,13 +170,13 @@ def _train(composed: DictConfig, folder: Path) -> float:
         from qa_lm.reporting.run.report import write_report
         from qa_lm.reporting.run.table import answers_table
         from qa_lm.training.checkpointing.interruption import exit_on_next_signal
-        from qa_lm.training.hardware import keep_freed_memory
+        from qa_lm.training.hardware import tune_allocator
         from qa_lm.training.train import train
         from qa_lm.training.trainer import quiet_lightning
 
     # This process only trains, so its allocator, warnings and signal handlers may be changed.
     quiet_lightning()
-    keep_freed_memory()
+    tune_allocator(config)
     try:
         result = train(config, folder, handle_signals=True)
     except (KeyboardInterrupt, SystemExit):

@@ -98,9 +98,9 @@ def _worker(job: dict[str, Any]) -> None:
 
     os.chdir(job["cwd"])
     from qa_lm.api.train import train
-    from qa_lm.training.hardware import keep_freed_memory
+    from qa_lm.training.hardware import tune_allocator
     from qa_lm.training.trainer import quiet_lightning
 
     quiet_lightning()
-    keep_freed_memory()
+    tune_allocator(job["config"])
     train(job["config"], job["folder"])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from qa_lm.config.enums import OptimizerKind
+from qa_lm.config.enums import FSDP2, OptimizerKind
 from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import OutOfMemory, UserError
 
@@ -103,8 +103,10 @@ except ImportError:  # Windows
 CGROUP = Path("/sys/fs/cgroup")
 FLOATS = {OptimizerKind.adamw: 4, OptimizerKind.muon: 3}
 """Minimum float32 values per parameter in training: the weight, its gradient, the state of the optimizer."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Parameters of glibc's `mallopt`."""
+LARGE_BLOCK = 1 << 20
+"""Bytes of a block of memory that is returned at once with FSDP2."""
 MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
@@ -140,16 +142,22 @@ def free_memory(device: torch.device) -> int:
     return max(0, min(free))
 
 
-def keep_freed_memory() -> None:
+def tune_allocator(config: TrainConfig) -> None:
     """Let this process keep the memory that it frees, instead of requesting it from the kernel in every step.
 
     glibc maps each large block again, and the kernel then zeroes it page by page, which took a tenth of a step on a CPU
-    (docs/log.md, "freed memory is kept"). Other C libraries are not affected.
+    (docs/log.md, "freed memory is kept"). With FSDP2 it returns large blocks at once instead: the blocks of a network
+    are gathered and freed in turn, and the pieces that glibc keeps of them take more memory than sharding saves
+    (docs/log.md, "FSDP2"). Other C libraries are not affected.
     """
-    if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_MAX, 0)  # do not map large blocks separately
-        library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    if config.trainer.get("strategy") == FSDP2:
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+        return
+    library.mallopt(M_MMAP_MAX, 0)  # do not map large blocks separately
+    library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
 
 
 def check_memory(

@@ -103,9 +103,9 @@ def train(
             return _train(config, folder, first, custom or CustomParts(), handle_signals)
         except (MemoryError, RuntimeError, OSError) as error:
             if out_of_memory := as_out_of_memory(error, config):
-                raise out_of_memory from None
+                raise out_of_memory from error
             if lost := as_lost_process(error):
-                raise lost from None
+                raise lost from error
             raise
 
 

@@ -25,10 +25,11 @@ COMPARED = {
 
 
 def settings_digest(config: TrainConfig) -> str:
-    """sha256 of the settings that all processes must have: all but the places of files, which may differ."""
+    """sha256 of the settings that all processes must have: all that a step depends on, but not the places of files."""
     data = replace(config.data, path=None, validation_path=None, test_path=None, cache=None)
-    shared = replace(config, data=data, model=replace(config.model, path=None), name=None, tags=[])
-    return hashlib.sha256(json.dumps(asdict(shared), sort_keys=True, default=str).encode()).hexdigest()
+    model = replace(config.model, path=None)
+    shared = [config.seed, config.loss_weighting, asdict(data), asdict(model), asdict(config.optimizer), config.trainer]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class SameRun(Callback):
