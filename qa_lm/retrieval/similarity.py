@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qa_lm.data.quality.tfidf import TermCounts, TfIdf
 from qa_lm.retrieval.known_pairs import KnownPairs
 
 MEASURES = ("mean", "largest", "question")
@@ -95,6 +94,8 @@ def _plain(text: str) -> str:
 
 
 def _tfidf(texts: Sequence[str]) -> Vectorizer:
+    from qa_lm.data.quality.tfidf import TermCounts, TfIdf  # imports scipy, which writing freely does not need
+
     counter = TermCounts(texts, _terms)
     vectors = TfIdf(counter.of_texts, sublinear=True)
     return lambda texts: vectors(counter(texts))

@@ -49,6 +49,15 @@ class Service:
     seconds: float
     """Seconds that a request may take."""
 
+    def check_name(self, name: str) -> None:
+        """Check that a client means this model.
+
+        Raises:
+            ApiError: it names another one.
+        """
+        if name != self.name:
+            raise ApiError(f"this server has no model {name}; it has {self.name}", 404, "model", "model_not_found")
+
 
 class Endpoints:
     """Answers requests.
@@ -112,11 +121,8 @@ class Endpoints:
 
     async def _fields(self, request: Request) -> Fields:
         fields = parsed(await request.body())
-        name = fields.text("model")
-        if name and name != self.service.name:
-            raise ApiError(
-                f"this server has no model {name}; it has {self.service.name}", 404, "model", "model_not_found"
-            )
+        if name := fields.text("model"):
+            self.service.check_name(name)
         return fields
 
     def _job(self, options: Options, **content: Any) -> Job:
