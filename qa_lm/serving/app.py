@@ -21,7 +21,7 @@ from qa_lm.serving.completions import ClientGone, Endpoints, Service
 from qa_lm.serving.engine import Engine
 from qa_lm.serving.metrics import CLIENT_LEFT, Measured, Metrics
 from qa_lm.serving.page import PAGE_FILES, page_files
-from qa_lm.serving.protocol.errors import ApiError, JsonResponse
+from qa_lm.serving.protocol.errors import ApiError, JsonResponse, check_name
 from qa_lm.serving.security import LOCAL_NAMES, PAGE_POLICY, Bodies, Errors, Hosts, Keys, Limits
 
 
@@ -122,7 +122,7 @@ class _Routes:
 
     async def model(self, request: Request) -> Response:
         """The model by its name."""
-        self.service.check_name(request.path_params["name"])
+        check_name(request.path_params["name"], self.settings.name)
         return JsonResponse(self._entry())
 
     def _entry(self) -> dict[str, Any]:

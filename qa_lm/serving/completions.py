@@ -14,7 +14,7 @@ from qa_lm.inference.sampling import GREEDY
 from qa_lm.serving.batching import Batches, QueueFull
 from qa_lm.serving.engine import Engine, Job, Outcome
 from qa_lm.serving.metrics import Metrics
-from qa_lm.serving.protocol.errors import ApiError, JsonResponse
+from qa_lm.serving.protocol.errors import ApiError, JsonResponse, check_name
 from qa_lm.serving.protocol.fields import Fields, parsed
 from qa_lm.serving.protocol.requests import Options, chat_request, completion_request
 from qa_lm.serving.protocol.responses import (
@@ -48,15 +48,6 @@ class Service:
     """Maximum length of an answer if the request names none."""
     seconds: float
     """Seconds that a request may take."""
-
-    def check_name(self, name: str) -> None:
-        """Check that a client means this model.
-
-        Raises:
-            ApiError: it names another one.
-        """
-        if name != self.name:
-            raise ApiError(f"this server has no model {name}; it has {self.name}", 404, "model", "model_not_found")
 
 
 class Endpoints:
@@ -122,7 +113,7 @@ class Endpoints:
     async def _fields(self, request: Request) -> Fields:
         fields = parsed(await request.body())
         if name := fields.text("model"):
-            self.service.check_name(name)
+            check_name(name, self.service.name)
         return fields
 
     def _job(self, options: Options, **content: Any) -> Job:
