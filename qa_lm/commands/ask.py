@@ -249,7 +249,7 @@ def _replies(options: argparse.Namespace, answerer: "Answerer") -> "Replies":
 def _explainer(options: argparse.Namespace, answerer: "Answerer") -> "Explainer | None":
     if not options.explain:
         return None
-    from qa_lm.evaluation.explanation import explainer_of  # scikit-learn takes a second
+    from qa_lm.evaluation.explanation import explainer_of  # imports pyarrow and scipy
     from qa_lm.run.run_folder import LEDGER
 
     explainer = explainer_of(options.run, answerer.known)

@@ -3,7 +3,8 @@
     python scripts/export.py RUN_FOLDER --to gguf [--type f32|f16|q8_0|q4_0] [--prove] [--limit N] [--output FILE]
     python scripts/export.py RUN_FOLDER --to safetensors [--dtype bf16|f16|f32] [--prove] [--limit N] [--output FOLDER]
 
-The exit code is 1 if the proof finds a sure answer or the ids of a prompt that differ.
+The exit code is 1 if the proof finds a sure answer, the ids of a prompt or, by more than rounding explains, a
+log-probability that differs.
 """
 
 import argparse
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING
 
 from qa_lm.commands.exit_codes import exit_code, notice
 from qa_lm.errors import UserError, sanitize
+from qa_lm.run.run_folder import CONFIG
 
 if TYPE_CHECKING:
     from qa_lm.export.proof import Proof
     from qa_lm.export.source import Source
 
+TEMPLATE = "prompt_template.json"
+"""A file of every folder that is written."""
 TYPES, DTYPES = ("f32", "f16", "q8_0", "q4_0"), ("bf16", "f16", "f32")
 
 
@@ -58,9 +62,26 @@ def _check(options: argparse.Namespace) -> None:
     for rule, holds in rules.items():
         if not holds:
             raise UserError(rule)
+    if options.output is not None:
+        _check_output(options.output, gguf)
     needed = (["gguf"] if gguf else []) + (["xllamacpp"] if gguf and options.prove else [])
     if missing := [name for name in needed if find_spec(name) is None]:
         raise UserError(f"--to gguf: needs {' and '.join(missing)}: pip install 'qa_lm[gguf]'")
+
+
+def _check_output(path: Path, gguf: bool) -> None:
+    """Refuse a place where something else would be lost."""
+    if gguf and path.is_dir():
+        raise UserError(f"--output {path}: is a folder; name the file to write")
+    if gguf or not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"--output {path}: is a file; name the folder to write")
+    earlier = (path / TEMPLATE).is_file() and not (path.resolve().parent / CONFIG).is_file()
+    if any(path.iterdir()) and not earlier:
+        raise UserError(
+            f"--output {path}: exists and was not written by this command, so it is not replaced; name a new folder"
+        )
 
 
 def _export(options: argparse.Namespace) -> bool:
@@ -100,7 +121,7 @@ def _gguf(options: argparse.Namespace, source: "Source") -> "tuple[Proof | None,
     if file.kept:
         print(
             f"note: rows of {file.kept} of {file.formats.total()} matrices are not multiples of 32 numbers, so they "
-            f"stay in 16 bits"
+            "stay in 16 or 32 bits"
         )
     print(f"Ollama: {path.with_name(MODELFILE)}", flush=True)
     return (prove_gguf(source, file, options.limit) if options.prove else None), path

@@ -167,10 +167,13 @@ def _engine(options: argparse.Namespace, answerer: "Answerer") -> "Engine":
 def _replies(options: argparse.Namespace, answerer: "Answerer", mode: AnswerMode) -> "Mapping[AnswerMode, Replies]":
     """How answers become replies, by mode: the mode of the server, and `free` for samples, unless the options exclude
     it."""
-    from qa_lm.evaluation.explanation import explainer_of
     from qa_lm.evaluation.replies import Abstention, Replies
 
-    explainer = None if options.no_explain else explainer_of(options.run, answerer.known)
+    explainer = None
+    if not options.no_explain:
+        from qa_lm.evaluation.explanation import explainer_of  # imports pyarrow and scipy
+
+        explainer = explainer_of(options.run, answerer.known)
     abstention = Abstention.of(options.run, answerer, mode, options.abstain_below, options.precision)
     if abstention:
         print(f"note: {abstention.note}", file=sys.stderr)

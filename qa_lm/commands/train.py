@@ -176,7 +176,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
 
     # This process only trains, so its allocator, warnings and signal handlers may be changed.
     quiet_lightning()
-    tune_allocator(config)
+    tune_allocator(config.trainer)
     try:
         result = train(config, folder, handle_signals=True)
     except (KeyboardInterrupt, SystemExit):

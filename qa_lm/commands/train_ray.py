@@ -102,5 +102,5 @@ def _worker(job: dict[str, Any]) -> None:
     from qa_lm.training.trainer import quiet_lightning
 
     quiet_lightning()
-    tune_allocator(job["config"])
+    tune_allocator(job["config"].trainer)
     train(job["config"], job["folder"])

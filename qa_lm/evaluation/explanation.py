@@ -46,13 +46,15 @@ def read_trained_pairs(run: Path) -> TrainedPairs | None:
     if not path.is_file():
         return None
     try:
-        columns = pyarrow.parquet.read_table(path, columns=["question", "answer"])
-        columns = columns.cast(TEXTS)
+        with pyarrow.parquet.ParquetFile(path) as file:  # `read_table` and `take` import pandas
+            columns = file.read(columns=["question", "answer"]).cast(TEXTS)
         if not len(columns) or any(column.null_count for column in columns.columns):
             raise ValueError("a question or an answer is missing")
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    columns = columns.take(sample_indices(len(columns)))
+    kept = sample_indices(len(columns))
+    if len(kept) < len(columns):
+        columns = columns.take(kept)
     return TrainedPairs(columns["question"].to_pylist(), columns["answer"].to_pylist())
 
 

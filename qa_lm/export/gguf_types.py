@@ -36,6 +36,8 @@ class TypedWeights:
     type: GgufType
     counts: Counter[str] = field(default_factory=Counter)
     """Number of matrices by their format."""
+    kept: int = 0
+    """Number of matrices that should be quantised, but whose rows are not multiples of `BLOCK`."""
 
     def converted(self, name: str, weight: np.ndarray) -> tuple[np.ndarray, Any]:
         """The weight in its format, and gguf's name of the format."""
@@ -44,6 +46,8 @@ class TypedWeights:
         found = self.format_of(name, weight)
         if weight.ndim > 1:
             self.counts[found] += 1
+            quantised = self.type not in (GgufType.f32, GgufType.f16) and name not in EXACT
+            self.kept += quantised and weight.shape[-1] % BLOCK != 0
         kind = gguf.GGMLQuantizationType[found.upper()]
         return gguf.quants.quantize(np.ascontiguousarray(weight), kind), kind
 
@@ -54,10 +58,3 @@ class TypedWeights:
         if self.type is not GgufType.f16 and weight.shape[-1] % BLOCK == 0:
             return "q8_0" if name in EMBEDDINGS else self.type.value  # embeddings in 4 bits cost many answers
         return "f16" if np.abs(weight).max() < MAX_F16 else "f32"
-
-    @property
-    def kept(self) -> int:
-        """Number of matrices in a wider format than asked for, whose rows cannot be quantised."""
-        if self.type in (GgufType.f32, GgufType.f16):
-            return 0
-        return self.counts["f16"] + self.counts["f32"]

@@ -5,24 +5,11 @@ import math
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from qa_lm.errors import UserError, first_line
 from qa_lm.inference.sampling import Continuation
-
-INSTALL = "--prove needs xllamacpp: pip install 'qa_lm[gguf]'"
-
-
-def check_llama_cpp() -> None:
-    """Check that llama.cpp is installed.
-
-    Raises:
-        UserError: says how to install it.
-    """
-    if find_spec("xllamacpp") is None:
-        raise UserError(INSTALL)
 
 
 @dataclass(frozen=True)

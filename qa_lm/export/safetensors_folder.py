@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from qa_lm.export.source import Source
+from qa_lm.inference import calibration, known_answers
 from qa_lm.inference.answerer import Answerer, load_causal_lm
 from qa_lm.inference.export import atomic_folder, save_model
 from qa_lm.inference.golden import golden_questions, write_golden
+from qa_lm.retrieval import encoder, known_pairs, model_encoder
 
 
 class Dtype(StrEnum):
@@ -25,7 +27,7 @@ class Dtype(StrEnum):
         return {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[self.value]
 
 
-OWN = ("known_pairs.jsonl", "known_answers.json", "confidence.json", "README.md")
+OWN = (known_pairs.FILE, known_answers.FILE, calibration.FILE, model_encoder.FILE, "README.md")
 """Files of a model folder that are copied as they are."""
 
 
@@ -41,6 +43,8 @@ def write_folder(source: Source, folder: Path, dtype: Dtype) -> Answerer:
         for name in OWN:
             if (source.folder / name).is_file():
                 shutil.copy(source.folder / name, temporary / name)
+        if (source.folder / encoder.FOLDER).is_dir():
+            shutil.copytree(source.folder / encoder.FOLDER, temporary / encoder.FOLDER)
         questions = golden_questions(source.folder)
         write_golden(temporary, load_causal_lm(temporary), source.tokenizer, template, questions)
     return Answerer.load(folder)

@@ -70,7 +70,7 @@ class Source:
         text = file.read_text(encoding="utf-8") if file.is_file() else self.tokenizer_settings.get("chat_template")
         return None if text is None else own_part(str(text))
 
-    @property
+    @cached_property
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer as in training: with its chat template, if the model was trained by one."""
         plain, own = self.answerer.tokenizer, self.own_template
@@ -106,7 +106,7 @@ class Source:
             found.setdefault(question, answer)
         return found
 
-    @property
+    @cached_property
     def answer_limit(self) -> int:
         """Tokens of an answer at most: as many as the longest one of the run has, and some more."""
         template, tokenizer = self.answerer.template, self.answerer.tokenizer

@@ -78,7 +78,7 @@ class ModelEncoder:
         """Read what `save` wrote; None if the folder has no such file.
 
         Raises:
-            UserError: the file is damaged, or belongs to other pairs.
+            UserError: the file is damaged, or belongs to another model or other pairs.
         """
         path = folder / FILE
         if not path.is_file():
@@ -86,6 +86,10 @@ class ModelEncoder:
         with reading(path, "is not valid"):
             found = _tensors(path)
             texts = dict.fromkeys([*pairs.texts, *pairs.questions])
+            width = model.config.hidden_size
+            shapes = {"mean": (width,), "deviation": (width,), "vectors": (len(texts), width)}
+            if any(found[name].shape != shape for name, shape in shapes.items()):
+                raise ValueError("it belongs to another model, or to other pairs")
             known = dict(zip(texts, found["vectors"], strict=True))
             return cls(model, tokenizer, found["mean"], found["deviation"], known)
 

@@ -16,6 +16,8 @@ from qa_lm.retrieval.known_pairs import KnownPairs
 
 MEASURES = ("mean", "largest", "question")
 """Similarities of a question to an answer, see `SimilarityIndex`."""
+SIZES = (2, 4)
+"""Least and most characters of the n-grams of TF-IDF."""
 _PUNCTUATION = re.compile(r"[^\w\s]")
 Vectorizer = Callable[[Sequence[str]], Any]
 """Returns unit vectors of texts, dense or sparse, (texts, features)."""
@@ -92,13 +94,18 @@ def _plain(text: str) -> str:
 
 
 def _tfidf(texts: Sequence[str]) -> Vectorizer:
-    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to import
+    from qa_lm.data.quality.tfidf import TermCounts, TfIdf  # imports scipy, which writing freely does not need
 
-    vectorizer = TfidfVectorizer(
-        preprocessor=_plain, analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32
-    )
-    vectorizer.fit(texts)
-    return vectorizer.transform
+    counter = TermCounts(texts, _terms)
+    vectors = TfIdf(counter.of_texts, sublinear=True)
+    return lambda texts: vectors(counter(texts))
+
+
+def _terms(text: str) -> list[str]:
+    """The n-grams of the words of a text, with a space at both ends of each word."""
+    words = [f" {word} " for word in _plain(text).split()]
+    sizes = range(SIZES[0], SIZES[1] + 1)
+    return [word[i : i + size] for word in words for size in sizes for i in range(len(word) - size + 1)]
 
 
 def _products(one: Any, other: Any) -> np.ndarray:

@@ -19,13 +19,10 @@ from qa_lm.config.enums import AnswerMode
 from qa_lm.serving.batching import Batches
 from qa_lm.serving.completions import ClientGone, Endpoints, Service
 from qa_lm.serving.engine import Engine
-from qa_lm.serving.metrics import Measured, Metrics
+from qa_lm.serving.metrics import CLIENT_LEFT, Measured, Metrics
 from qa_lm.serving.page import PAGE_FILES, page_files
-from qa_lm.serving.protocol.errors import ApiError, JsonResponse
+from qa_lm.serving.protocol.errors import ApiError, JsonResponse, check_name
 from qa_lm.serving.security import LOCAL_NAMES, PAGE_POLICY, Bodies, Errors, Hosts, Keys, Limits
-
-NOTHING_ELSE = 499
-"""Status of a request whose client has left; nobody reads it."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +122,7 @@ class _Routes:
 
     async def model(self, request: Request) -> Response:
         """The model by its name."""
-        name = request.path_params["name"]
-        if name != self.settings.name:
-            raise ApiError(
-                f"this server has no model {name}; it has {self.settings.name}", 404, "model", "model_not_found"
-            )
+        check_name(request.path_params["name"], self.settings.name)
         return JsonResponse(self._entry())
 
     def _entry(self) -> dict[str, Any]:
@@ -157,7 +150,7 @@ def _conversation(engine: Engine) -> str:
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=NOTHING_ELSE)
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

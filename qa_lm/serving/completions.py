@@ -14,7 +14,7 @@ from qa_lm.inference.sampling import GREEDY
 from qa_lm.serving.batching import Batches, QueueFull
 from qa_lm.serving.engine import Engine, Job, Outcome
 from qa_lm.serving.metrics import Metrics
-from qa_lm.serving.protocol.errors import ApiError, JsonResponse
+from qa_lm.serving.protocol.errors import ApiError, JsonResponse, check_name
 from qa_lm.serving.protocol.fields import Fields, parsed
 from qa_lm.serving.protocol.requests import Options, chat_request, completion_request
 from qa_lm.serving.protocol.responses import (
@@ -112,11 +112,8 @@ class Endpoints:
 
     async def _fields(self, request: Request) -> Fields:
         fields = parsed(await request.body())
-        name = fields.text("model")
-        if name and name != self.service.name:
-            raise ApiError(
-                f"this server has no model {name}; it has {self.service.name}", 404, "model", "model_not_found"
-            )
+        if name := fields.text("model"):
+            check_name(name, self.service.name)
         return fields
 
     def _job(self, options: Options, **content: Any) -> Job:

@@ -166,9 +166,8 @@ class Engine:
         return self._outcomes(jobs, found)
 
     def _sampled(self, job: Job, prompt: list[int]) -> Outcome:
-        (outcome,) = self._outcomes(
-            [(job, prompt)], self.answerer.continuations([prompt], job.max_new_tokens, job.sampling)
-        )
+        limit = max(1, job.max_new_tokens)
+        (outcome,) = self._outcomes([(job, prompt)], self.answerer.continuations([prompt], limit, job.sampling))
         return outcome
 
     def _outcomes(self, jobs: Sequence[tuple[Job, list[int]]], found: Sequence[Continuation]) -> list[Outcome]:

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the histogram of seconds."""
+CLIENT_LEFT = 499
+"""Status of a request whose client has left before the response; nobody reads it."""
 
 
 class Metrics:
@@ -86,7 +88,7 @@ class Measured:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin, status = time.monotonic(), 499  # the client left before the response
+        begin, status = time.monotonic(), CLIENT_LEFT
 
         async def sending(message: Message) -> None:
             nonlocal status

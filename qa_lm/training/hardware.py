@@ -142,7 +142,7 @@ def free_memory(device: torch.device) -> int:
     return max(0, min(free))
 
 
-def tune_allocator(config: TrainConfig) -> None:
+def tune_allocator(trainer_arguments: dict[str, Any]) -> None:
     """Let this process keep the memory that it frees, instead of requesting it from the kernel in every step.
 
     glibc maps each large block again, and the kernel then zeroes it page by page, which took a tenth of a step on a CPU
@@ -153,7 +153,7 @@ def tune_allocator(config: TrainConfig) -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
-    if config.trainer.get("strategy") == FSDP2:
+    if trainer_arguments.get("strategy") == FSDP2:
         library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
         return
     library.mallopt(M_MMAP_MAX, 0)  # do not map large blocks separately

@@ -18,7 +18,7 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.modeling.gradients import clip
 from qa_lm.training.build import Task, build_task
 from qa_lm.training.estimate import autocast, estimate_training, first_batches
-from qa_lm.training.hardware import choose_precision, device_of, keep_freed_memory
+from qa_lm.training.hardware import choose_precision, device_of, tune_allocator
 from qa_lm.training.recipe import completed
 from qa_lm.training.trainer import build_trainer, quiet_lightning
 
@@ -81,7 +81,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
         optimizer: adamw or muon.
     """
     quiet_lightning()
-    keep_freed_memory()
+    tune_allocator({})
     config = TrainConfig(
         data=DataConfig(path=pairs, packing=True, row_tokens=None, shuffle=True, train_fraction=0.95),
         tokenizer=TokenizerConfig(model["kind"], vocab_size=model["vocab"] or None),

@@ -89,7 +89,7 @@ class Watches(Callback):
 
 def test_a_run_from_python_is_a_run_and_leaves_the_process_alone(tmp_path, monkeypatch):
     allocator = []
-    monkeypatch.setattr("qa_lm.training.hardware.keep_freed_memory", lambda: allocator.append(1))
+    monkeypatch.setattr("qa_lm.training.hardware.tune_allocator", lambda arguments: allocator.append(1))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), list(warnings.filters)
     level = logging.getLogger("lightning.pytorch").level
     watches, logger = Watches(), CSVLogger(tmp_path / "csv")

@@ -78,6 +78,13 @@ def test_every_number_format(tmp_path, kind):
     np.testing.assert_allclose(values, wanted, atol={"f32": 0, "f16": 1e-3}.get(kind, 5e-3))
 
 
+def test_what_llama_cpp_reads_in_32_bits_only_counts_not_as_kept(tmp_path):
+    file = write_gguf(source_of(tmp_path / "model", "gpt2"), tmp_path / "tiny.gguf", GgufType.q8_0)
+    types = {each.name: each.tensor_type.name for each in gguf.GGUFReader(file.path).tensors}
+    assert types["position_embd.weight"] == "F32"
+    assert file.kept == list(types.values()).count("F16")
+
+
 def test_a_full_disk_is_named_with_the_file_and_leaves_nothing(tmp_path, monkeypatch):
     source = source_of(tmp_path / "model")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -123,6 +124,33 @@ def test_exit_code_1_if_a_sure_answer_differs(learnt_run, tmp_path, monkeypatch,
 def test_options_that_do_not_fit(arguments, message, tmp_path, capsys):
     assert export.main([str(tmp_path), *arguments]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "to", "message"),
+    [
+        ("run", "safetensors", "exists and was not written by this command, so it is not replaced; name a new folder"),
+        ("run/model", "safetensors", "exists and was not written by this command, so it is not replaced"),
+        ("file", "safetensors", "is a file; name the folder to write"),
+        ("run", "gguf", "is a folder; name the file to write"),
+    ],
+)
+def test_nothing_else_is_replaced(learnt_run, tmp_path, target, to, message, capsys):
+    run = shutil.copytree(learnt_run.folder, tmp_path / "run")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert export.main([str(run), "--to", to, "--output", str(tmp_path / target)]) == 2
+    assert f"error: --output {tmp_path / target}: {message}" in capsys.readouterr().err
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_an_earlier_export_is_replaced(learnt_run, tmp_path):
+    arguments = [str(learnt_run.folder), "--to", "safetensors", "--output", str(tmp_path / "b")]
+    (tmp_path / "b").mkdir()
+    for dtype in ("f16", "bf16"):
+        assert export.main([*arguments, "--dtype", dtype]) == 0
+        assert json.loads((tmp_path / "b" / "config.json").read_text())["dtype"] in ("float16", "bfloat16")
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 def test_a_missing_package(tmp_path, monkeypatch, capsys):

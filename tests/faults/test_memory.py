@@ -84,7 +84,7 @@ def test_freed_memory_is_kept_once_training_begins():
     """
     script = """
 import ctypes, json, resource, torch
-from qa_lm.training.hardware import keep_freed_memory
+from qa_lm.training.hardware import tune_allocator
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
@@ -105,7 +105,7 @@ def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = pages()
-keep_freed_memory()
+tune_allocator({})
 pages()
 print(json.dumps([before, pages()]))
 """

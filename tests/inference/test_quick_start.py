@@ -110,12 +110,24 @@ assert torch._dynamo.__file__
     assert answers("light", folders[:1], then=then)[0] == plain[:1]
 
 
-def test_ask_imports_what_it_needs(small_run):
+def imported_by_ask(run, *arguments):
+    """The modules that ask.py imports to answer a question."""
     source = "import atexit, json, runpy, sys; atexit.register(lambda: print(json.dumps(list(sys.modules))));"
     source += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", source, str(ROOT / "scripts" / "ask.py"), str(small_run.folder), "What is 2 + 2?"]
+    command = [sys.executable, "-c", source, str(ROOT / "scripts" / "ask.py"), str(run), "What is 2 + 2?", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert unneeded(json.loads(done.stdout.splitlines()[-1])) == set()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_ask_imports_what_it_needs(small_run):
+    assert unneeded(imported_by_ask(small_run.folder)) == set()
+
+
+def test_texts_are_compared_without_scikit_learn(small_run):
+    """As a server compares them; scikit-learn would import pandas and all of scipy, which takes a second."""
+    modules = imported_by_ask(small_run.folder, "--mode", "nearest", "--explain")
+    assert "scipy.sparse" in modules
+    assert {"sklearn", "pandas", "scipy.stats", "scipy.optimize", "datasketch"}.isdisjoint(modules)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ CALIBRATION = Calibration(
     held_out={"pairs": 100, "right": 50},
 )
 """Of a model that is right if it is certain."""
+CONFIDENCE = {"coefficients": [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0], "intercept": -1.0}
+"""Of mode `best`: certain of a question that is equal to a trained one."""
 
 
 @dataclass
@@ -111,13 +113,16 @@ def _output_of(script: StartedScript) -> str:
 
 
 def calibrated(run: Path, folder: Path) -> Path:
-    """A copy of a run whose model has a calibration."""
+    """A copy of a run whose model has a calibration of the modes `free` and `best`."""
     copy = folder / "calibrated"
     copy.mkdir()
     shutil.copytree(run / "model", copy / "model")
     for name in ("config.yaml", "ledger.parquet"):
         shutil.copy(run / name, copy)
     CALIBRATION.save(copy / "model")
+    path = copy / "model" / "known_answers.json"
+    fitted = {"confidence": CONFIDENCE, "calibration": asdict(CALIBRATION)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | fitted))
     return copy
 
 

@@ -180,6 +180,8 @@ def test_log_probabilities_of_prompt_and_answer(server, answerer):
     assert scored["logprobs"]["token_logprobs"][1:] == pytest.approx(
         echoed["logprobs"]["token_logprobs"][1:count], abs=1e-5
     )
+    again = server.post("completions", body | {"echo": True, "max_tokens": 0, "temperature": 1}).json()
+    assert again["choices"] == [scored]
     (told,) = server.ask(QUESTION, logprobs=True, top_logprobs=2)["choices"]
     assert [each["logprob"] for each in told["logprobs"]["content"]] == pytest.approx(values, abs=1e-6)
 

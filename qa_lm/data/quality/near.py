@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import compress, islice
 
 import numpy as np
-from datasketch import MinHash
 from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from qa_lm.data.pairs import normalise_question
 
@@ -69,6 +67,10 @@ def _joined(groups: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarra
 
 def _described(questions: Iterable[str], wanted: np.ndarray) -> tuple[np.ndarray, csr_array]:
     """Band keys, (wanted, BANDS), uint64, and 4-grams as sparse rows of ones, in the order of `wanted`."""
+    # They take a second to import, and what `ask.py` and a server need of this module does not need them.
+    from datasketch import MinHash
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     hasher = HashingVectorizer(
         analyzer=pieces, n_features=1 << 30, alternate_sign=False, binary=True, norm=None, dtype=np.int32
     )

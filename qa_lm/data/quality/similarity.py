@@ -9,10 +9,9 @@ from itertools import islice
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.preprocessing import normalize
 
 from qa_lm.data.quality.near import NEAR, pieces
+from qa_lm.data.quality.tfidf import TermCounts, TfIdf, unit
 from qa_lm.data.table import PairTable
 
 QUESTIONS = 256
@@ -23,10 +22,6 @@ ROWS = 512
 """Pairs whose similarities are in memory at once."""
 
 
-def _counter() -> CountVectorizer:
-    return CountVectorizer(analyzer=pieces, binary=True, dtype=np.float32)
-
-
 class TrainedQuestions:
     """An index of trained questions. A million questions take about a minute and 2 GB.
 
@@ -35,10 +30,10 @@ class TrainedQuestions:
     """
 
     def __init__(self, questions: Sequence[str]) -> None:
-        self._counter = _counter()
-        counts = csr_array(self._counter.fit_transform(questions))  # (trained, pieces)
-        self._weigher = TfidfTransformer().fit(counts)
-        self._weights = csr_array(self._weigher.transform(counts)).T.tocsr()
+        self._counter = TermCounts(questions, pieces)
+        counts = self._counter.of_texts  # (trained, pieces)
+        self._weigher = TfIdf(counts)
+        self._weights = self._weigher(counts).T.tocsr()
         self._sizes = np.diff(counts.indptr)
         self._counts = counts.T.tocsr()
 
@@ -54,15 +49,14 @@ class TrainedQuestions:
         for begin in range(0, len(questions), QUESTIONS):
             block = questions[begin : begin + QUESTIONS]
             places.append(self._cosines(block).argmax(axis=1))
-            shared = (csr_array(self._counter.transform(block)) @ self._counts).toarray()
+            shared = (self._counter(block) @ self._counts).toarray()
             # Count 4-grams that occur in no trained question too.
             sizes = np.array([len(pieces(question)) for question in block])
             near.append((shared >= NEAR * (sizes[:, None] + self._sizes - shared)).any(axis=1))
         return np.concatenate(places), np.concatenate(near)
 
     def _cosines(self, questions: Sequence[str]) -> np.ndarray:
-        weights = csr_array(self._weigher.transform(self._counter.transform(questions)))
-        return (weights @ self._weights).toarray()
+        return (self._weigher(self._counter(questions)) @ self._weights).toarray()
 
 
 def answer_consistency(table: PairTable, indices: np.ndarray) -> np.ndarray:
@@ -95,9 +89,9 @@ def _consistency(texts: Sequence[tuple[str, str]]) -> np.ndarray:
 
 def _vectors(texts: Sequence[str]) -> csr_array:
     """Unit TF-IDF vectors, (texts, 4-grams); a 4-gram of all texts has the weight 0."""
-    counts = csr_array(_counter().fit_transform(texts))
+    counts = TermCounts(texts, pieces).of_texts
     weights = np.log(len(texts) / counts.sum(axis=0)).astype(np.float32)
-    return csr_array(normalize(counts * weights))
+    return unit(csr_array(counts * weights))
 
 
 def _standardised_similarities(vectors: csr_array, rows: np.ndarray) -> np.ndarray:

@@ -45,6 +45,16 @@ class ApiError(Exception):
         return JsonResponse(self.content, self.status, self.headers)
 
 
+def check_name(name: str, served: str) -> None:
+    """Check that a client means the model that is served.
+
+    Raises:
+        ApiError: it names another one.
+    """
+    if name != served:
+        raise ApiError(f"this server has no model {name}; it has {served}", 404, "model", "model_not_found")
+
+
 class JsonResponse(Response):
     """A response of JSON. A lone surrogate, which UTF-8 cannot hold, becomes a replacement character."""
 

@@ -1,13 +1,16 @@
 """A pretrained model that compares the questions itself: `evaluation.encoder=model`."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
+from qa_lm.commands import export
 from qa_lm.config.enums import AnswerMode
 from qa_lm.config.validate import check_values
 from qa_lm.errors import UserError
@@ -84,6 +87,22 @@ def test_a_damaged_file_is_one_line(run, tmp_path):
         assert "\n" not in str(caught.value)
     finally:
         path.write_bytes(before)
+
+
+def test_vectors_of_another_model_are_refused(run, tmp_path):
+    copy = shutil.copytree(run / "model", tmp_path / "model")
+    tensors = load_file(copy / FILE)
+    save_file({name: tensor[..., :-1].copy() for name, tensor in tensors.items()}, copy / FILE)
+    with pytest.raises(UserError, match=rf"{FILE}: is not valid: it belongs to another model"):
+        Answerer.load(copy)
+
+
+def test_an_export_keeps_the_vectors(run, tmp_path):
+    assert export.main([str(run), "--to", "safetensors", "--dtype", "f32", "--output", str(tmp_path / "exported")]) == 0
+    names = {path.name for path in (run / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "exported").iterdir()} == names
+    question = [OTHERS.questions[0]]
+    assert loaded(tmp_path / "exported")[0].answer(question, 8) == loaded(run)[0].answer(question, 8)
 
 
 def test_a_model_from_scratch_is_no_encoder():
