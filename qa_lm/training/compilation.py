@@ -26,24 +26,24 @@ GAIN, GAIN_WITH_LORA = 0.2, 0.3
 
 def compile_network(module: CausalLMModule) -> None:
     """Compile the body of the model for training; all batches must then have the same shape."""
-    blocks = _blocks(module.model)
-    if len(blocks) <= WHOLE_UP_TO:
+    found = blocks(module.model)
+    if len(found) <= WHOLE_UP_TO:
         module.hidden_states = torch.compile(hidden_states, dynamic=False)
         return
-    for block in blocks:
+    for block in found:
         block.forward = _compiled_for_training(block.forward)
 
 
 def undo_compilation(module: CausalLMModule) -> None:
     """Let training run the code of the model again."""
     module.hidden_states = hidden_states
-    for block in _blocks(module.model):
+    for block in blocks(module.model):
         vars(block).pop("forward", None)
 
 
 def is_compiled(module: CausalLMModule) -> bool:
     """Whether training steps run compiled code."""
-    return module.hidden_states is not hidden_states or any("forward" in vars(block) for block in _blocks(module.model))
+    return module.hidden_states is not hidden_states or any("forward" in vars(block) for block in blocks(module.model))
 
 
 def pays_to_compile(module: CausalLMModule, seconds: float) -> bool:
@@ -82,8 +82,8 @@ def try_compilation(module: CausalLMModule, step_seconds: Callable[[], float], e
     return seconds, f"on (compiled in {took:.0f} s; steps take {seconds / eager:.2f} times as long)"
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a network: its longest list of modules of one class."""
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the blocks of a network: its longest list of modules of one class."""
     lists = [list(each) for each in model.modules() if isinstance(each, nn.ModuleList)]
     return max((each for each in lists if len({type(block) for block in each}) == 1), key=len, default=[])
 

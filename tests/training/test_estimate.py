@@ -74,14 +74,14 @@ def test_steps_are_measured_long_enough_and_with_all_that_training_does(tmp_path
     monkeypatch.setattr(estimate, "time", clock)
     monkeypatch.setattr(estimate, "clip", lambda *arguments: clipped.append(arguments))
     batches = estimate.first_batches(task.data, torch.device("cpu"), 2)
-    seconds = estimate._step_seconds(task.module, batches, "32-true", in_all)
+    seconds = estimate.step_seconds(task.module, batches, "32-true", in_all)
     assert len(clipped) == 1 + measured
     assert seconds == pytest.approx(mean + estimate.TRAINER_SECONDS, abs=1e-3)
 
 
 def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeypatch):
     task = task_of(open_config(), tmp_path)
-    monkeypatch.setattr(estimate, "_step_seconds", lambda *arguments: 10.0)
+    monkeypatch.setattr(estimate, "step_seconds", lambda *arguments: 10.0)
     monkeypatch.setattr(estimate, "_validation_seconds", lambda *arguments: 0.25)
     monkeypatch.setattr(estimate, "_loading_seconds", lambda *arguments: 0.5)
     monkeypatch.setattr(estimate, "SAVED_BYTES_PER_SECOND", 1.0)
