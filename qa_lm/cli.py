@@ -6,6 +6,7 @@ import sys
 
 COMMANDS = {
     "train": ("train", "train on question-answer pairs"),
+    "plan": ("plan", "say what a run would need on 1 to 1,024 devices, without training"),
     "ask": ("ask", "ask a trained model"),
     "serve": ("serve", "serve a trained model over HTTP, with a page"),
     "evaluate": ("evaluate", "evaluate any model on any pairs"),

@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace, settings: list[str]) -> None:
     _check(options, settings)
     # Imported late, so that mistakes are reported at once.
+    from qa_lm.training.plan.devices import HERE, kind
+
+    if options.device != HERE:
+        kind(options.device)
     from qa_lm.config.overrides import compose
     from qa_lm.training.early_checks import check_early
 
@@ -60,13 +64,10 @@ def _plan(options: argparse.Namespace, settings: list[str]) -> None:
 
     with without_garbage_collection():
         from qa_lm.training.hardware import keep_freed_memory
-        from qa_lm.training.plan.devices import HERE, kind
         from qa_lm.training.plan.prepare import plan_run
         from qa_lm.training.plan.table import plan_text
         from qa_lm.training.trainer import quiet_lightning
 
-    if options.device != HERE:
-        kind(options.device)
     quiet_lightning()
     keep_freed_memory()
     print(sanitize(plan_text(plan_run(config, _request(options)))))

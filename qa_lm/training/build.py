@@ -210,7 +210,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     if custom is not None:
         network = check_custom_model(network, vocab_size, config.data.packing)
     elif config.data.packing:
-        check_packing(network, f"model.architecture={model.architecture}")
+        check_packing(network, f"model.architecture={config.model.architecture}")
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

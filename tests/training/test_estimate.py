@@ -107,9 +107,9 @@ def test_making_the_batches_counts_unless_other_processes_make_them(tmp_path, mo
         return collate(rows)
 
     monkeypatch.setattr(task.data, "train_collate", slow)
-    assert estimate._loading_seconds(task.data, cpu) >= 0.02
+    assert estimate.loading_seconds(task.data, cpu) >= 0.02
     task.data.workers = 2
-    assert estimate._loading_seconds(task.data, cpu) == 0
+    assert estimate.loading_seconds(task.data, cpu) == 0
 
 
 def test_memory_of_the_end_is_estimated_too_if_it_is_main_memory(monkeypatch):

@@ -1,4 +1,4 @@
-"""The kinds of devices that a plan knows: published figures of GPUs, and what is measured of this machine.
+"""The kinds of devices that a plan knows, by their published figures.
 
 Figures are those of the vendor for dense products (data sheets of NVIDIA A100 80GB SXM, H100 SXM, H200 SXM and L4, and
 the white paper of the Ada architecture for RTX 4090). Bandwidths count one direction: half of what a data sheet gives
@@ -7,11 +7,7 @@ kinds are assumed: 100 Gbit/s for L4, 10 Gbit/s for RTX 4090.
 """
 
 import difflib
-import os
 from dataclasses import dataclass
-
-import psutil
-import torch
 
 from qa_lm.errors import UserError
 
@@ -63,7 +59,7 @@ class Device:
         return self.achieved * slowest
 
     def memory_for(self, devices: int) -> float:
-        """Memory of each of so many devices."""
+        """Bytes of memory that each device has."""
         return self.memory / min(devices, self.per_node) if self.shared_memory else self.memory
 
 
@@ -101,23 +97,3 @@ def kind(name: str) -> Device:
         f"--device {name}: no such kind; {hint}the kinds are {', '.join(names)}; for another one, give its figures: "
         "--device h100 --memory 192 --tflops 2250"
     )
-
-
-def this_machine(device: torch.device, program: float) -> Device:
-    """Describe the device of this machine; its steps are measured.
-
-    Args:
-        device: the device of training.
-        program: bytes that this process uses apart from the model, on a CPU.
-    """
-    if device.type == "cuda":
-        name, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
-        known = [each for key, each in KINDS.items() if key in name.lower().replace(" ", "")]
-        like = known[0] if known else KINDS["l4"]
-        links = (max(1, torch.cuda.device_count()), like.node_bandwidth, like.network_bandwidth)
-        return Device(f"this machine ({name})", memory, 0, 0, like.memory_bandwidth, *links)
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    name = f"this machine (a process with {threads} of {cores} {'cores' if cores > 1 else 'core'})"
-    per_node = max(1, cores // threads)
-    memory = float(psutil.virtual_memory().total)
-    return Device(name, memory, 0, 0, 0, per_node, GLOO, ETHERNET, program, 1.0, overlaps=False, shared_memory=True)

@@ -32,6 +32,7 @@ class Memory:
     """Bytes of memory of one device."""
 
     weights: float
+    """Weights, and copies of them in bfloat16 in mixed precision."""
     gradients: float
     state: float
     """The optimizer's state."""
@@ -59,16 +60,15 @@ def memory(work: Work, strategy: Strategy, devices: int, rows: int, program: flo
     """
     activations = work.activations * rows / work.rows
     if strategy is not Strategy.fsdp2:
-        # DDP copies the gradients into buckets.
-        buckets = 2 if strategy is Strategy.ddp else 1
-        return Memory(work.weights, buckets * work.gradients, work.state, activations, work.head, program)
-    # The block that is computed and the next one are whole, and so are embeddings and head during the whole step.
-    whole = work.weight_bytes * (work.outside + 2 * work.largest_block)
-    # Only gradients of trained parameters; those of a block are whole until they are divided.
-    share = work.trained / work.parameters
-    whole += round(share * work.weight_bytes * (work.outside + work.largest_block))
-    parts = [part / devices for part in (work.weights, work.gradients, work.state)]
-    return Memory(*parts, activations, work.head, whole + program)
+        weights = float(work.weights + work.casts)
+        copies = 2 if strategy is Strategy.ddp else 1  # DDP copies the gradients into buckets
+        return Memory(weights, copies * work.gradients, work.state, activations, work.head, program)
+    # The block that is computed and the next one are whole, and so are embeddings and head during the whole step; so
+    # are their gradients until they are divided.
+    whole = (work.weights + work.casts) * (work.outside + 2 * work.largest_block) / work.parameters
+    whole += work.gradients * (work.outside + work.largest_block) / work.parameters
+    weights, gradients, state = (part / devices for part in (work.weights, work.gradients, work.state))
+    return Memory(weights, gradients, state, activations, work.head, whole + program)
 
 
 def choose(work: Work, device: Device, devices: int, rows: int) -> tuple[Strategy, Memory]:

@@ -1,8 +1,10 @@
-"""Measured steps of this machine's device, as before a run."""
+"""This machine's device and its measured steps."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 
+import psutil
 import torch
 
 from qa_lm.config.schema import TrainConfig
@@ -10,6 +12,7 @@ from qa_lm.training.build import Task
 from qa_lm.training.compilation import pays_to_compile, try_compilation
 from qa_lm.training.estimate import STEPS, first_batches, loading_seconds, step_seconds
 from qa_lm.training.hardware import ROWS, WIDTH, device_of, product_seconds
+from qa_lm.training.plan.devices import ETHERNET, GLOO, KINDS, Device
 from qa_lm.training.plan.formulas import Speed
 from qa_lm.training.plan.rows import Epoch
 
@@ -29,6 +32,27 @@ class Measured:
     def speeds(self) -> tuple[Speed, Speed]:
         """The speed of a device alone, and as one of several."""
         return Speed(self.alone), Speed(self.together)
+
+
+def this_machine(device: torch.device, program: float) -> Device:
+    """Describe the device of this machine; its steps are measured.
+
+    Args:
+        device: the device of training.
+        program: bytes that this process uses apart from the model, on a CPU.
+    """
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        memory = float(torch.cuda.get_device_properties(device).total_memory)
+        known = [each for key, each in KINDS.items() if key in name.lower().replace(" ", "")]
+        like = known[0] if known else KINDS["l4"]
+        links = (max(1, torch.cuda.device_count()), like.node_bandwidth, like.network_bandwidth)
+        return Device(f"this machine ({name})", memory, 0, 0, like.memory_bandwidth, *links)
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    name = f"this machine (a process with {threads} of {cores} {'cores' if cores > 1 else 'core'})"
+    per_node = max(1, cores // threads)
+    memory = float(psutil.virtual_memory().total)
+    return Device(name, memory, 0, 0, 0, per_node, GLOO, ETHERNET, program, 1.0, overlaps=False, shared_memory=True)
 
 
 def measure(task: Task, config: TrainConfig, epoch: Epoch) -> Measured:

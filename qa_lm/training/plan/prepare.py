@@ -28,13 +28,13 @@ from qa_lm.training.build import (
     optimizer_settings,
 )
 from qa_lm.training.custom import CustomParts, with_targets
-from qa_lm.training.estimate import STEPS, first_batches
+from qa_lm.training.estimate import END_BYTES, STEPS, first_batches
 from qa_lm.training.finetune.start import SHORT_ROW as PRETRAINED_SHORT_ROW
 from qa_lm.training.finetune.start import PretrainedStart, find_start, lora_settings, with_start
 from qa_lm.training.hardware import choose_precision, device_of
-from qa_lm.training.plan.devices import HERE, Device, kind, this_machine
+from qa_lm.training.plan.devices import HERE, Device, kind
 from qa_lm.training.plan.formulas import Speed, choose
-from qa_lm.training.plan.measure import Measured, measure, product_flops
+from qa_lm.training.plan.measure import Measured, measure, product_flops, this_machine
 from qa_lm.training.plan.rows import Epoch, PlanRow, plan_rows
 from qa_lm.training.plan.work import Work, work_of
 from qa_lm.training.recipe import completed
@@ -79,6 +79,16 @@ class Plan:
     """Peak operations per second that times were computed from; None if steps were measured."""
     mfu: float
     measured: Measured | None
+
+    @property
+    def best_state(self) -> int:
+        """Bytes of the copy of the best weights and optimizer state, which a run keeps if there is room."""
+        return self.work.gradients + self.work.state
+
+    @property
+    def expected_peak(self) -> float:
+        """Bytes of memory at the peak of a run on one device, with that copy and, on a CPU, its end."""
+        return self.rows[0].memory.total + self.best_state + (END_BYTES if self.device.shared_memory else 0)
 
 
 def plan_run(config: TrainConfig, request: Request) -> Plan:

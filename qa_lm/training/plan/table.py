@@ -1,5 +1,7 @@
 """A plan as text of at most 100 columns."""
 
+import textwrap
+
 from qa_lm.training.plan.formulas import USABLE, Strategy
 from qa_lm.training.plan.prepare import Plan
 from qa_lm.training.plan.rows import PlanRow
@@ -8,8 +10,9 @@ SHORT_STEP = 0.02
 """Seconds of a computed step below which launching kernels, which is not part of the plan, takes long."""
 WIDTH = 100
 HEADER = (
-    f"{'':7}  {'':12}  memory of each device, GB",
-    "devices  strategy      weights  grads  optim  activ   head  other  total     batch  steps    tokens/s    hours",
+    f"{'':23}memory of each device, GB",
+    f"{'devices':>7}  {'strategy':<12} {'weights':>7} {'grads':>5} {'optim':>5} {'activ':>5} {'head':>5} {'other':>5} "
+    f"{'total':>6} {'batch':>8} {'steps':>6} {'tokens/s':>10} {'hours':>6}",
 )
 
 
@@ -30,14 +33,22 @@ def _line(row: PlanRow) -> str:
     memory = row.memory
     parts = (memory.weights, memory.gradients, memory.state, memory.activations, memory.head, memory.other)
     fits = row.strategy is not Strategy.none
-    shown = "".join(f"{_number(part / 1e9):>7}" for part in parts[1:])
-    speed = (f"{_number(row.tokens_per_second):>11}", f"{_number(row.hours):>8}") if fits else (f"{'-':>11}", f"{'-':>8}")
-    first = f"{row.devices:>7,}  {row.strategy.value:<12}  {_number(parts[0] / 1e9):>7}"
-    return f"{first}{shown}{_number(memory.total / 1e9):>7}{row.batch:>9,}{row.steps:>8,} {speed[0]} {speed[1]}"
+    speed = (_number(row.tokens_per_second), _hours(row.hours)) if fits else ("-", "-")
+    shown = " ".join(f"{_number(part / 1e9):>5}" for part in parts[1:])
+    return (
+        f"{row.devices:>7,}  {row.strategy.value:<12} {_number(parts[0] / 1e9):>7} {shown} "
+        f"{_number(memory.total / 1e9):>6} {row.batch:>8,} {row.steps:>6,} {speed[0]:>10} {speed[1]:>6}"
+    )
+
+
+def _hours(value: float) -> str:
+    return "<0.01" if value < 0.01 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def _number(value: float) -> str:
-    """Format whole numbers from 100 on, and otherwise three figures, without an exponent."""
+    """Format a whole number or one from 100 on without decimals, and others with three figures."""
+    if value == int(value):
+        return f"{value:,.0f}"
     if value >= 100:
         return f"{value:,.0f}"
     digits = 1 if value >= 10 else 2 if value >= 1 else 3
@@ -72,6 +83,10 @@ def _assumptions(plan: Plan) -> list[str]:
             f"From {idle.devices:,} devices on some have nothing to do: an epoch has {plan.epoch.rows:,} "
             f"{'rows' if plan.epoch.rows > 1 else 'row'}."
         )
+    lines.append(
+        f"If there is room, a run also keeps a copy of its best state ({_number(plan.best_state / 1e9)} GB): one "
+        f"device is then expected to peak at {_number(plan.expected_peak / 1e9)} GB."
+    )
     lines.append("Hours are those of training steps, without validations, checkpoints and the answers at the end.")
     return [wrapped for line in lines for wrapped in _wrapped(line)]
 
@@ -99,6 +114,4 @@ def _rate(bandwidth: float) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(line, WIDTH, subsequent_indent="  ")

@@ -43,6 +43,8 @@ class Work:
     """Positions of a row, padding included."""
     activations: int
     """Tensors that the body keeps for the backward pass of a batch."""
+    casts: int
+    """Weights that mixed precision casts and keeps for the backward pass, whatever the batch is."""
     head: int
     """The logits of a chunk and what else the head needs at once."""
     micro_batches: int = 1
@@ -101,23 +103,29 @@ def work_of(
     looked_up -= {id(parameter) for parameter in head(model).parameters()}
     multiplied = [parameter for parameter in model.parameters() if id(parameter) not in looked_up]
     sizes = [parameter_count(block) for block in blocks(model)] or [0]
+    counted = {
+        "parameters": parameter_count(model),
+        "trained": parameter_count(model, trained=True),
+        "multiplied": sum(parameter.numel() for parameter in multiplied),
+        "multiplied_trained": sum(parameter.numel() for parameter in multiplied if parameter.requires_grad),
+        "largest_block": max(sizes),
+        "outside": parameter_count(model) - sum(sizes),
+        "layers": len(sizes),
+        "width": head(model).in_features,
+        "weight_bytes": size,
+        "state": size * state_values(model, optimizer),
+        "head": head_bytes(model, precision, rows * longest, on_cpu),
+    }
+    recomputed = _recomputes(model)
+    activations, casts = activation_bytes(model, precision, rows, longest)  # last: it unties the model's weights
     return Work(
-        parameters=parameter_count(model),
-        trained=parameter_count(model, trained=True),
-        multiplied=sum(parameter.numel() for parameter in multiplied),
-        multiplied_trained=sum(parameter.numel() for parameter in multiplied if parameter.requires_grad),
-        largest_block=max(sizes),
-        outside=parameter_count(model) - sum(sizes),
-        layers=len(sizes),
-        width=head(model).in_features,
-        weight_bytes=size,
-        state=size * state_values(model, optimizer),
+        **counted,
         rows=rows,
         row_tokens=row_tokens,
-        head=head_bytes(model, precision, rows * longest, on_cpu),
-        recomputed=bool(getattr(model, "is_gradient_checkpointing", False)),
+        activations=activations,
+        casts=casts,
         micro_batches=micro_batches,
-        activations=activation_bytes(model, precision, rows, longest),  # last: it uses up the model
+        recomputed=recomputed,
     )
 
 
@@ -149,11 +157,12 @@ def head_bytes(model: PreTrainedModel, precision: str, positions: int, on_cpu: b
     return vocabulary * (size * chunk + 2 * 4 * block) + size * width * (products + 2 * positions) + weight
 
 
-def activation_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: int) -> int:
-    """Bytes of the tensors that the body keeps for its backward pass, apart from parameters.
+def activation_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: int) -> tuple[int, int]:
+    """Bytes of the tensors that the body keeps for its backward pass, apart from parameters: those that grow with the
+    rows, and those that do not, which are the weights that mixed precision casts.
 
     A forward pass on tensors that have shapes but no memory counts them, so that it holds for any architecture,
-    attention, adapter and precision. In mixed precision the weights that were cast are among them.
+    attention, adapter and precision.
 
     Args:
         model: the model, on the meta device. It cannot be used afterwards.
@@ -164,14 +173,28 @@ def activation_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: 
     with FakeTensorMode():
         model._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
         model.train()
-        kept = _saved_bytes(model, precision, rows, tokens)
-        if not getattr(model, "is_gradient_checkpointing", False):
-            return kept
-        model.gradient_checkpointing_disable()  # the backward pass computes one block at a time again
-        return kept + _saved_bytes(model, precision, rows, tokens) // max(1, len(blocks(model)))
+        kept, casts = _saved_bytes(model, precision, rows, tokens)
+        if not _recomputes(model):
+            return kept, casts
+        model.gradient_checkpointing_disable()
+        more, more_casts = _saved_bytes(model, precision, rows, tokens)
+        layers = max(1, len(blocks(model)))  # the backward pass computes one block at a time again
+        return kept + more // layers, casts + more_casts // layers
 
 
-def _saved_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: int) -> int:
+def _recomputes(model: PreTrainedModel) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def _saved_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: int) -> tuple[int, int]:
+    once = _saved_by(model, precision, rows, tokens)
+    if precision != "bf16-mixed":
+        return once, 0
+    casts = 2 * once - _saved_by(model, precision, 2 * rows, tokens)
+    return once - casts, casts
+
+
+def _saved_by(model: PreTrainedModel, precision: str, rows: int, tokens: int) -> int:
     saved: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
