@@ -6,12 +6,12 @@ import sys
 
 COMMANDS = {
     "train": ("train", "train on question-answer pairs"),
-    "plan": ("plan", "say what a run would need on 1 to 1,024 devices, without training"),
     "ask": ("ask", "ask a trained model"),
     "serve": ("serve", "serve a trained model over HTTP, with a page"),
     "evaluate": ("evaluate", "evaluate any model on any pairs"),
     "export": ("export", "write a trained model for llama.cpp, Ollama and other tools"),
     "check": ("check_data", "check files of pairs"),
+    "plan": ("plan", "say what a run would need on 1 to 1,024 devices, without training"),
     "ledger": ("ledger", "show the trained pairs that may be wrong"),
     "sweep-report": ("sweep_report", "write the report of a sweep"),
     "verify-resume": ("verify_resume", "check that runs resume exactly"),

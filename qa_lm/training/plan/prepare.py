@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +32,9 @@ from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import END_BYTES, STEPS, first_batches
 from qa_lm.training.finetune.start import SHORT_ROW as PRETRAINED_SHORT_ROW
 from qa_lm.training.finetune.start import PretrainedStart, find_start, lora_settings, with_start
-from qa_lm.training.hardware import choose_precision, device_of
+from qa_lm.training.hardware import choose_precision, device_of, free_memory
 from qa_lm.training.plan.devices import HERE, Device, kind
-from qa_lm.training.plan.formulas import Speed, choose
+from qa_lm.training.plan.formulas import Speed, Strategy, memory
 from qa_lm.training.plan.measure import Measured, measure, product_flops, this_machine
 from qa_lm.training.plan.rows import Epoch, PlanRow, plan_rows
 from qa_lm.training.plan.work import Work, work_of
@@ -77,6 +78,8 @@ class Plan:
     precision: str
     peak: float | None
     """Peak operations per second that times were computed from; None if steps were measured."""
+    given_peak: bool
+    """Whether that is your own figure."""
     mfu: float
     measured: Measured | None
 
@@ -118,8 +121,9 @@ def plan_run(config: TrainConfig, request: Request) -> Plan:
         trainer = build_trainer(config, Path(folder), prepared, custom).trainer
     data = build_data(config, prepared, custom)
     batches = first_batches(data, torch.device("cpu"), STEPS + 1)
-    network = _without_memory(config, prepared, custom, start, short_rows=device_of(config.trainer).type == "cpu")
-    work = _work(config, custom, network, batches, on_cpu=here and device_of(config.trainer).type == "cpu")
+    on_cpu = here and device_of(config.trainer).type == "cpu"
+    network = _without_memory(config, prepared, custom, start, on_cpu)
+    work = _work(config, custom, network, batches, on_cpu)
     tokens = int(data.examples.lengths(data.split.train).sum())
     rows = data.train_rows
     limit = trainer.limit_train_batches
@@ -127,7 +131,8 @@ def plan_run(config: TrainConfig, request: Request) -> Plan:
     epoch = replace(epoch, epochs=_epochs(config, prepared, trainer, epoch.steps(1)))
     device = _device(known or _here(config), request)
     measured = None
-    if here and request.peak is None and choose(work, device, 1, rows.batch_size)[1].total <= device.memory:
+    needed = memory(work, Strategy.one, 1, work.rows).total
+    if here and request.peak is None and needed <= free_memory(device_of(config.trainer)):
         task = build_task(config, prepared, trainer, custom, start)
         measured = measure(task, config, epoch)
     peak = None if measured else _peak(device, precision, request, config)
@@ -142,6 +147,7 @@ def plan_run(config: TrainConfig, request: Request) -> Plan:
         pairs=len(data.split.train),
         precision=precision,
         peak=peak,
+        given_peak=request.peak is not None,
         mfu=request.mfu,
         measured=measured,
     )
@@ -182,7 +188,7 @@ def _peak(device: Device, precision: str, request: Request, config: TrainConfig)
 
 
 def _without_memory(
-    config: TrainConfig, prepared: PreparedData, custom: CustomParts, start: PretrainedStart | None, short_rows: bool
+    config: TrainConfig, prepared: PreparedData, custom: CustomParts, start: PretrainedStart | None, on_cpu: bool
 ) -> PreTrainedModel:
     """The model of the run on the meta device, with its adapter and its kind of attention."""
     with torch.device("meta"):
@@ -195,9 +201,11 @@ def _without_memory(
         else:
             network = network_builder(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model)()
     if start and config.model.gradient_checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # transformers is about to rename it
+            network.gradient_checkpointing_enable({"use_reentrant": False})
     most = PRETRAINED_SHORT_ROW if start else SHORT_ROW
-    if short_rows and config.data.packing and (config.data.row_tokens or 0) <= most:
+    if on_cpu and config.data.packing and (config.data.row_tokens or 0) <= most:
         network.set_attn_implementation("eager")
     return network
 

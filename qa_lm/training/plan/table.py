@@ -19,7 +19,7 @@ HEADER = (
 def plan_text(plan: Plan) -> str:
     """Format a plan: what is trained, the table, and the assumptions."""
     work = plan.work
-    trained = "" if work.trained == work.parameters else f", {work.trained / 1e6:,.1f} trained"
+    trained = "" if work.trained == work.parameters else f", {_number(work.trained / 1e6)} trained"
     about = [
         f"{plan.data}: {plan.pairs:,} training pairs, {plan.epoch.tokens:,} tokens an epoch, "
         f"{_number(plan.epoch.epochs)} epochs",
@@ -104,6 +104,8 @@ def _speed(plan: Plan) -> str:
         return f"Measured on this machine: {alone}. Several processes are taken to be as fast as one."
     assert plan.peak is not None
     text = f"Assumed: {plan.mfu:.0%} (--mfu) of {plan.peak / 1e12:,.3g} TFLOP/s in {plan.precision} are reached."
+    if not plan.device.bfloat16 and not plan.given_peak:
+        text += " This is the speed of products that was measured on this machine: the model does not fit its memory."
     if min(row.step_seconds for row in plan.rows) < SHORT_STEP:
         text += " Steps are so short that a GPU will not reach it: raise data.batch_size."
     return text

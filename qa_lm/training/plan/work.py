@@ -1,5 +1,6 @@
 """The work of one device in a step: parameters, bytes and operations, counted on a model without memory."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -176,7 +177,9 @@ def activation_bytes(model: PreTrainedModel, precision: str, rows: int, tokens: 
         kept, casts = _saved_bytes(model, precision, rows, tokens)
         if not _recomputes(model):
             return kept, casts
-        model.gradient_checkpointing_disable()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # transformers is about to rename it
+            model.gradient_checkpointing_disable()
         more, more_casts = _saved_bytes(model, precision, rows, tokens)
         layers = max(1, len(blocks(model)))  # the backward pass computes one block at a time again
         return kept + more // layers, casts + more_casts // layers

@@ -1,6 +1,7 @@
 """Plans of whole runs, and scripts/plan.py."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,8 +18,11 @@ from tests.documented import QUICK
 SMALL = (*QUICK, "data=tutorial", "data.cache=off")
 
 
+ON_H100 = Request(device="h100", devices=8)
+
+
 def planned(*settings, **request):
-    return plan_run(compose(*SMALL, *settings), Request(**({"device": "h100", "devices": 8} | request)))
+    return plan_run(compose(*SMALL, *settings), replace(ON_H100, **request))
 
 
 def test_the_numbers_of_devices_double():
