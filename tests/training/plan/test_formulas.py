@@ -128,10 +128,12 @@ def test_activations_are_those_that_a_forward_pass_keeps(architecture, precision
 
 def test_the_head_needs_a_chunk_of_logits_with_its_softmax():
     model = without_memory("llama", vocabulary=1000)
-    blocks = 2 * 4 * 32 * 1000
-    assert head_bytes(model, "32-true", 32, on_cpu=False) == 4 * 32 * 1000 + blocks + 4 * 64 * (1000 + 64)
-    copy = 2 * 1000 * 64
+    blocks, gradient = 2 * 4 * 32 * 1000, 4 * 1000 * 64
+    assert head_bytes(model, "32-true", 32, on_cpu=False) == 4 * 32 * 1000 + blocks + 4 * 64 * (1000 + 64) + gradient
+    copy = 2 * 1000 * 64 + gradient
     assert head_bytes(model, "bf16-mixed", 32, on_cpu=False) == 2 * 32 * 1000 + blocks + 2 * 64 * (1000 + 64) + copy
+    model.requires_grad_(False)
+    assert head_bytes(model, "32-true", 32, on_cpu=False) == 4 * 32 * 1000 + blocks + 4 * 64 * (1000 + 64)
 
 
 def test_a_ring_sends_every_part_twice_but_its_own():
