@@ -12,12 +12,13 @@ from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.training.plan.formulas import Strategy
 from qa_lm.training.plan.prepare import Request, plan_run
 from qa_lm.training.plan.rows import Epoch, device_counts
-from qa_lm.training.plan.table import WIDTH, plan_text
+from qa_lm.training.plan.table import plan_text
 from tests.documented import QUICK
 
 SMALL = (*QUICK, "data=tutorial", "data.cache=off")
 
 
+COLUMNS = 100
 ON_H100 = Request(device="h100", devices=8)
 
 
@@ -82,7 +83,7 @@ def test_own_figures_replace_those_of_a_kind():
 
 def test_the_text_is_narrow_and_names_what_it_assumes():
     text = plan_text(planned("model.hidden_size=1024", "model.layers=24", "model.heads=16", devices=1024, mfu=0.35))
-    assert max(map(len, text.splitlines())) <= WIDTH
+    assert max(map(len, text.splitlines())) <= COLUMNS
     for assumed in (
         "35% (--mfu) of 67 TFLOP/s",
         "450 GB/s within a node of 8",
@@ -105,7 +106,7 @@ def test_the_script_measures_this_machine_and_leaves_nothing_behind(script, tmp_
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= COLUMNS
     assert [line.split()[:2] for line in lines if re.match(r" +\d", line)] == [["1", "one"], ["2", "ddp"], ["4", "ddp"]]
     assert "Measured on this machine: a batch takes" in done.stdout
 
