@@ -156,6 +156,15 @@ def plan_run(config: TrainConfig, request: Request) -> Plan:
 def _one_process(config: TrainConfig, here: bool) -> TrainConfig:
     """The settings for a process on one device, without loggers; for other devices that of a CPU, where it need not
     exist."""
+    accelerator = config.trainer.get("accelerator")
+    if (
+        here
+        and accelerator in ("gpu", "cuda")
+        and not torch.cuda.is_available()
+        and device_of(config.trainer).type == "cpu"
+    ):
+        key = "trainer.accelerator"
+        raise UserError(f"{key}={accelerator}: this machine has none; name the devices: --device h100", key)
     one = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     place = {} if here else {"accelerator": "cpu"}
     return replace(config, loggers={}, trainer={**config.trainer, **one, **place})

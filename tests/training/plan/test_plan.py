@@ -9,6 +9,7 @@ import torch
 from qa_lm.commands import plan as command
 from qa_lm.config.overrides import compose
 from qa_lm.data.batches.datamodule import PairsDataModule
+from qa_lm.errors import UserError
 from qa_lm.training.plan.formulas import Strategy
 from qa_lm.training.plan.prepare import Request, plan_run
 from qa_lm.training.plan.rows import Epoch, device_counts
@@ -92,6 +93,15 @@ def test_the_text_is_narrow_and_names_what_it_assumes():
     ):
         assert assumed in " ".join(text.split())
     assert "From 16 devices on some have nothing to do: an epoch has 8 rows." in text
+
+
+def test_a_missing_gpu_is_replaced_by_a_named_kind(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    settings = ("trainer=ddp", "trainer.accelerator=gpu")
+    assert planned(*settings).rows[1].strategy is Strategy.ddp
+    with pytest.raises(UserError, match="trainer.accelerator=gpu: this machine has none; name the devices: --device"):
+        planned(*settings, device="here")
 
 
 def test_no_random_state_is_used():
