@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate any model on any pairs"),
     "export": ("export", "write a trained model for llama.cpp, Ollama and other tools"),
     "check": ("check_data", "check files of pairs"),
+    "plan": ("plan", "say what a run would need on 1 to 1,024 devices, without training"),
     "ledger": ("ledger", "show the trained pairs that may be wrong"),
     "sweep-report": ("sweep_report", "write the report of a sweep"),
     "verify-resume": ("verify_resume", "check that runs resume exactly"),

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,27 +68,14 @@ def build_task(
     start: PretrainedStart | None = None,
 ) -> Task:
     """Build data module and module from settings without open (null) values; see `qa_lm.training.recipe.completed`."""
-    data = config.data
-    assert data.batch_size is not None
-    datamodule = (custom.datamodule or PairsDataModule)(
-        examples=prepared.examples,
-        split=prepared.split,
-        batch_size=data.batch_size,
-        shuffle=data.shuffle and not config.trainer.get("overfit_batches"),
-        seed=config.seed,
-        train_on_question=data.train_on is TrainOn.all,
-        row_tokens=data.row_tokens if data.packing else None,
-        recall_pairs=config.evaluation.recall_pairs,
-        workers=data.workers,
-        rewritten=prepared.rewritten_prompts(config.seed, data.augment, config.model.context),
-    )
+    datamodule = build_data(config, prepared, custom)
     processes = trainer.world_size
     all_batches = datamodule.batches(processes)
     check_limits(trainer, *all_batches)
     batches = limited(trainer.limit_train_batches, all_batches[0])
     datamodule.limit_recall_sample(batches, processes)
     steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-    max_epochs = _max_epochs(trainer, steps_per_epoch)
+    max_epochs = epochs_at_most(trainer, steps_per_epoch)
     epochs = min(max_epochs, config.optimizer.schedule_epochs or max_epochs)
     if start:
         network, adapter = _pretrained_network(config, start, prepared.tokenizer)
@@ -103,15 +91,33 @@ def build_task(
         ),
         loss=custom.loss,
     )
-    estimated = _estimated_epochs(config, prepared, steps_per_epoch, epochs, max_epochs)
+    estimated = estimated_epochs(config, prepared, steps_per_epoch, epochs, max_epochs)
     no_validation_reason = why_no_validation(trainer, batches, max_epochs)
     return Task(datamodule, module, epochs, steps_per_epoch, estimated, adapter, no_validation_reason)
 
 
-def _estimated_epochs(
+def build_data(config: TrainConfig, prepared: PreparedData, custom: CustomParts = NOTHING_CUSTOM) -> PairsDataModule:
+    """Build the batches from settings without open (null) values."""
+    data = config.data
+    assert data.batch_size is not None
+    return (custom.datamodule or PairsDataModule)(
+        examples=prepared.examples,
+        split=prepared.split,
+        batch_size=data.batch_size,
+        shuffle=data.shuffle and not config.trainer.get("overfit_batches"),
+        seed=config.seed,
+        train_on_question=data.train_on is TrainOn.all,
+        row_tokens=data.row_tokens if data.packing else None,
+        recall_pairs=config.evaluation.recall_pairs,
+        workers=data.workers,
+        rewritten=prepared.rewritten_prompts(config.seed, data.augment, config.model.context),
+    )
+
+
+def estimated_epochs(
     config: TrainConfig, prepared: PreparedData, steps_per_epoch: int, epochs: float, max_epochs: float
 ) -> float:
-    """Epochs until recall is reached, or of the schedule."""
+    """Return the number of epochs until recall is reached, or of the schedule."""
     if config.stop_at_recall is None:
         return epochs
     if config.model.path is not None:
@@ -123,7 +129,8 @@ def _estimated_epochs(
     return min(max_epochs, to_recall, epochs + RecallStopping.allowed_validations(steps_per_epoch))
 
 
-def _max_epochs(trainer: pl.Trainer, steps_per_epoch: int) -> float:
+def epochs_at_most(trainer: pl.Trainer, steps_per_epoch: int) -> float:
+    """Return the maximum number of epochs under the limits of the Trainer."""
     epochs: float = DEFAULT_EPOCHS if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
     if trainer.max_steps >= 0:
         epochs = min(epochs, trainer.max_steps / steps_per_epoch)
@@ -165,14 +172,17 @@ def _pretrained_network(
     return network, adapter
 
 
-def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSource | None = None) -> PreTrainedModel:
+def network_builder(
+    config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSource | None = None
+) -> Callable[[], PreTrainedModel]:
+    """Return a function that builds the model of the settings, with weights from torch's global generator."""
     model = config.model
     assert model.architecture
     assert model.hidden_size
     assert model.layers
     assert model.heads
     assert model.context
-    build = functools.partial(
+    build: Callable[[], PreTrainedModel] = functools.partial(
         build_causal_lm,
         architecture=register_model(custom) if isinstance(custom, type) else model.architecture,
         vocab_size=vocab_size,
@@ -185,8 +195,13 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
         extra=model.extra,
     )
     if custom is not None and not isinstance(custom, type):
-        build = functools.partial(custom, vocab_size=vocab_size, context=model.context, eos_id=eos_id)
-    else:
+        return functools.partial(custom, vocab_size=vocab_size, context=model.context, eos_id=eos_id)
+    return build
+
+
+def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSource | None = None) -> PreTrainedModel:
+    build = network_builder(config, vocab_size, eos_id, custom)
+    if custom is None or isinstance(custom, type):
         with torch.device("meta"):  # shapes without memory
             parameters = parameter_count(build())
         check_memory(config, parameters, device_of(config.trainer), shards=_shards(config))
@@ -196,7 +211,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
     if custom is not None:
         network = check_custom_model(network, vocab_size, config.data.packing)
     elif config.data.packing:
-        check_packing(network, f"model.architecture={model.architecture}")
+        check_packing(network, f"model.architecture={config.model.architecture}")
     short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
     if short and device_of(config.trainer).type == "cpu":
         network.set_attn_implementation("eager")

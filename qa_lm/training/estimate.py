@@ -87,15 +87,15 @@ def estimate_training(
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
     steps = len(data.train_dataloader())
-    loading = _loading_seconds(data, device)
+    loading = loading_seconds(data, device)
     total_steps = steps * epochs
     with _restored_state(module, device):
-        seconds = _step_seconds(module, batches, precision, total_steps)
+        seconds = step_seconds(module, batches, precision, total_steps)
         compilation = "off" if compile_network is False else "off (run too short to pay for compiling)"
         if compile_network is None:
             compile_network = pays_to_compile(module, seconds * total_steps)
         if compile_network:
-            measure = partial(_step_seconds, module, batches, precision, total_steps)
+            measure = partial(step_seconds, module, batches, precision, total_steps)
             seconds, compilation = try_compilation(module, measure, eager=seconds)
         validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
             module, batches[0], precision
@@ -125,7 +125,7 @@ def first_batches(data: PairsDataModule, device: torch.device, count: int) -> li
     return batches
 
 
-def _loading_seconds(data: PairsDataModule, device: torch.device) -> float:
+def loading_seconds(data: PairsDataModule, device: torch.device) -> float:
     """Measure the mean seconds to make a batch, with its questions rewritten, and to move it to the device."""
     if data.workers:  # other processes make the batches during the steps
         return 0.0
@@ -148,8 +148,8 @@ def _restored_state(module: CausalLMModule, device: torch.device) -> Iterator[No
             module.zero_grad(set_to_none=True)
 
 
-def _step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, total_steps: float) -> float:
-    """Measure the mean seconds of a training step."""
+def step_seconds(module: CausalLMModule, batches: list[Batch], precision: str, total_steps: float) -> float:
+    """Measure the mean seconds of a training step, at most of `total_steps`."""
     optimizer = module.make_optimizer(module.model)
     times: list[float] = []
     module.train()

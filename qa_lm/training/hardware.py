@@ -80,10 +80,11 @@ def _choice(trainer_arguments: dict[str, Any]) -> tuple[str, str]:
 
 def bfloat16_speedup(device: torch.device) -> float:
     """Measure how many times as fast as float32 the device multiplies bfloat16 matrices."""
-    return _seconds(device, torch.float32) / _seconds(device, torch.bfloat16)
+    return product_seconds(device, torch.float32) / product_seconds(device, torch.bfloat16)
 
 
-def _seconds(device: torch.device, dtype: torch.dtype) -> float:
+def product_seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the median seconds of a product of shape (`ROWS`, `WIDTH`) times (`WIDTH`, `WIDTH`)."""
     left = torch.ones(ROWS, WIDTH, device=device, dtype=dtype)
     right = torch.ones(WIDTH, WIDTH, device=device, dtype=dtype)
     times = []

@@ -74,16 +74,16 @@ def test_steps_are_measured_long_enough_and_with_all_that_training_does(tmp_path
     monkeypatch.setattr(estimate, "time", clock)
     monkeypatch.setattr(estimate, "clip", lambda *arguments: clipped.append(arguments))
     batches = estimate.first_batches(task.data, torch.device("cpu"), 2)
-    seconds = estimate._step_seconds(task.module, batches, "32-true", in_all)
+    seconds = estimate.step_seconds(task.module, batches, "32-true", in_all)
     assert len(clipped) == 1 + measured
     assert seconds == pytest.approx(mean + estimate.TRAINER_SECONDS, abs=1e-3)
 
 
 def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeypatch):
     task = task_of(open_config(), tmp_path)
-    monkeypatch.setattr(estimate, "_step_seconds", lambda *arguments: 10.0)
+    monkeypatch.setattr(estimate, "step_seconds", lambda *arguments: 10.0)
     monkeypatch.setattr(estimate, "_validation_seconds", lambda *arguments: 0.25)
-    monkeypatch.setattr(estimate, "_loading_seconds", lambda *arguments: 0.5)
+    monkeypatch.setattr(estimate, "loading_seconds", lambda *arguments: 0.5)
     monkeypatch.setattr(estimate, "SAVED_BYTES_PER_SECOND", 1.0)
     found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False)
     steps = len(task.data.train_dataloader())
@@ -107,9 +107,9 @@ def test_making_the_batches_counts_unless_other_processes_make_them(tmp_path, mo
         return collate(rows)
 
     monkeypatch.setattr(task.data, "train_collate", slow)
-    assert estimate._loading_seconds(task.data, cpu) >= 0.02
+    assert estimate.loading_seconds(task.data, cpu) >= 0.02
     task.data.workers = 2
-    assert estimate._loading_seconds(task.data, cpu) == 0
+    assert estimate.loading_seconds(task.data, cpu) == 0
 
 
 def test_memory_of_the_end_is_estimated_too_if_it_is_main_memory(monkeypatch):
