@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qa_lm.data.arrays import blocks, counted, joined, zeros
+from qa_lm.data.storage.arrays import blocks, counted, joined, zeros
 
 SLICE = 500_000
 """Approximate number of pairs processed at once."""

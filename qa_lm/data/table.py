@@ -151,7 +151,8 @@ class PairTable:
     def texts(self, indices: np.ndarray) -> Iterator[Pair]:
         """Iterate over the pairs at these ascending indices, with one batch in memory at a time."""
         for number, batch in enumerate(self.batches()):
-            begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
+            bounds = np.array([number * BATCH, (number + 1) * BATCH], indices.dtype)  # another type copies the indices
+            begin, end = np.searchsorted(indices, bounds)
             for index in indices[begin:end] - number * BATCH:
                 yield batch[index]
 
