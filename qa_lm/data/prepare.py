@@ -27,6 +27,7 @@ from qa_lm.data.splits.draw import Split
 from qa_lm.data.splits.settings import split_of_settings
 from qa_lm.data.storage import arrays
 from qa_lm.data.storage.progress import with_progress
+from qa_lm.data.storage.side_by_side import read_chunks
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_folder, load_tokenizer, train_bpe
 from qa_lm.errors import UserError
@@ -192,7 +193,7 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        return write_table(folder, with_progress(reader.pairs(), "reading", "pair")) | reader.found()
+        return write_table(folder, with_progress(read_chunks(reader, folder), "reading", "pair", len)) | reader.found()
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
