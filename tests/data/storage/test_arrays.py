@@ -182,7 +182,8 @@ def test_prepared_pairs_are_the_same_in_files(monkeypatch, tmp_path):
         write_split(tmp_path / "split.csv", found.table, found.split)
         sizes = found.sizes()
         return [
-            found.report,
+            # Sums of logarithms by slices may differ in the last digit.
+            json.loads(json.dumps(found.report.as_dict()), parse_float=lambda text: round(float(text), 10)),
             found.row_tokens,
             found.fingerprints(),
             (sizes.lengths.tolist(), sizes.answer, sizes.paraphrases),
@@ -197,9 +198,9 @@ def test_prepared_pairs_are_the_same_in_files(monkeypatch, tmp_path):
         {"row_tokens": 7, "packing": True, "too_long": TooLong.drop},
     ]
     in_memory = [all_of(**each) for each in settings]
-    assert in_memory[0][0].repeats["count"]
-    assert in_memory[0][0].contradictions["questions"]
-    assert in_memory[4][0].too_long["count"]
+    assert in_memory[0][0]["repeats"]["count"]
+    assert in_memory[0][0]["contradictions"]["questions"]
+    assert in_memory[4][0]["too_long"]["count"]
     use_files(monkeypatch, tmp_path / "files")
     assert [all_of(**each) for each in settings] == in_memory
 
@@ -225,9 +226,9 @@ def peaks(folder: Path, *counts: int, scale: int) -> list[float]:
 
 
 def test_memory_does_not_grow_with_the_pairs(tmp_path):
-    """With limits and pairs that are both smaller by the same factor; in memory, the pairs that are more take 20 MiB."""
-    _, before, after = peaks(tmp_path, 60_000, 60_000, 300_000, scale=32)
-    assert after - before < 6
+    """With limits and numbers of pairs that are both smaller; in memory, the further pairs take 14 MiB."""
+    _, before, after = peaks(tmp_path, 50_000, 50_000, 450_000, scale=32)
+    assert after - before < 7
 
 
 @pytest.mark.slow
