@@ -22,7 +22,7 @@ import numpy as np
 
 from qa_lm import names
 from qa_lm.data.keys import slices, smallest_of_group, sort_by
-from qa_lm.data.storage.arrays import Gathered, blocks, each_block, joined, numbered, zeros
+from qa_lm.data.storage.arrays import Gathered, blocks, each_block, joined, numbered, where, zeros
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
@@ -122,14 +122,11 @@ def group_split(
     """
     if not groups.any():
         raise UserError("data.split: no pair has a group; name its column by data.group=...", "data.split")
-    why = np.zeros(len(groups), np.int8)
+    why = zeros(len(groups), np.int8)
     if hold_out_facts:
-        facts = np.unique(groups[groups != 0])
-        if len(facts) < 2 and groups.all():
-            raise UserError("the pairs cannot be split: all have one group; choose another data.split", "data.split")
-        facts = facts[np.argsort(_drawn(facts, seed))]
-        kept = min(max(round(train_fraction * len(facts)), 1), len(facts) - 1)
-        why[np.isin(groups, facts[kept:])] = UNSEEN_FACT
+        first = _first_held_out(groups, train_fraction, seed)
+        for block in blocks(len(groups)):
+            why[block][(groups[block] != 0) & (_drawn(groups[block], seed) >= first)] = UNSEEN_FACT
     if held_out_phrasings:
         _hold_out_phrasings(why, groups, questions, seed, held_out_phrasings)
     if not why.any():
@@ -138,22 +135,37 @@ def group_split(
             "data.split",
         )
     order, _ = random_order(tiebreak, tiebreak, seed)
-    split = by_mask(order, why != SEEN)
-    return split._replace(held_out=why[split.validation])
+    split = by_mask(order, each_block(lambda block: block != SEEN, why, bool))
+    return split._replace(held_out=each_block(lambda block: why[block], split.validation, np.int8))
+
+
+def _first_held_out(groups: np.ndarray, train_fraction: float, seed: int) -> np.uint64:
+    """Random number of the first fact that is held out; facts with smaller numbers are trained."""
+    stated = where(len(groups), lambda block: groups[block] != 0)
+    drawn = joined((_drawn(np.unique(keys), seed) for _, keys in slices([groups], stated)), np.uint64)
+    if len(drawn) < 2 and groups.all():
+        raise UserError("the pairs cannot be split: all have one group; choose another data.split", "data.split")
+    trained = min(max(round(train_fraction * len(drawn)), 1), len(drawn) - 1)
+    for _, numbers in slices([drawn]):
+        if trained < len(numbers):
+            return np.uint64(np.partition(numbers, trained)[trained])
+        trained -= len(numbers)
+    raise AssertionError("no fact is left to hold out")
 
 
 def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarray, seed: int, number: int) -> None:
     """Mark `number` random phrasings of each trained fact in `why`."""
-    trained = np.flatnonzero((groups != 0) & (why == SEEN))
-    # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
-    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)  # different for the phrasings of a fact
-    order, fact_begins, phrasing_begins = sort_by(groups[trained], drawn)
-    fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
-    first = phrasing[fact_begins]  # of each fact
-    last = np.append(first[1:] - 1, phrasing[-1:])
-    is_first = phrasing - first[fact] < number
-    has_more = last - first >= number
-    why[trained[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
+    trained = where(len(groups), lambda block: (groups[block] != 0) & (why[block] == SEEN))
+    for places, facts, asked in slices([groups, questions], trained):
+        # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
+        drawn = _drawn(facts ^ _drawn(asked, seed), seed)  # different for the phrasings of a fact
+        order, fact_begins, phrasing_begins = sort_by(facts, drawn)
+        fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
+        first = phrasing[fact_begins]  # of each fact
+        last = np.append(first[1:] - 1, phrasing[-1:])
+        is_first = phrasing - first[fact] < number
+        has_more = last - first >= number
+        why[places[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
 
 
 def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tiebreak: np.ndarray, seed: int) -> Split:
