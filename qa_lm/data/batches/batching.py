@@ -96,7 +96,8 @@ class RowSampler(DistributedSampler[Row]):
     def first_examples(self, batches: int) -> np.ndarray:
         """Indices of the examples in the first batches of the epoch, over all processes."""
         rows = itertools.islice(self._all_rows(), batches * self.batch_size * self.processes)
-        return np.fromiter(itertools.chain.from_iterable(rows), np.int64)
+        parts = iter(lambda: list(itertools.islice(rows, BUCKET_BATCHES)), [])
+        return joined((np.fromiter(itertools.chain.from_iterable(part), np.int64) for part in parts), np.int64)
 
     def _last_batch(self, rest: int) -> int:
         """Number of rows in this process's last batch, if `rest` rows are left for all processes."""

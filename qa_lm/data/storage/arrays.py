@@ -5,6 +5,7 @@ Its pages can be written to disk and dropped at any time. Functions here work bl
 numbers as NumPy's.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -45,10 +46,7 @@ def zeros(count: int, dtype: Any) -> np.ndarray:
         return np.zeros(count, dtype)
     with _file() as file:
         try:
-            if hasattr(os, "posix_fallocate"):  # a full disk would otherwise kill the process when a page is written
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
+            _reserve(file, size)
         except OSError as error:
             raise _cannot_write(error) from None
         return np.memmap(file, dtype, "r+", shape=(count,)).view(np.ndarray)
@@ -175,6 +173,16 @@ def _file() -> IO[bytes]:
         except OSError:
             pass  # a cache that is only read
     return tempfile.TemporaryFile()
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Reserve the space, where the system can: a full disk would kill the process when a mapped page is written."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:  # not on macOS and Windows, nor on every file system
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        file.truncate(size)
 
 
 def _cannot_write(error: OSError) -> UserError:

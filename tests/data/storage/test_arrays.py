@@ -214,6 +214,14 @@ def test_a_full_disk_is_named(in_files, monkeypatch):
         arrays.zeros(COUNT, np.int64)
 
 
+def test_a_file_system_that_reserves_no_space(in_files, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    assert arrays.zeros(COUNT, np.int64).tolist() == [0] * COUNT
+
+
 def test_a_cache_that_cannot_be_written_is_not_needed(in_files):
     in_files.parent.joinpath("files").write_text("a file in the way")
     assert arrays.zeros(COUNT, np.int64).sum() == 0
