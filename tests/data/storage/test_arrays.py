@@ -242,4 +242,4 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_millions_of_pairs(tmp_path):
     _, before, after = peaks(tmp_path, 1_000_000, 1_000_000, 5_000_000, scale=1)
-    assert after - before < 40
+    assert after - before < 80  # in memory, the further pairs take 170 MiB
