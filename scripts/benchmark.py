@@ -7,7 +7,7 @@ into it (`pip install -e ".[bench]"`) and name its Python by --peers.
 tutorial: the default run against the loop by hand (scripts/tutorial_loop.py), ten epochs of GPT-2 small: seconds of the
     whole process, part by part
 data: a file to the first batch of packed rows, the first time and from the store; with --peers also by datasets and
-    TRL; with --generated also the memory that files of 625,000 and 5 million pairs take
+    TRL; with --generated N ... also the time and memory that files of N generated pairs take (625,000 and 5 million)
 peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer, TRL and LitGPT (which needs
     an environment of its own, --litgpt), like for like
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
@@ -35,7 +35,7 @@ from benchmarks.serving import comparison as serving
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
-    "data": (lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated), data.COLUMNS),
+    "data": (lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated or []), data.COLUMNS),
     "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.litgpt, o.row_tokens), peers.COLUMNS),
     "recall": (
         lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
@@ -67,7 +67,9 @@ def main() -> int:
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with the extra `bench`")
     parser.add_argument("--litgpt", metavar="PYTHON", help="peers, finetune: the Python of an environment with litgpt")
     parser.add_argument("--row-tokens", type=int, default=256, help="data: a row; peers: TRL's row (default 256)")
-    parser.add_argument("--generated", action="store_true", help="data: measure memory on generated files too")
+    parser.add_argument(
+        "--generated", type=int, nargs="*", metavar="N", help="data: also prepare N generated pairs, for each N"
+    )
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
     parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model; serve: model/ of a run")
@@ -91,7 +93,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.rounds < 1 or options.seeds < 1:
         parser.error("--rounds and --seeds must be at least 1")
-    if options.part not in ("tutorial", "faq") and not options.files:
+    if options.generated == []:
+        options.generated = list(data.GENERATED)
+    if options.part == "data" and options.generated and not options.files:
+        options.files = []
+    elif options.part not in ("tutorial", "faq") and not options.files:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")

@@ -25,7 +25,7 @@ from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.gpt2_vocabulary import load_gpt2_tokenizer
 from qa_lm.data.pairs import BUILTIN, Pair
 from qa_lm.data.readers.reading import PairReader, Reading, Source, file_sources
-from qa_lm.data.table import PairTable, write_table
+from qa_lm.data.table import PairTable, chunks_of, write_table
 from qa_lm.data.tokenizer import TextTokenizer, gpt2_tokenizer
 from qa_lm.training.train import TrainingResult, train
 from tests.scripts_started import ROOT, Scripts
@@ -80,7 +80,7 @@ def table_of(pairs: list[Pair], root: Path) -> PairTable:
     """A table of these pairs, from lines 1, 2, ... of "pairs"."""
     placed = ((0, line, pair) for line, pair in enumerate(pairs, start=1))
     return PairTable(
-        cached_folder(root, f"pairs-{uuid.uuid4()}", lambda folder: write_table(folder, placed)), ["pairs"]
+        cached_folder(root, f"pairs-{uuid.uuid4()}", lambda folder: write_table(folder, chunks_of(placed))), ["pairs"]
     )
 
 

@@ -63,13 +63,13 @@ def _plan(options: argparse.Namespace, settings: list[str]) -> None:
     from qa_lm.quick_start import without_garbage_collection
 
     with without_garbage_collection():
-        from qa_lm.training.hardware import keep_freed_memory
+        from qa_lm.training.hardware import tune_allocator
         from qa_lm.training.plan.prepare import plan_run
         from qa_lm.training.plan.table import plan_text
         from qa_lm.training.trainer import quiet_lightning
 
     quiet_lightning()
-    keep_freed_memory()
+    tune_allocator({})
     print(sanitize(plan_text(plan_run(config, _request(options)))))
 
 

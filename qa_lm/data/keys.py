@@ -1,24 +1,51 @@
 """Group pairs by their 64-bit keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from qa_lm.data.storage.arrays import blocks, counted, joined, zeros
 
 SLICE = 500_000
 """Approximate number of pairs processed at once."""
 
 
-def slices(keys: np.ndarray, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Iterate over ascending indices of pairs, by slices of the key range: equal keys are in the same slice, and only
-    one slice has to be in memory."""
-    whole = np.arange(len(keys)) if indices is None else indices
-    bits = (len(whole) // SLICE).bit_length()
+def slices(columns: Sequence[np.ndarray], indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, ...]]:
+    """Iterate over pairs by slices of the range of the first column, which is a 64-bit key: equal keys are in the same
+    slice, and only one slice is in memory.
+
+    Args:
+        columns: the key and further numbers of all pairs, each (all,).
+        indices: ascending indices of the pairs; None for all.
+
+    Yields:
+        The ascending indices of a slice and the columns of its pairs, each (pairs of the slice,).
+    """
+    count = len(columns[0]) if indices is None else len(indices)
+
+    def indices_of(block: slice) -> np.ndarray:
+        return np.arange(block.start, block.stop, dtype=np.int32) if indices is None else indices[block]
+
+    bits = (count // SLICE).bit_length()
     if not bits:
-        yield whole
+        places = indices_of(slice(0, count))
+        yield (places, *(column[places] for column in columns))
         return
-    slice_of = ((keys if indices is None else keys[indices]) >> np.uint64(64 - bits)).astype(np.uint16)
-    for number in range(1 << bits):
-        yield whole[slice_of == number]
+    shift = np.uint64(64 - bits)
+    numbers = joined((columns[0][indices_of(block)] >> shift for block in blocks(count)), np.uint16)
+    ends = np.cumsum(np.append(counted(numbers), np.zeros(1 << bits, np.int64))[: 1 << bits])
+    free = np.append(0, ends[:-1])  # next free place of each slice
+    sorted_columns = [zeros(count, kind) for kind in (np.int32, *(column.dtype for column in columns))]
+    for block in blocks(count):
+        order = np.argsort(numbers[block], kind="stable")
+        here = np.bincount(numbers[block], minlength=len(ends))
+        target = (free - (np.cumsum(here) - here))[numbers[block][order]] + np.arange(len(order))
+        places = indices_of(block)[order]
+        for filled, values in zip(sorted_columns, (places, *(column[places] for column in columns)), strict=True):
+            filled[target] = values
+        free += here
+    for begin, end in zip(np.append(0, ends[:-1]).tolist(), ends.tolist(), strict=True):
+        yield tuple(np.array(column[begin:end]) for column in sorted_columns)
 
 
 def sort_by(outer: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,12 +3,11 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from qa_lm.config.enums import TooLong
 from qa_lm.config.schema import DataConfig, TokenizerConfig
@@ -19,20 +18,21 @@ from qa_lm.data.batches.store import EncodedPairs, write_store
 from qa_lm.data.cache import cache_folder, cached_folder, key_of, read_meta
 from qa_lm.data.chat.prompts import with_special_tokens
 from qa_lm.data.encoding import PromptTemplate
-from qa_lm.data.keys import smallest_of_group
+from qa_lm.data.keys import slices
 from qa_lm.data.quality.checks import DataReport, describe
 from qa_lm.data.quality.limits import within_limit
 from qa_lm.data.readers.reading import RULES, PairReader, Reading, Source
 from qa_lm.data.sources import how_to_read, source_name, sources_of, template_of_settings
-from qa_lm.data.splits.draw import Split, given_split
-from qa_lm.data.splits.registry import PairsToSplit, drawn_split
+from qa_lm.data.splits.draw import Split
+from qa_lm.data.splits.settings import split_of_settings
+from qa_lm.data.storage import arrays
+from qa_lm.data.storage.progress import with_progress
+from qa_lm.data.storage.side_by_side import read_chunks
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_folder, load_tokenizer, train_bpe
-from qa_lm.errors import UserError, first_line
+from qa_lm.errors import UserError
 
-T = TypeVar("T")
 NO_LIMIT = 2**31 - 1
-NEAR_GROUPS = "groups.npy"
 ANSWERS = 4096
 """Number of answers in memory at once while their bytes are counted."""
 
@@ -61,8 +61,10 @@ def mean_paraphrases(groups: np.ndarray) -> float:
     Args:
         groups: key of the fact that each pair states; 0 for a pair without a group, which counts as its own fact.
     """
-    stated = groups[groups != 0]
-    facts = len(np.unique(stated)) + len(groups) - len(stated)
+    stated = arrays.joined(
+        (part[part != 0] for part in (groups[block] for block in arrays.blocks(len(groups)))), np.uint64
+    )
+    facts = sum(len(np.unique(keys)) for _, keys in slices([stated])) + len(groups) - len(stated)
     return len(groups) / max(1, facts)
 
 
@@ -85,14 +87,15 @@ class PreparedData:
 
     def sizes(self) -> Sizes:
         """Sizes from which the recipe chooses settings."""
-        train = self.split.train
+        train, keys = self.split.train, self.table.numbers("group_key")
+        groups = arrays.each_block(lambda block: keys[block], train, np.uint64)
         return Sizes(
             lengths=self.examples.lengths(train),
             longest=self.report.lengths["example_tokens"]["p100"],
             answer=float(self.examples.answer_lengths(train).mean()),
             row=self.row_tokens,
             vocab_size=len(self.tokenizer),
-            paraphrases=mean_paraphrases(self.table.numbers("group_key")[train]),
+            paraphrases=mean_paraphrases(groups),
         )
 
     def answer_bytes(self, places: np.ndarray) -> int:
@@ -118,7 +121,8 @@ class PreparedData:
         """sha256 of the pairs, of their split and of the tokenizer."""
         sides = hashlib.sha256()
         for side in self.split[:3]:
-            sides.update(len(side).to_bytes(8, "little") + np.ascontiguousarray(side).tobytes())
+            sides.update(len(side).to_bytes(8, "little"))
+            sides.update(np.ascontiguousarray(side).data)
         return {
             "data_sha256": self.table.fingerprint,
             "split_sha256": sides.hexdigest(),
@@ -143,13 +147,14 @@ def prepare(
     temporary = tempfile.TemporaryDirectory(prefix="qa_lm.", ignore_cleanup_errors=True)
     cache = cache_folder() if data.cache is None else Path(data.cache).expanduser()
     root = Path(temporary.name) if cache_is_off(data) else cache
+    arrays.keep_in(root)
     sides = sources_of(data)
     template = template_of_settings(data)
     is_cacheable = all(source.is_cacheable for side in sides for source in side)
     place = root if is_cacheable else Path(temporary.name)
     table, found = _table(place, sides, how_to_read(data, template))
     try:
-        split = _split(data, table, [len(side) for side in sides], root)
+        split = split_of_settings(data, table, [len(side) for side in sides], root)
     except UserError as error:  # an ignored column may be the reason
         hints = found["warnings"] if data.split in ("question", "near") else []
         raise UserError("\n".join([str(error), *hints]), error.key) from None
@@ -166,7 +171,8 @@ def prepare(
     split, long = within_limit(split, examples, limit, table, too_long, setting)
     if data.packing and row is None:
         room = room_per_pair(rewritten_share(data.augment, template))
-        row = row_tokens(examples.lengths(np.concatenate([split.train, split.validation])) + np.int32(room))
+        used = arrays.joined([split.train, split.validation], np.int32)
+        row = row_tokens(arrays.each_block(lambda block: examples.lengths(block) + np.int32(room), used, np.int32))
     report = describe(table, split, examples, chosen.eos_id, found, long)
     if report.eos_trained < 1:
         raise UserError(
@@ -181,18 +187,13 @@ def cache_is_off(data: DataConfig) -> bool:
     return data.cache is not None and data.cache.lower() in ("off", "false")  # YAML reads a bare `off` as false
 
 
-def _with_progress(items: Iterator[T], description: str, unit: str) -> Iterator[T]:
-    """Iterate with a progress bar on a terminal, shown after two seconds."""
-    return iter(tqdm(items, description, unit=f" {unit}", unit_scale=True, leave=False, delay=2, disable=None))
-
-
 def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[PairTable, dict[str, Any]]:
     sources = [source for side in sides for source in side]
     contents = [source.content_key() for source in sources]
 
     def make(folder: Path) -> dict[str, Any]:
         reader = PairReader(sources, reading)
-        return write_table(folder, _with_progress(reader.pairs(), "reading", "pair")) | reader.found()
+        return write_table(folder, with_progress(read_chunks(reader, folder), "reading", "pair", len)) | reader.found()
 
     names = [source.name for source in sources]
     key = key_of(kind="pairs", names=names, contents=contents, reading=asdict(reading), rules=RULES)
@@ -206,57 +207,6 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
     return table, meta
 
 
-def _split(data: DataConfig, table: PairTable, sources: list[int], root: Path) -> Split:
-    """Split the pairs; validation and test files define their own splits."""
-    side = np.searchsorted(np.cumsum(sources), table.numbers("source"), side="right")
-    pairs, validation, test = (np.flatnonzero(side == number).astype(np.int32) for number in range(3))
-    to_split = PairsToSplit(table, pairs, data.held_out_phrasings, lambda: _near_units(table, pairs, root))
-    if sources[1]:
-        split = given_split(
-            pairs, validation, test, replace(to_split, places=np.arange(len(table))).keys, data.split_seed
-        )
-    elif len(pairs) < 2 and data.train_fraction < 1:
-        raise UserError(
-            "data.path: at least two pairs are needed, one for training and one for validation; "
-            "data.train_fraction=1.0 trains on all of them",
-            "data.path",
-        )
-    else:
-        drawn = drawn_split(data.split, to_split, data.split_seed, data.train_fraction)
-        train, validation, own_test = (pairs[side] for side in drawn[:3])
-        split = Split(train, validation, np.concatenate([test, own_test]), drawn.held_out)
-    needed = [("data.path", split.train), *([("data.validation_path", split.validation)] if sources[1] else [])]
-    for name, side in needed:
-        if not len(side):
-            raise UserError(f"{name}: holds no pairs", name)
-    count = data.train_pairs
-    if count is None:
-        return split
-    if count > len(split.train):
-        raise UserError(
-            f"data.train_pairs={count}: only {len(split.train):,} training pairs are available", "data.train_pairs"
-        )
-    return split._replace(train=split.train[:count])  # the order of a split is random already
-
-
-def _near_units(table: PairTable, pairs: np.ndarray, root: Path) -> np.ndarray:
-    """A key per pair that is equal within a near-duplicate group: the smallest question key of the group."""
-
-    def make(folder: Path) -> dict[str, Any]:
-        from qa_lm.data.quality.near import near_groups  # scipy and datasketch take a second to import
-
-        questions = (pair.question for batch in _with_progress(table.batches(), "comparing", "batch") for pair in batch)
-        np.save(folder / NEAR_GROUPS, near_groups(questions, table.numbers("normalised_key")))
-        return {}
-
-    folder = cached_folder(root / "near", key_of(kind="near", pairs=table.fingerprint), make)
-    try:
-        groups = np.load(folder / NEAR_GROUPS, allow_pickle=False)[pairs]
-    except (ValueError, IndexError) as error:  # pickled objects, or too few values
-        raise UserError(f"{folder / NEAR_GROUPS}: is damaged: {first_line(error)}; delete its folder") from None
-    return smallest_of_group(groups, table.numbers("normalised_key")[pairs])
-
-
 def _tokenizer(
     config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
 ) -> tuple[TextTokenizer, PromptTemplate]:
@@ -267,9 +217,12 @@ def _tokenizer(
         assert config.path is not None
         return with_special_tokens(Path(config.path) if config.kind == "folder" else hub_folder(config.path), template)
     assert config.kind == "bpe"
-    trained = np.zeros(len(table), bool)
-    trained[split.train] = True
-    characters = sum(int(table.numbers(f"{part}_characters")[trained].sum()) for part in ("question", "answer"))
+    trained = arrays.zeros(len(table), bool)
+    for block in arrays.blocks(len(split.train)):
+        trained[split.train[block]] = True
+    all_blocks = list(arrays.blocks(len(table)))
+    columns = [table.numbers(f"{part}_characters") for part in ("question", "answer")]
+    characters = sum(int(column[block][trained[block]].sum()) for column in columns for block in all_blocks)
     vocab_size = config.vocab_size or bpe_vocab_size(characters)
 
     def texts() -> Iterator[str]:
@@ -285,7 +238,10 @@ def _tokenizer(
         train_bpe(texts(), vocab_size).write(folder)
         return {}
 
-    train_key = hashlib.sha256(np.packbits(trained).tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for block in all_blocks:
+        digest.update(np.packbits(trained[block]).data)
+    train_key = digest.hexdigest()
     key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
     return load_tokenizer(cached_folder(root / "bpe", key, make)), template
 
@@ -295,5 +251,5 @@ def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: Pro
     return cached_folder(
         root / "encoded",
         key,
-        lambda folder: write_store(folder, _with_progress(table.batches(), "encoding", "batch"), tokenizer, template),
+        lambda folder: write_store(folder, with_progress(table.batches(), "encoding", "batch"), tokenizer, template),
     )

@@ -5,12 +5,13 @@ all in memory.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import islice
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,12 +39,57 @@ COLUMNS = {
 """Columns of numbers with their dtypes; each is a separate file of raw numbers."""
 
 
-def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[str, Any]:
-    """Write pairs batch by batch.
+class Chunk(NamedTuple):
+    """Pairs in the form in which they are written."""
+
+    texts: pa.RecordBatch
+    numbers: list[np.ndarray]
+    """The columns of `COLUMNS`."""
+    rows: bytes | memoryview
+    """Each pair as JSON, followed by a comma and a space; the fingerprint is computed from it."""
+    ends: np.ndarray
+    """Where each pair ends in `rows`, int64."""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def cut(self, begin: int, end: int) -> "Chunk":
+        """The pairs from place `begin` to place `end`, at least one."""
+        first = int(self.ends[begin - 1]) if begin else 0
+        return Chunk(
+            self.texts.slice(begin, end - begin),
+            [column[begin:end] for column in self.numbers],
+            self.rows[first : int(self.ends[end - 1])],
+            self.ends[begin:end] - first,
+        )
+
+
+def chunks_of(pairs: Iterable[tuple[int, int, Pair]]) -> Iterator[Chunk]:
+    """Chunks of `BATCH` pairs and a last one with the rest.
+
+    Args:
+        pairs: (index of the source, line, pair).
+    """
+    each = iter(pairs)
+    while part := list(islice(each, BATCH)):
+        texts = [pair for _, _, pair in part]
+        numbers = zip(*((source, line, *_numbers(pair)) for source, line, pair in part), strict=True)
+        rows = [_as_json(pair) for pair in texts]
+        arrays = [pa.array(column, field.type) for column, field in zip(zip(*texts, strict=True), SCHEMA, strict=True)]
+        yield Chunk(
+            pa.record_batch(arrays, schema=SCHEMA),
+            [np.array(column, kind) for column, kind in zip(numbers, COLUMNS.values(), strict=True)],
+            "".join(rows).encode(),
+            np.cumsum([len(row) for row in rows]),
+        )
+
+
+def write_table(folder: Path, chunks: Iterable[Chunk]) -> dict[str, Any]:
+    """Write pairs in batches of `BATCH`, whatever the sizes of the chunks.
 
     Args:
         folder: folder for the files.
-        pairs: (index of the source, line, pair).
+        chunks: the pairs.
 
     Returns:
         count: number of pairs; fingerprint: sha256 of the texts in order.
@@ -53,31 +99,44 @@ def write_table(folder: Path, pairs: Iterable[tuple[int, int, Pair]]) -> dict[st
         texts = files.enter_context(pa.OSFile(str(folder / TEXTS), "wb"))
         writer = files.enter_context(pa.ipc.new_file(texts, SCHEMA))
         columns = [files.enter_context((folder / f"{name}.bin").open("wb")) for name in COLUMNS]
-        batch: list[Pair] = []
-        numbers: list[tuple[int, ...]] = []
-
-        def flush() -> None:
-            if batch:
-                digest.update(json.dumps(batch, ensure_ascii=True).encode())
-                arrays = [pa.array(column, field.type) for column, field in zip(_transpose(batch), SCHEMA, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-                for file, column, kind in zip(columns, _transpose(numbers), COLUMNS.values(), strict=True):
-                    file.write(np.array(column, kind).tobytes())
-                batch.clear()
-                numbers.clear()
-
-        for source, line, pair in pairs:
-            batch.append(pair)
-            numbers.append((source, line, *_numbers(pair)))
-            count += 1
-            if len(batch) == BATCH:
-                flush()
-        flush()
+        for parts in _batches(chunks):
+            json_rows = b"".join(part.rows for part in parts)
+            digest.update(b"[" + json_rows[:-2] + b"]")
+            writer.write_batch(_joined([part.texts for part in parts]))
+            for part in parts:
+                for file, column in zip(columns, part.numbers, strict=True):
+                    file.write(column.tobytes())
+            count += sum(map(len, parts))
     return {"count": count, "fingerprint": digest.hexdigest()}
 
 
-def _transpose(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    return zip(*rows, strict=True)
+def _batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Cut and gather chunks so that each list has `BATCH` pairs together, and the last one the rest."""
+    parts: list[Chunk] = []
+    free = BATCH
+    for chunk in chunks:
+        begin = 0
+        while begin < len(chunk):
+            end = min(len(chunk), begin + free)
+            parts.append(chunk if (begin, end) == (0, len(chunk)) else chunk.cut(begin, end))
+            free -= end - begin
+            begin = end
+            if not free:
+                yield parts
+                parts, free = [], BATCH
+    if parts:
+        yield parts
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _as_json(pair: Pair) -> str:
+    """What `json.dumps(pair)` returns, with a comma and a space after it; five times as fast."""
+    group = "null" if pair.group is None else encode_basestring_ascii(pair.group)
+    others = ", ".join(map(encode_basestring_ascii, pair.other_answers))
+    return f"[{encode_basestring_ascii(pair.question)}, {encode_basestring_ascii(pair.answer)}, [{others}], {group}], "
 
 
 def _numbers(pair: Pair) -> tuple[int, ...]:
@@ -151,7 +210,8 @@ class PairTable:
     def texts(self, indices: np.ndarray) -> Iterator[Pair]:
         """Iterate over the pairs at these ascending indices, with one batch in memory at a time."""
         for number, batch in enumerate(self.batches()):
-            begin, end = np.searchsorted(indices, (number * BATCH, (number + 1) * BATCH))
+            bounds = np.array([number * BATCH, (number + 1) * BATCH], indices.dtype)  # another type copies the indices
+            begin, end = np.searchsorted(indices, bounds)
             for index in indices[begin:end] - number * BATCH:
                 yield batch[index]
 

@@ -3,6 +3,7 @@
 usage of the measured process, in scripts/: python -m benchmarks.data PATHS ROW_TOKENS CACHE   (PATHS is JSON)
 """
 
+import contextlib
 import json
 import os
 import random
@@ -13,15 +14,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.common import Runs, child, gpt2_folder, measured_by
 
 GENERATED = (625_000, 5_000_000)
-"""Pairs of the generated files, whose memory is compared."""
+"""Pairs of generated data, whose memory is compared."""
+PART = 5_000_000
+"""Pairs of a generated file."""
 EPOCHS = 3
 COLUMNS = {
     "first batch, s": "seconds",
     "peak, MiB": "peak_mib",
     "above imports": "above_imports_mib",
+    "with readers": "with_readers_mib",
     "fill": "fill",
     "rows": "rows",
     "next epoch, s": "next_epoch_seconds",
@@ -29,20 +35,20 @@ COLUMNS = {
 }
 
 
-def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, generated: bool) -> Runs:
+def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, generated: list[int]) -> Runs:
     """All sides, taking turns: ours the first time, ours from the store, the peer.
 
     Args:
-        paths: files of pairs.
+        paths: files of pairs; may be empty.
         row_tokens: length of a row.
-        rounds: how often each side runs.
+        rounds: how often each side runs on these files.
         peers: the Python of an environment with trl and datasets; None to leave the peer out.
-        generated: whether to measure memory on files of `GENERATED` pairs too.
+        generated: numbers of pairs; as many are generated, prepared and removed, one number after the other.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for number in range(rounds):
+        for number in range(rounds if paths else 0):
             for name in ("ours, first time", "ours, from the store"):
                 sides.setdefault(name, []).append(_ours(paths, row_tokens, work / str(number)))
             if peers:
@@ -50,10 +56,10 @@ def compare(paths: list[str], row_tokens: int, rounds: int, peers: str | None, g
                 for path in paths:
                     found = child([peers, script, path, str(gpt2_folder(work)), str(row_tokens)])
                     sides.setdefault(f"datasets + TRL, {Path(path).name}", []).append(found)
-        for count in GENERATED if generated else ():
-            file = _generate(work, count)
-            sides[f"ours, {count:,} generated"] = [_ours([str(file)], row_tokens, work / "generated")]
-            file.unlink()
+        for count in generated:
+            with tempfile.TemporaryDirectory(dir=work) as place:
+                files = _generate(Path(place), count)
+                sides[f"ours, {count:,} generated"] = [_ours(files, row_tokens, Path(place) / "cache")]
     return sides
 
 
@@ -61,13 +67,16 @@ def _ours(paths: list[str], row_tokens: int, cache: Path) -> dict[str, Any]:
     return measured_by("data", json.dumps(paths), str(row_tokens), str(cache))
 
 
-def _generate(work: Path, count: int) -> Path:
-    path, dice = work / f"{count}.jsonl", random.Random(0)
-    with path.open("w") as file:
-        for number in range(count):
-            answer = f"The code is {dice.randrange(10**6)}."
-            file.write(f'{{"question": "What is the code of item {number}?", "answer": "{answer}"}}\n')
-    return path
+def _generate(folder: Path, count: int) -> list[str]:
+    paths, dice = [], random.Random(0)
+    for begin in range(0, count, PART):
+        path = folder / f"{begin:010}.jsonl"
+        with path.open("w") as file:
+            for number in range(begin, min(begin + PART, count)):
+                answer = f"The code is {dice.randrange(10**6)}."
+                file.write(f'{{"question": "What is the code of item {number}?", "answer": "{answer}"}}\n')
+        paths.append(str(path))
+    return paths
 
 
 class _PeakMemory(threading.Thread):
@@ -75,20 +84,29 @@ class _PeakMemory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak = 0
+        self.peak = self.peak_with_children = 0
         self.ended = threading.Event()
 
     def run(self) -> None:
-        """Look every 20 ms."""
+        """Look every 20 ms, and at the processes that read files every second."""
+        looks = 0
         while not self.ended.wait(0.02):
-            self.peak = max(self.peak, memory("RssAnon"))
+            own = memory("RssAnon")
+            self.peak = max(self.peak, own)
+            if looks % 50 == 0:
+                children = [str(child.pid) for child in psutil.Process().children()]
+                self.peak_with_children = max(
+                    self.peak_with_children, own + sum(memory("RssAnon", c) for c in children)
+                )
+            looks += 1
 
 
-def memory(name: str) -> int:
-    """A figure of /proc/self/status in MiB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) // 1024
+def memory(name: str, process: str = "self") -> int:
+    """A figure of /proc/PROCESS/status in MiB; 0 if the process has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) // 1024
     return 0
 
 
@@ -107,6 +125,7 @@ def _measure(paths: list[str], row_tokens: int, cache: str) -> dict[str, Any]:
     start = time.perf_counter()
     data = DataConfig(path=paths, cache=cache, packing=True, row_tokens=row_tokens)
     prepared = prepare(data, TokenizerConfig("gpt2"), row_tokens)
+    prepare_seconds = time.perf_counter() - start
     module = PairsDataModule(prepared.examples, prepared.split, 8, True, 0, True, row_tokens)
     batches = iter(module.train_dataloader())
     next(batches)
@@ -130,6 +149,8 @@ def _measure(paths: list[str], row_tokens: int, cache: str) -> dict[str, Any]:
         "peak_mib": memory("VmHWM"),
         "peak_anonymous_mib": watch.peak,
         "above_imports_mib": watch.peak - before,
+        "with_readers_mib": max(watch.peak, watch.peak_with_children) - before,
+        "prepare_seconds": prepare_seconds,
         "rows": len(rows),
         "fill": rows.fill,
         "batch_ms": batch_ms,

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data.distributed import DistributedSampler
 
 from qa_lm.data.batches.packing import draw_rows, fill, plan_rows
+from qa_lm.data.storage.arrays import BLOCK, blocks, each_block, joined, shuffled
 
 BUCKET_BATCHES = 64
 """Length bucketing: each bucket has the shuffled pairs of 64 batches, sorted by length and then cut into batches."""
@@ -85,7 +86,7 @@ class RowSampler(DistributedSampler[Row]):
         together = self.batch_size * self.processes
         begin = self.rank * self.batch_size
         trained = self.begin[1] if self.epoch == self.begin[0] else 0
-        rows = itertools.islice(self._all_rows(), trained * together, None)
+        rows = self._all_rows(trained * together)
         while batches := list(itertools.islice(rows, together)):
             mine = batches[begin : begin + self.batch_size]
             short = len(batches) < together
@@ -95,14 +96,15 @@ class RowSampler(DistributedSampler[Row]):
     def first_examples(self, batches: int) -> np.ndarray:
         """Indices of the examples in the first batches of the epoch, over all processes."""
         rows = itertools.islice(self._all_rows(), batches * self.batch_size * self.processes)
-        return np.fromiter(itertools.chain.from_iterable(rows), np.int64)
+        parts = iter(lambda: list(itertools.islice(rows, BUCKET_BATCHES)), [])
+        return joined((np.fromiter(itertools.chain.from_iterable(part), np.int64) for part in parts), np.int64)
 
     def _last_batch(self, rest: int) -> int:
         """Number of rows in this process's last batch, if `rest` rows are left for all processes."""
         raise NotImplementedError
 
-    def _all_rows(self) -> Iterator[list[int]]:
-        """Indices of the examples of each row, over all processes."""
+    def _all_rows(self, begin: int = 0) -> Iterator[list[int]]:
+        """Indices of the examples of each row from row `begin` of the epoch, over all processes."""
         raise NotImplementedError
 
     def _generator(self) -> np.random.Generator | None:
@@ -133,7 +135,8 @@ class PackedRows(RowSampler):
         room: int = 0,
     ) -> None:
         super().__init__(indices, lengths, shuffle, seed, batch_size, rank, processes)
-        self.plan = plan_rows(np.minimum(self.lengths + np.int32(room), row_tokens), row_tokens, seed)
+        grown = each_block(lambda part: np.minimum(part + np.int32(room), row_tokens), lengths, np.int32)
+        self.plan = plan_rows(grown, row_tokens, seed)
         # A larger batch would consist mostly of empty rows.
         self.batch_size = max(1, min(batch_size, -(-self.plan.rows // processes)))
 
@@ -150,11 +153,11 @@ class PackedRows(RowSampler):
     def _last_batch(self, rest: int) -> int:
         return self.batch_size
 
-    def _all_rows(self) -> Iterator[list[int]]:
+    def _all_rows(self, begin: int = 0) -> Iterator[list[int]]:
         generator = self._generator()
         placed = draw_rows(self.plan, generator)
-        order = np.arange(self.plan.rows) if generator is None else generator.permutation(self.plan.rows)
-        for row in order:
+        order = range(self.plan.rows) if generator is None else shuffled(self.plan.rows, generator)
+        for row in order[begin:]:
             yield self.indices[placed[self.plan.begins[row] : self.plan.begins[row + 1]]].tolist()
 
 
@@ -173,20 +176,30 @@ class PaddedRows(RowSampler):
     def _last_batch(self, rest: int) -> int:
         return min(self.batch_size, max(1, rest - self.rank * self.batch_size))
 
-    def _all_rows(self) -> Iterator[list[int]]:
-        return ([index] for index in self.indices[self._order()].tolist())
+    def _all_rows(self, begin: int = 0) -> Iterator[list[int]]:
+        for places in self._order(begin):
+            yield from ([index] for index in self.indices[places].tolist())
 
-    def _order(self) -> np.ndarray:
+    def _order(self, begin: int) -> Iterator[np.ndarray]:
+        """Places in `indices`, block by block, from place `begin` of the epoch."""
         generator, count = self._generator(), len(self.indices)
         if generator is None:
-            return np.arange(count)
-        order = generator.permutation(count)
+            return (np.arange(begin + block.start, begin + block.stop) for block in blocks(count - begin))
+        order = shuffled(count, generator)
         together = self.batch_size * self.processes
-        if together == 1:
-            return order
-        bucket = np.arange(count) // (BUCKET_BATCHES * together)
-        order = order[np.lexsort((self.lengths[order], bucket))]
-        whole = count // together * together
-        batches = order[:whole].reshape(-1, together)
-        # The incomplete last batch stays last; otherwise the batches after it would be cut at other places.
-        return np.concatenate([generator.permutation(batches).ravel(), order[whole:]])
+        if together > 1:
+            self._sort_buckets(order, BUCKET_BATCHES * together)
+            whole = count // together * together
+            batches = order[:whole].reshape(-1, together)
+            drawn = shuffled(len(batches), generator)
+            # The incomplete last batch stays last; otherwise the batches after it would be cut at other places.
+            parts = (batches[drawn[block]].ravel() for block in blocks(len(drawn)))
+            order = joined(itertools.chain(parts, [order[whole:]]), np.int64)
+        return (order[begin:][block] for block in blocks(count - begin))
+
+    def _sort_buckets(self, order: np.ndarray, bucket: int) -> None:
+        """Sort each bucket of this many examples by length, in place; equal lengths keep their order."""
+        size = bucket * max(1, BLOCK // bucket)
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            part[:] = part[np.lexsort((self.lengths[part], np.arange(len(part)) // bucket))]

@@ -18,6 +18,7 @@ from qa_lm.data.batches.rewritten import RewrittenPrompts
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.splits.draw import Split
+from qa_lm.data.storage.arrays import ascending, each_block, order_of
 from qa_lm.errors import UserError
 
 SCORED_PAIRS, SCORED_TOKENS = 32, 2048
@@ -183,7 +184,7 @@ class PairsDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of all pairs, each pair once; with `shuffle`, sorted by length."""
-        return self._loader(self._scored_rows(np.unique(np.concatenate(self.split[:3]))), self.collate)
+        return self._loader(self._scored_rows(ascending(self.split[:3], len(self.examples))), self.collate)
 
     def _sample(self, trained: np.ndarray) -> np.ndarray:
         size = min(self.recall_pairs, len(trained))
@@ -192,7 +193,7 @@ class PairsDataModule(pl.LightningDataModule):
     def _scored_rows(self, indices: np.ndarray, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:
         batch_size = max(self.batch_size, SCORED_TOKENS // self.row_tokens if self.row_tokens else SCORED_PAIRS)
         if self.shuffle:  # the order is free, and sorting by length needs the least padding
-            indices = indices[np.argsort(self.examples.lengths(indices), kind="stable")]
+            indices = each_block(lambda block: indices[block], order_of(self.examples.lengths(indices)), indices.dtype)
         return self._rows(indices, batch_size, False, process)
 
     def _train_rows(self, process: tuple[int, int] | None = None) -> PackedRows | PaddedRows:

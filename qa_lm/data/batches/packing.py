@@ -13,15 +13,18 @@ called minimum bin slack by Gupta and Ho 1999).
 
 The packing depends only on lengths. It is therefore computed once, as a plan of lengths, and each epoch only draws an
 example of the planned length for each slot. Every epoch has different rows, but the same number, and no epoch waits for
-packing.
+packing. The plan and the drawn rows are in files if there are millions of examples (see `qa_lm.data.storage.arrays`).
 """
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+
+from qa_lm.data.storage.arrays import Gathered, blocks, counted, joined, order_of, zeros
 
 MIN_FILL = 0.97
 """Minimum share of positions with a token; rows are lengthened until it is reached."""
@@ -68,33 +71,41 @@ def plan_rows(lengths: np.ndarray, row_tokens: int, seed: int) -> RowPlan:
         seed: random seed of the order of short examples.
     """
     assert not len(lengths) or int(lengths.max()) <= row_tokens, "an example is longer than a row"
-    coming = np.random.default_rng(seed).permutation(lengths.astype(np.int32))
-    is_long = coming > row_tokens * LONG
-    coming = np.concatenate([np.sort(coming[is_long])[::-1], coming[~is_long]])
-    row_after_row, begins = _fill_rows(coming, row_tokens)
-    examples = np.argsort(lengths, kind="stable").astype(np.int32)
-    return RowPlan(
-        begins,
-        np.argsort(row_after_row, kind="stable").astype(np.int32),
-        examples,
-        np.flatnonzero(np.diff(lengths[examples])) + 1,
-        row_tokens,
-    )
+    counts = counted(lengths)
+    shuffled = joined([lengths], np.int32)
+    np.random.default_rng(seed).shuffle(shuffled)
+    row_after_row, begins = _fill_rows(_starting(shuffled, counts, row_tokens), counts, row_tokens)
+    with_examples = np.cumsum(counts)[np.flatnonzero(counts)]
+    return RowPlan(begins, order_of(row_after_row), order_of(lengths), with_examples[:-1], row_tokens)
 
 
-def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def _starting(shuffled: np.ndarray, counts: np.ndarray, row_tokens: int) -> Iterator[list[int]]:
+    """Lengths in the order in which they start rows: the long ones, the longest first, and then the short ones."""
+    for length in reversed(np.flatnonzero(counts).tolist()):
+        if length > row_tokens * LONG:
+            for begin in range(0, int(counts[length]), PART):
+                yield [length] * min(PART, int(counts[length]) - begin)
+    for begin in range(0, len(shuffled), PART):
+        part = shuffled[begin : begin + PART]
+        yield part[part <= row_tokens * LONG].tolist()
+
+
+def _fill_rows(coming: Iterable[list[int]], counts: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of all slots, row by row, and the first slot of each row, (rows + 1,).
 
     Args:
-        coming: lengths in the order in which they start rows: the long ones, then the short ones.
+        coming: lengths in the order in which they start rows, in parts.
+        counts: number of examples by length.
         row_tokens: positions of a row.
     """
-    left = np.bincount(coming).tolist()  # number of unplaced examples by length
+    left = counts.tolist()  # number of unplaced examples by length
     taken = [0] * len(left)  # number of placed examples that are still ahead in `coming`, by length
-    lengths = np.unique(coming).tolist()
-    filled, begins = array("i"), array("q", [0])
+    lengths = np.flatnonzero(counts).tolist()
+    slots, rows = _Numbers("i"), _Numbers("q")
+    filled, begins = slots.numbers, rows.numbers
+    begins.append(0)
     room = row_tokens
-    for length in chain.from_iterable(part.tolist() for part in np.split(coming, range(PART, len(coming), PART))):
+    for length in chain.from_iterable(coming):
         if taken[length]:
             taken[length] -= 1
             continue
@@ -107,13 +118,39 @@ def _fill_rows(coming: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndar
             left[other] -= 1
             taken[other] += 1
             filled.append(other)
-        begins.append(len(filled))
+        begins.append(slots.written + len(filled))
         room = row_tokens
         if len(begins) % 1024 == 0:
             lengths = [each for each in lengths if left[each]]
-    if begins[-1] < len(filled):
-        begins.append(len(filled))
-    return np.frombuffer(filled, np.int32), np.frombuffer(begins, np.int64)
+            slots.write()
+            rows.write()
+    if room < row_tokens:
+        begins.append(slots.written + len(filled))
+    return slots.array(), rows.array()
+
+
+class _Numbers:
+    """Integers that are appended one by one, and written when they are many."""
+
+    def __init__(self, kind: str) -> None:
+        self.numbers = array(kind)
+        self._gathered = Gathered(np.dtype(kind))
+
+    @property
+    def written(self) -> int:
+        """Number of integers that are no longer in `numbers`."""
+        return self._gathered.count
+
+    def write(self) -> None:
+        """Write `numbers` and empty it, if they are many."""
+        if len(self.numbers) >= PART:
+            self._gathered.add(np.array(self.numbers))
+            del self.numbers[:]
+
+    def array(self) -> np.ndarray:
+        """All integers."""
+        self._gathered.add(np.array(self.numbers))
+        return self._gathered.array()
 
 
 def _best_set(room: int, lengths: list[int], left: list[int]) -> list[int]:
@@ -152,11 +189,12 @@ def draw_rows(plan: RowPlan, generator: np.random.Generator | None) -> np.ndarra
     """
     examples = plan.examples
     if generator is not None:
-        examples = examples.copy()
+        examples = joined([examples], examples.dtype)
         for of_one_length in np.split(examples, plan.borders):
             generator.shuffle(of_one_length)  # a view, so this shuffles `examples`
-    placed = np.empty_like(examples)
-    placed[plan.places] = examples
+    placed = zeros(len(examples), examples.dtype)
+    for block in blocks(len(examples)):
+        placed[plan.places[block]] = examples[block]
     return placed
 
 

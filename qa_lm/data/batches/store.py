@@ -20,6 +20,7 @@ import numpy as np
 from qa_lm.data.cache import read_meta
 from qa_lm.data.encoding import Example, PromptTemplate, encode_pairs
 from qa_lm.data.pairs import Pair
+from qa_lm.data.storage.arrays import each_block
 from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError
 
@@ -92,11 +93,11 @@ class EncodedPairs:
 
     def full_lengths(self, indices: np.ndarray) -> np.ndarray:
         """Number of inputs of each example without the limit, int32."""
-        return np.asarray(self._lengths[indices])
+        return each_block(lambda block: self._lengths[block], indices, np.int32)
 
     def answer_lengths(self, indices: np.ndarray) -> np.ndarray:
         """Number of tokens of each answer (EOS included), int32."""
-        return self.full_lengths(indices) + 1 - np.asarray(self._prompts[indices])
+        return each_block(lambda block: self._lengths[block] + 1 - self._prompts[block], indices, np.int32)
 
     def prompt_lengths(self, indices: np.ndarray) -> np.ndarray:
         """Number of tokens of each prompt with the limit, int32."""
@@ -104,7 +105,7 @@ class EncodedPairs:
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """Number of inputs of each example with the limit, int32."""
-        return np.minimum(self.full_lengths(indices), np.int32(self.limit))
+        return each_block(lambda block: np.minimum(self._lengths[block], np.int32(self.limit)), indices, np.int32)
 
     def spans(self, indices: np.ndarray) -> Spans:
         """Where the examples are in `ids`."""

@@ -20,11 +20,10 @@ from qa_lm.data.quality.repeats import (
     shared_answers,
 )
 from qa_lm.data.splits.draw import KINDS, Split, leaks
+from qa_lm.data.storage.arrays import ascending, blocks, where
 from qa_lm.data.table import PairTable
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-BLOCK = 1 << 18
-"""Number of pairs processed at once."""
 
 
 @dataclass
@@ -78,11 +77,11 @@ def percentiles(counts: np.ndarray) -> dict[str, int]:
     return {f"p{p}": int(value) for p, value in zip(PERCENTILES, np.searchsorted(below, ranks), strict=True)}
 
 
-def _counted(numbers: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
+def _counted(numbers: Callable[[np.ndarray], np.ndarray], indices: np.ndarray | range) -> np.ndarray:
     """Number of occurrences of each value, computed block by block to save memory."""
     counts = np.zeros(0, np.int64)
-    for begin in range(0, len(indices), BLOCK):
-        more = np.bincount(numbers(indices[begin : begin + BLOCK]), minlength=len(counts))
+    for block in blocks(len(indices)):
+        more = np.bincount(numbers(np.asarray(indices[block])), minlength=len(counts))
         more[: len(counts)] += counts
         counts = more
     return counts
@@ -106,8 +105,8 @@ def describe(
         found: findings of the reader, see `qa_lm.data.readers.reading.PairReader.found`.
         too_long: result of `within_limit`.
     """
-    used = np.sort(np.concatenate([split.train, split.validation, split.test]))
-    everywhere = np.arange(len(table), dtype=np.int32)
+    used = ascending(split[:3], len(table))
+    everywhere = range(len(table))
     counts = {
         "question_characters": _counted(lambda block: table.numbers("question_characters")[block], everywhere),
         "answer_characters": _counted(lambda block: table.numbers("answer_characters")[block], everywhere),
@@ -167,7 +166,8 @@ def _nats(counts: np.ndarray) -> float:
 
 def _different(keys: np.ndarray) -> int:
     """Number of different keys, without 0."""
-    return sum(len(np.unique(keys[part][keys[part] != 0])) for part in slices(keys)) if keys.any() else 0
+    places = where(len(keys), lambda block: keys[block] != 0)
+    return sum(len(np.unique(part)) for _, part in slices([keys], places))
 
 
 def _warnings(report: DataReport) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.splits.draw import Split
+from qa_lm.data.storage.arrays import ascending, blocks, joined
 from qa_lm.data.table import PairTable
 from qa_lm.errors import UserError
 
@@ -35,9 +36,9 @@ def within_limit(
     Raises:
         UserError: the policy demands it, or a split would become empty.
     """
-    used = np.sort(np.concatenate([split.train, split.validation, split.test]))
+    used = ascending(split[:3], len(table))
     full = examples.full_lengths(used)
-    long = used[full > limit]
+    long = joined((used[block][full[block] > limit] for block in blocks(len(used))), np.int32)
     report = {
         "count": len(long),
         "limit": limit,
@@ -61,11 +62,15 @@ def within_limit(
 
 
 def _without(split: Split, dropped: np.ndarray) -> Split:
-    train, validation, test = (side[~np.isin(side, dropped)] for side in split[:3])
+    def kept(numbers: np.ndarray, side: np.ndarray) -> np.ndarray:
+        parts = (numbers[block][~np.isin(side[block], dropped)] for block in blocks(len(side)))
+        return joined(parts, numbers.dtype)
+
+    train, validation, test = (kept(side, side) for side in split[:3])
     for name, before, after in (("train", split.train, train), ("validation", split.validation, validation)):
         if len(before) and not len(after):
             raise UserError(f"data.too_long=drop leaves no pair to {name}", "data.too_long")
-    return Split(train, validation, test, split.held_out[~np.isin(split.validation, dropped)])
+    return Split(train, validation, test, kept(split.held_out, split.validation))
 
 
 def _refuse(long: np.ndarray, limit: int, table: PairTable, advice: str) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qa_lm.data.pairs import text_key
+from qa_lm.data.storage.arrays import where
 from qa_lm.data.table import PairTable
 
 # Of Excel, Google Sheets and LibreOffice; then of Excel in German, French, Spanish, Italian and Portuguese, Polish,
@@ -54,6 +55,10 @@ def _places(table: PairTable, side: str, words: Iterable[str]) -> tuple[np.ndarr
     """Indices of the pairs whose question or answer is one of these words, and the words that occur."""
     by_key = {text_key(text): word for word in words for text in (word, f" {word}", f"{word} ")}
     column = table.numbers(f"{side}_key")
-    is_word = pc.is_in(pa.array(column), pa.array(list(by_key), pa.uint64()))
-    places = np.flatnonzero(is_word.to_numpy(zero_copy_only=False))
+    words_keys = pa.array(list(by_key), pa.uint64())
+
+    def is_word(block: slice) -> np.ndarray:
+        return pc.is_in(pa.array(column[block]), words_keys).to_numpy(zero_copy_only=False)
+
+    places = where(len(column), is_word)
     return places, list(dict.fromkeys(by_key[int(column[place])] for place in places[:1000]))

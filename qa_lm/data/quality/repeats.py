@@ -9,6 +9,7 @@ import numpy as np
 
 from qa_lm.data.keys import slices, sort_by
 from qa_lm.data.pairs import Pair
+from qa_lm.data.storage.arrays import blocks, counted
 from qa_lm.data.table import PairTable
 
 LISTED = 20
@@ -50,18 +51,24 @@ class Repeats:
 def find_repeats(table: PairTable, indices: np.ndarray) -> Repeats:
     """Find repeats among these pairs of the table; the indices must be ascending."""
     found = Repeats(pairs=len(indices))
-    for part in slices(table.numbers("question_key"), indices):
+    columns = [table.numbers(name) for name in ("question_key", "answer_key", "other_answers")]
+    for part, questions, answers, others in slices(columns, indices):
         if len(part):
-            _add(found, table, part)
+            _add(found, table, part, questions, answers, others > 0)
     found.first_surplus = sorted(found.first_surplus)[:LISTED]
     found.first_contradictions = sorted(found.first_contradictions)[:LISTED]
     return found
 
 
-def _add(found: Repeats, table: PairTable, part: np.ndarray) -> None:
-    order, begins_question, begins_answer = sort_by(
-        table.numbers("question_key")[part], table.numbers("answer_key")[part]
-    )
+def _add(
+    found: Repeats,
+    table: PairTable,
+    part: np.ndarray,
+    question_keys: np.ndarray,
+    answer_keys: np.ndarray,
+    others: np.ndarray,
+) -> None:
+    order, begins_question, begins_answer = sort_by(question_keys, answer_keys)
     part = part[order]
     questions, answers = np.flatnonzero(begins_question), np.flatnonzero(begins_answer)  # first pair of each
     of_question = np.diff(np.append(questions, len(part)))  # number of pairs
@@ -82,7 +89,7 @@ def _add(found: Repeats, table: PairTable, part: np.ndarray) -> None:
     def pairs_of(question: int) -> np.ndarray:
         return part[questions[question] : questions[question] + of_question[question]]
 
-    has_others = np.logical_or.reduceat(table.numbers("other_answers")[part] > 0, questions)
+    has_others = np.logical_or.reduceat(others[order], questions)
     for question in several[has_others[several]]:
         found.answered_best += _most_accepted(table.pairs(pairs_of(question))) - int(most[question])
     again = np.flatnonzero(~begins_answer)
@@ -164,20 +171,43 @@ def shared_answers(table: PairTable) -> dict[str, Any]:
         shared: share of the pairs whose answer has other questions too; faq: whether the file looks like a FAQ without
         groups, whose paraphrases a split with `data.group=answer` can hold out.
     """
-    answers, questions = table.numbers("answer_key"), table.numbers("normalised_key")
-    counts = [_questions_of(answers[part], questions[part]) for part in slices(answers)]
-    of_answer, pairs_of = (np.concatenate(each) for each in zip(*counts, strict=True))
-    shared = float(pairs_of[of_answer > 1].sum() / max(1, pairs_of.sum()))
-    median = float(np.median(of_answer)) if len(of_answer) else 0.0
+    by_questions: Counter[int] = Counter()  # number of answers by their number of questions
+    shared_pairs = 0
+    for _, answers, questions in slices([table.numbers("answer_key"), table.numbers("normalised_key")]):
+        of_answer, pairs_of = _questions_of(answers, questions)
+        shared_pairs += int(pairs_of[of_answer > 1].sum())
+        values, counts = np.unique(of_answer, return_counts=True)
+        by_questions.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    shared = shared_pairs / max(1, len(table))
+    median = _median(by_questions)
     faq = (
         shared >= 0.5
-        and len(of_answer) >= MIN_ANSWERS
+        and by_questions.total() >= MIN_ANSWERS
         and median <= MAX_QUESTIONS
-        and float(np.median(table.numbers("answer_characters"))) >= MIN_CHARACTERS
-        and not table.numbers("group_key").any()
+        and _median(Counter(dict(enumerate(counted(table.numbers("answer_characters")).tolist())))) >= MIN_CHARACTERS
+        and not has_groups(table)
     )
-    most = int(of_answer.max(initial=0))
-    return {"answers": len(of_answer), "median": median, "most": most, "shared": shared, "faq": faq}
+    most = max(by_questions, default=0)
+    return {"answers": by_questions.total(), "median": median, "most": most, "shared": shared, "faq": faq}
+
+
+def has_groups(table: PairTable) -> bool:
+    """Whether any pair has a group."""
+    groups = table.numbers("group_key")
+    return any(groups[block].any() for block in blocks(len(groups)))
+
+
+def _median(counts: Counter[int]) -> float:
+    """The median of counted numbers; 0 if there are none."""
+    values = sorted(counts)
+    ends = np.cumsum([counts[value] for value in values])
+    middle = [values[np.searchsorted(ends, place, side="right")] for place in _middle(counts.total())]
+    return sum(middle) / len(middle) if middle else 0.0
+
+
+def _middle(count: int) -> list[int]:
+    """The one or two places in the middle."""
+    return sorted({(count - 1) // 2, count // 2}) if count else []
 
 
 def describe_shared(found: Mapping[str, Any]) -> Iterator[str]:

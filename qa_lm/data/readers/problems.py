@@ -118,6 +118,13 @@ class Problems:
             reason = " ".join(bad.reason.split()).encode("utf-8", "backslashreplace").decode()
             self.listed.append(f"{file}:{bad.line}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '...'}")
 
+    def add_all(self, later: "Problems") -> None:
+        """Add the bad lines of later files."""
+        self.count += later.count
+        self.listed = (self.listed + later.listed)[:LISTED]
+        self.kinds.update(later.kinds)
+        self.fatal |= later.fatal
+
     def error(self) -> UserError:
         """All bad lines as one error: a single one as it is, several as a list that groups equal reasons."""
         if self.count == 1:

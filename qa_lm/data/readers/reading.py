@@ -134,10 +134,42 @@ class PairReader:
         Raises:
             UserError: a source cannot be opened or lacks a column; or, at the end, if any line was bad.
         """
+        self.check()
+        for number in range(len(self.sources)):
+            yield from self.pairs_of(number)
+        self.conclude()
+
+    def check(self) -> None:
+        """Check the settings, before anything is read.
+
+        Raises:
+            UserError: there is no such encoding.
+        """
         check_encoding(self.reading.encoding)
-        for number, source in enumerate(self.sources):
-            for line, pair in self._pairs_of(source):
-                yield number, line, pair
+
+    def pairs_of(self, number: int) -> Iterator[tuple[int, int, Pair]]:
+        """Iterate over (index of the source, line, pair) of one source.
+
+        Raises:
+            UserError: it cannot be opened or lacks a column.
+        """
+        return ((number, line, pair) for line, pair in self._pairs_of(self.sources[number]))
+
+    def add(self, other: "PairReader") -> None:
+        """Add what another reader found in its sources, which follow those read so far."""
+        self.problems.add_all(other.problems)
+        self.columns |= other.columns
+        self.warnings += other.warnings
+        self.missed |= other.missed
+        self.unanswerable += other.unanswerable
+        self.dialogues |= other.dialogues
+
+    def conclude(self) -> None:
+        """Check that lines were good, after all sources are read.
+
+        Raises:
+            UserError: any line was bad.
+        """
         if self.problems.count and (self.problems.fatal or not self.reading.skip_bad_lines):
             raise self.problems.error()
 

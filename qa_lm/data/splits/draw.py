@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qa_lm import names
-from qa_lm.data.keys import smallest_of_group, sort_by
+from qa_lm.data.keys import slices, smallest_of_group, sort_by
+from qa_lm.data.storage.arrays import Gathered, blocks, each_block, joined, numbered, where, zeros
 from qa_lm.errors import UserError
 
 SEEN, UNSEEN_PHRASING, UNSEEN_FACT = 0, 1, 2
@@ -43,10 +44,10 @@ def shuffled_split(count: int, train_fraction: float, seed: int) -> Split:
 
     Each side has at least one pair, unless all are trained (`train_fraction` 1).
     """
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
+    order = numbered(count)
+    random.Random(seed).shuffle(memoryview(order))  # type: ignore[arg-type]  # whose elements are Python's integers
     cut = count if train_fraction == 1 else min(max(int(train_fraction * count), 1), count - 1)
-    return two_sides(np.array(order[:cut], np.int32), np.array(order[cut:], np.int32))
+    return two_sides(order[:cut], order[cut:])
 
 
 def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, seed: int, what: str) -> Split:
@@ -67,7 +68,10 @@ def unit_split(units: np.ndarray, tiebreak: np.ndarray, train_fraction: float, s
         return two_sides(order, order[:0])
     if not len(borders):
         raise UserError(f"the pairs cannot be split: all have one {what}; choose another data.split", "data.split")
-    cut = int(borders[np.argmin(np.abs(borders - train_fraction * len(units)))])
+    wanted = train_fraction * len(units)
+    after = int(np.searchsorted(borders, wanted))
+    nearest = borders[max(after - 1, 0) : after + 1]
+    cut = int(nearest[np.argmin(np.abs(nearest - wanted))])
     return two_sides(order[:cut], order[cut:])
 
 
@@ -118,14 +122,11 @@ def group_split(
     """
     if not groups.any():
         raise UserError("data.split: no pair has a group; name its column by data.group=...", "data.split")
-    why = np.zeros(len(groups), np.int8)
+    why = zeros(len(groups), np.int8)
     if hold_out_facts:
-        facts = np.unique(groups[groups != 0])
-        if len(facts) < 2 and groups.all():
-            raise UserError("the pairs cannot be split: all have one group; choose another data.split", "data.split")
-        facts = facts[np.argsort(_drawn(facts, seed))]
-        kept = min(max(round(train_fraction * len(facts)), 1), len(facts) - 1)
-        why[np.isin(groups, facts[kept:])] = UNSEEN_FACT
+        first = _first_held_out(groups, train_fraction, seed)
+        for block in blocks(len(groups)):
+            why[block][(groups[block] != 0) & (_drawn(groups[block], seed) >= first)] = UNSEEN_FACT
     if held_out_phrasings:
         _hold_out_phrasings(why, groups, questions, seed, held_out_phrasings)
     if not why.any():
@@ -134,30 +135,46 @@ def group_split(
             "data.split",
         )
     order, _ = random_order(tiebreak, tiebreak, seed)
-    validation = order[why[order] != SEEN]
-    return two_sides(order[why[order] == SEEN], validation)._replace(held_out=why[validation])
+    split = by_mask(order, each_block(lambda block: block != SEEN, why, bool))
+    return split._replace(held_out=each_block(lambda block: why[block], split.validation, np.int8))
+
+
+def _first_held_out(groups: np.ndarray, train_fraction: float, seed: int) -> np.uint64:
+    """Random number of the first fact that is held out; facts with smaller numbers are trained."""
+    stated = where(len(groups), lambda block: groups[block] != 0)
+    drawn = joined((_drawn(np.unique(keys), seed) for _, keys in slices([groups], stated)), np.uint64)
+    if len(drawn) < 2 and groups.all():
+        raise UserError("the pairs cannot be split: all have one group; choose another data.split", "data.split")
+    trained = min(max(round(train_fraction * len(drawn)), 1), len(drawn) - 1)
+    for _, numbers in slices([drawn]):
+        if trained < len(numbers):
+            return np.uint64(np.partition(numbers, trained)[trained])
+        trained -= len(numbers)
+    raise AssertionError("no fact is left to hold out")
 
 
 def _hold_out_phrasings(why: np.ndarray, groups: np.ndarray, questions: np.ndarray, seed: int, number: int) -> None:
     """Mark `number` random phrasings of each trained fact in `why`."""
-    trained = np.flatnonzero((groups != 0) & (why == SEEN))
-    # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
-    drawn = _drawn(groups[trained] ^ _drawn(questions[trained], seed), seed)  # different for the phrasings of a fact
-    order, fact_begins, phrasing_begins = sort_by(groups[trained], drawn)
-    fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
-    first = phrasing[fact_begins]  # of each fact
-    last = np.append(first[1:] - 1, phrasing[-1:])
-    is_first = phrasing - first[fact] < number
-    has_more = last - first >= number
-    why[trained[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
+    trained = where(len(groups), lambda block: (groups[block] != 0) & (why[block] == SEEN))
+    for places, facts, asked in slices([groups, questions], trained):
+        # The draw depends on fact and question: otherwise a wording shared by all facts would be held out everywhere.
+        drawn = _drawn(facts ^ _drawn(asked, seed), seed)  # different for the phrasings of a fact
+        order, fact_begins, phrasing_begins = sort_by(facts, drawn)
+        fact, phrasing = np.cumsum(fact_begins) - 1, np.cumsum(phrasing_begins)
+        first = phrasing[fact_begins]  # of each fact
+        last = np.append(first[1:] - 1, phrasing[-1:])
+        is_first = phrasing - first[fact] < number
+        has_more = last - first >= number
+        why[places[order[is_first & has_more[fact]]]] = UNSEEN_PHRASING
 
 
 def given_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray, tiebreak: np.ndarray, seed: int) -> Split:
     """A split that files define; the order of each side depends on the seed and the texts of the pairs."""
 
     def drawn(side: np.ndarray) -> np.ndarray:
-        order, _ = random_order(tiebreak[side], tiebreak[side], seed)
-        return side[order]
+        keys = each_block(lambda block: tiebreak[block], side, np.uint64)
+        order, _ = random_order(keys, keys, seed)
+        return each_block(lambda block: side[block], order, np.int32)
 
     return Split(drawn(train), drawn(validation), drawn(test), np.zeros(len(validation), np.int8))
 
@@ -169,14 +186,23 @@ def leaks(split: Split, normalised: np.ndarray) -> dict[str, int]:
         split: the sides.
         normalised: key of each pair's normalised question.
     """
-    trained = np.sort(normalised[split.train])
+    found = np.zeros(4, np.int64)
+    for _, keys, sides in slices([normalised, side_of_pairs(split, len(normalised))]):
+        trained = np.sort(keys[sides == 1])
+        keys, sides = keys[sides > 1], sides[sides > 1]
+        if len(trained):
+            is_trained = trained[np.minimum(np.searchsorted(trained, keys), len(trained) - 1)] == keys
+            found += np.bincount(sides[is_trained], minlength=4)
+    return {"validation": int(found[2]), "test": int(found[3])}
 
-    def count(side: np.ndarray) -> int:
-        keys = normalised[side]
-        found = np.searchsorted(trained, keys)
-        return int((trained[np.minimum(found, len(trained) - 1)] == keys).sum())
 
-    return {"validation": count(split.validation), "test": count(split.test)}
+def side_of_pairs(split: Split, count: int) -> np.ndarray:
+    """Number of each pair's side, (count,) int8: 1 for train, 2 for validation, 3 for test, 0 for none."""
+    side_of = zeros(count, np.int8)
+    for number, side in enumerate(split[:3], start=1):
+        for block in blocks(len(side)):
+            side_of[side[block]] = number
+    return side_of
 
 
 def random_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,16 +212,31 @@ def random_order(units: np.ndarray, tiebreak: np.ndarray, seed: int) -> tuple[np
         order: indices of the pairs, int32.
         borders: positions in `order` at which a new unit begins.
     """
-    drawn = _drawn(units, seed)  # different units have different numbers
-    order = np.argsort(drawn).astype(np.int32)
-    drawn.sort()  # in place, instead of a copy by `order`
-    same = drawn[1:] == drawn[:-1]
-    tied = np.zeros(len(order), bool)  # most units are one pair: only the others need the second key
-    tied[1:] = same
-    tied[:-1] |= same
-    members = order[tied]
-    order[tied] = members[np.lexsort((_drawn(tiebreak[members], seed), drawn[tied]))]
-    return order, np.flatnonzero(~same) + 1
+    order, borders = Gathered(np.int32), Gathered(np.int64)
+    for places, drawn in slices([each_block(lambda block: _drawn(block, seed), units, np.uint64)]):
+        by = np.argsort(drawn, kind="stable")  # different units have different numbers
+        places, drawn = places[by], drawn[by]
+        same = drawn[1:] == drawn[:-1]
+        tied = np.zeros(len(places), bool)  # most units are one pair: only the others need the second key
+        tied[1:] = same
+        tied[:-1] |= same
+        members = places[tied]
+        places[tied] = members[np.lexsort((_drawn(tiebreak[members], seed), drawn[tied]))]
+        if order.count and len(places):
+            borders.add(np.array([order.count]))
+        borders.add(np.flatnonzero(~same) + 1 + order.count)
+        order.add(places)
+    return order.array(), borders.array()
+
+
+def by_mask(order: np.ndarray, held_out: np.ndarray) -> Split:
+    """A split by a mask of the pairs to hold out, (pairs,) bool; both sides keep the order."""
+
+    def places(wanted: bool) -> np.ndarray:
+        parts = (order[block] for block in blocks(len(order)))
+        return joined((part[held_out[part] == wanted] for part in parts), np.int32)
+
+    return two_sides(places(False), places(True))
 
 
 def two_sides(train: np.ndarray, validation: np.ndarray) -> Split:

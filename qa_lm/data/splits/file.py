@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from qa_lm.data.splits.draw import KINDS, Split
+from qa_lm.data.splits.draw import KINDS, Split, side_of_pairs
+from qa_lm.data.storage.arrays import blocks, zeros
 from qa_lm.data.table import PairTable
 from qa_lm.run.atomic import replacing
 
 SIDES = ("not used", "train", "validation", "test")
+SCHEMA = pa.schema({"file": pa.string(), "line": pa.int64(), "split": pa.string(), "held_out": pa.string()})
 
 
 def write_split(path: Path, table: PairTable, split: Split) -> None:
@@ -21,15 +23,17 @@ def write_split(path: Path, table: PairTable, split: Split) -> None:
         table: all pairs.
         split: indices per split; a pair in none was too long, or exceeds `data.train_pairs`.
     """
-    side, reason = np.zeros(len(table), np.int8), np.zeros(len(table), np.int8)
-    for number, places in enumerate(split[:3], start=1):
-        side[places] = number
-    reason[split.validation] = split.held_out
-    columns = {
-        "file": pa.DictionaryArray.from_arrays(table.numbers("source"), table.sources).cast(pa.string()),
-        "line": pa.array(table.numbers("line")),
-        "split": pa.DictionaryArray.from_arrays(side, list(SIDES)).cast(pa.string()),
-        "held_out": pa.DictionaryArray.from_arrays(reason, list(KINDS)).cast(pa.string()),
-    }
-    with replacing(path) as temporary:
-        pa.csv.write_csv(pa.table(columns), temporary)
+    side, reason = side_of_pairs(split, len(table)), zeros(len(table), np.int8)
+    for block in blocks(len(split.validation)):
+        reason[split.validation[block]] = split.held_out[block]
+    columns = (table.numbers("source"), table.numbers("line"), side, reason)
+    with replacing(path) as temporary, pa.csv.CSVWriter(temporary, SCHEMA) as writer:
+        for block in blocks(len(table)):
+            source, line, sides, reasons = (column[block] for column in columns)
+            arrays = [
+                pa.DictionaryArray.from_arrays(source, table.sources).cast(pa.string()),
+                pa.array(line),
+                pa.DictionaryArray.from_arrays(sides, list(SIDES)).cast(pa.string()),
+                pa.DictionaryArray.from_arrays(reasons, list(KINDS)).cast(pa.string()),
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))

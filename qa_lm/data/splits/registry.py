@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qa_lm.data.splits.draw import Split, group_split, joined_units, random_order, shuffled_split, two_sides, unit_split
+from qa_lm.data.splits.draw import Split, by_mask, group_split, joined_units, random_order, shuffled_split, unit_split
+from qa_lm.data.storage.arrays import blocks, each_block, joined
 from qa_lm.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -37,12 +38,16 @@ class PairsToSplit:
     def numbers(self, column: str) -> np.ndarray:
         """A column of `qa_lm.data.table.COLUMNS`, (pairs,): `answer_characters`, `group_key`, `source`, `line`, ..."""
         column_of_all = self.table.numbers(column)  # memory need not hold it
-        return column_of_all if len(self) == len(column_of_all) else column_of_all[self.places]
+        if len(self) == len(column_of_all):
+            return column_of_all
+        return each_block(lambda block: column_of_all[block], self.places, column_of_all.dtype)
 
     @property
     def keys(self) -> np.ndarray:
         """A key for each pair, (pairs,) uint64, equal for pairs with equal texts."""
-        return self.numbers("answer_key") ^ (self.numbers("question_key") << np.uint64(1))
+        answers, questions = self.numbers("answer_key"), self.numbers("question_key")
+        parts = (answers[block] ^ (questions[block] << np.uint64(1)) for block in blocks(len(self)))
+        return joined(parts, np.uint64)
 
 
 SplitFunction = Callable[[PairsToSplit, int, float], Split | np.ndarray]
@@ -107,7 +112,7 @@ def drawn_split(name: str, pairs: PairsToSplit, seed: int, train_fraction: float
     if isinstance(own, Split):
         return own
     order, _ = random_order(pairs.keys, pairs.keys, seed)
-    return two_sides(order[~own[order]], order[own[order]])
+    return by_mask(order, own)
 
 
 def _wrong(found: object, count: int, train_fraction: float) -> str | None:

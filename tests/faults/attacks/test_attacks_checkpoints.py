@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.data.batches.store import EncodedPairs
 from qa_lm.data.cache import META, key_of, read_meta
-from qa_lm.data.prepare import NEAR_GROUPS, prepare
+from qa_lm.data.prepare import prepare
+from qa_lm.data.splits.settings import NEAR_GROUPS
 from qa_lm.errors import UserError
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO
