@@ -4,8 +4,8 @@ Each part prints a table and writes JSON (`--output`). The sides take turns, and
 is never quite idle; quote the ratios. Peers run in an environment of their own: make one, install the extra `bench`
 into it (`pip install -e ".[bench]"`) and name its Python by --peers.
 
-tutorial: the default run against the loop by hand (scripts/tutorial_loop.py), ten epochs of GPT-2 small: seconds of the
-    whole process, part by part
+tutorial: the default run against the loop by hand (examples/tutorial_loop.py), ten epochs of GPT-2 small: seconds of
+    the whole process, part by part
 data: a file to the first batch of packed rows, the first time and from the store; with --peers also by datasets and
     TRL; with --generated N ... also the time and memory that files of N generated pairs take (625,000 and 5 million)
 peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer, TRL and LitGPT (which needs

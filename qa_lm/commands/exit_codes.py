@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from qa_lm.errors import UserError, as_options, sanitize
+from qa_lm.errors import JobFailed, UserError, as_options, sanitize
 
 
 def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None) -> int:
@@ -18,7 +18,7 @@ def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None
         options: the command's options for the settings that error messages name.
 
     Returns:
-        0; 1 if a file cannot be read or written; 2 for a mistake of the user; 130 on Ctrl-C.
+        0; 1 if a file cannot be read or written, or a job failed; 2 for a mistake of the user; 130 on Ctrl-C.
     """
     print_any_text()
     try:
@@ -27,6 +27,9 @@ def exit_code(work: Callable[[], None], options: Mapping[str, str] | None = None
     except UserError as error:
         print(f"error: {as_options(str(error), options or {})}", file=sys.stderr)
         return 2
+    except JobFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         discard_output()
     except OSError as error:

@@ -1,9 +1,7 @@
 """The schema of a run: all settings, each with its meaning and unit.
 
-- The files in `conf/` set values. Each value must belong to one of these dataclasses, so unknown keys are errors.
-- `qa_lm.config.compose` applies the YAML files to this schema. The rest of the package sees only these objects.
-- `trainer` takes any argument of `lightning.Trainer`. `qa_lm.config.trainer_arguments` checks them against the
-  Trainer's own signature.
+- The files in `conf/` set values, which `qa_lm.config.compose` applies to this schema. Unknown keys are errors.
+- `trainer` takes any argument of `lightning.Trainer`; `qa_lm.config.trainer_arguments` checks them.
 - `model`, `optimizer` and each node of `loggers` and `callbacks` can name a class by `_target_`. Their further keys are
   then arguments of that class, which `qa_lm.config.targets` checks.
 """

@@ -23,6 +23,7 @@ class AccumulationWindow:
 
     def __init__(self) -> None:
         self.first_weight = self.weight = torch.zeros(())
+        self.micro_batches = 0
 
     def add(self, weight: Tensor, first: bool) -> None:
         """Add a micro-batch.
@@ -32,8 +33,9 @@ class AccumulationWindow:
             first: whether it is the first micro-batch of the window.
         """
         if first:
-            self.first_weight, self.weight = weight, torch.zeros_like(weight)
+            self.first_weight, self.weight, self.micro_batches = weight, torch.zeros_like(weight), 0
         self.weight = self.weight + weight
+        self.micro_batches += 1
 
     def loss(self, loss: Tensor, micro_batches: int, processes: int) -> Tensor:
         """The value that `training_step` returns for a micro-batch with this sum of losses."""
@@ -41,6 +43,8 @@ class AccumulationWindow:
 
     def scale(self, parameters: Iterable[Parameter]) -> None:
         """Scale the gradients from the first micro-batch's weight to the window's."""
+        if self.micro_batches == 1:
+            return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._foreach_mul_(gradients, self.first_weight / self.weight)
 

@@ -1,9 +1,7 @@
 """The LightningModule: model, loss, optimizer and schedule; its metrics are in `qa_lm.modeling.epoch_metrics`.
 
-- The gradient of an optimizer step is the gradient of the weighted mean loss over all its tokens, for any number of
-  micro-batches and processes (`qa_lm.modeling.gradients`).
-- The hyperparameters contain all that is needed to rebuild the module, as plain values
-  (`qa_lm.modeling.hyperparameters`), so `CausalLMModule.load_from_checkpoint("best.ckpt")` needs no other file.
+A step follows the gradient of the weighted mean loss over all its tokens, whatever the number of micro-batches and
+processes. The hyperparameters rebuild the module: `CausalLMModule.load_from_checkpoint("best.ckpt")` needs no other file.
 """
 
 from collections.abc import Callable
@@ -62,7 +60,7 @@ class CausalLMModule(EpochMetrics):
         super().__init__(answer_bytes)
         self.model = resolve_model(model)
         self.make_optimizer, self.schedule = resolve_optimizer(optimizer), resolve_schedule(schedule)
-        self.mean_per_pair, self.loss = mean_per_pair, loss
+        self.mean_per_pair, self.loss, self.window = mean_per_pair, loss, AccumulationWindow()
         if loss is not None and soft_cap(self.model):
             raise UserError("loss: cannot be replaced for a model that caps its logits; choose another model")
         self.save_hyperparameters(
@@ -70,11 +68,10 @@ class CausalLMModule(EpochMetrics):
         )
         # Checkpoints hold what is trained, without the frozen parameters of a pretrained model.
         self.strict_loading = all(parameter.requires_grad for parameter in self.parameters())
-        self.hidden_states: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = hidden_states
+        self.hidden_states: Callable[..., Tensor] = hidden_states
         self.compute: Callable[[Batch], LossSums] = self._loss_sums
         self.step_loss = self.gradient_norm = torch.zeros(())
         self.step_pairs: tuple[Tensor, Tensor, Tensor] | None = None  # of the last batch: indices, losses, exactness
-        self.window = AccumulationWindow()
 
     @classmethod
     def from_config(
@@ -132,20 +129,18 @@ class CausalLMModule(EpochMetrics):
         # A batch whose update is skipped does not count in the epoch's loss.
         self.train_sums += Sums.of_batch(sums, batch.pairs).zero_unless_finite()
         self.step_loss = sums.loss.detach() / sums.weight
-        micro_batches = self.trainer.accumulate_grad_batches
-        self.window.add(self._over_processes(sums.weight), first=batch_idx % micro_batches == 0)
-        return self.window.loss(sums.loss, micro_batches, self.trainer.world_size)
+        every = self.trainer.accumulate_grad_batches
+        self.window.add(self._over_processes(sums.weight), first=batch_idx % every == 0)
+        return self.window.loss(sums.loss, every, self.trainer.world_size)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Scale the gradients to the weight of all micro-batches."""
-        if self.trainer.accumulate_grad_batches > 1:
-            self.window.scale(self.parameters())
+        self.window.scale(self.parameters())
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip the gradients; Lightning refuses to for fused optimizers in mixed precision, which matters only for
-        float16."""
+        """Clip the gradients, also for fused optimizers in mixed precision, where Lightning would refuse to."""
         self.gradient_norm = clip(self.parameters(), gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:

@@ -84,8 +84,7 @@ def build_trainer(
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
     path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
-    sharded = config.trainer.get("strategy") == FSDP2
-    files = DirectCheckpointIO(go_on, shares_memory=not sharded)
+    files = DirectCheckpointIO(go_on, shares_memory=config.trainer.get("strategy") != FSDP2)
     last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)

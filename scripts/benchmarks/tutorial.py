@@ -1,4 +1,4 @@
-"""The default run against the loop by hand (`scripts/tutorial_loop.py`).
+"""The default run against the loop by hand (`examples/tutorial_loop.py`).
 
 "steps" are the training steps alone, without validations: `train_seconds` in metrics.json. "whole" is the process from
 its start to its end, imports included, for both sides.
@@ -47,7 +47,7 @@ def print_parts(sides: Runs) -> None:
 
 
 def _by_hand(epochs: int) -> dict[str, Any]:
-    printed, whole = _timed([str(SCRIPTS / "tutorial_loop.py"), f"--epochs={epochs}"])
+    printed, whole = _timed([str(SCRIPTS.parent / "examples" / "tutorial_loop.py"), f"--epochs={epochs}"])
     found = json.loads(printed)
     return {"steps": found["train_seconds"], "whole": whole}
 

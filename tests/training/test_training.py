@@ -182,7 +182,7 @@ def test_same_seed_same_run(tmp_path, change):
 def test_equals_the_hand_written_loop_epoch_by_epoch(script, tmp_path):
     """On a narrow model with GPT-2's vocabulary; the slow test does the tutorial's own size."""
     size = ["--width", "64", "--layers", "2", "--heads", "2", "--epochs", "3", "--seed", "3"]
-    by_hand = json.loads(script("tutorial_loop.py", *size).stdout)
+    by_hand = json.loads(script("../examples/tutorial_loop.py", *size).stdout)
     config = small_config(seed=3, tokenizer__kind="gpt2", optimizer__lr=5e-5)
     train(config, tmp_path / "run")
     for row, expected in zip(rows_of(tmp_path / "run"), by_hand["epochs"], strict=True):

@@ -22,7 +22,7 @@ def test_the_default_run_is_the_published_one(script, tmp_path):
     assert done.returncode == 0, done.stderr
     for question, answer in PUBLISHED.items():
         assert script("ask.py", "run", question).stdout == answer + "\n"
-    loop = [sys.executable, str(ROOT / "scripts" / "tutorial_loop.py")]
+    loop = [sys.executable, str(ROOT / "examples" / "tutorial_loop.py")]
     by_hand = json.loads(subprocess.run(loop, capture_output=True, text=True, check=True).stdout)
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

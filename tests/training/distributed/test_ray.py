@@ -7,7 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qa_lm.commands.train_ray import main
+from qa_lm.api.on_ray import train_on_ray
+from qa_lm.config.overrides import compose
+from qa_lm.errors import UserError
 from tests.conftest import ROOT
 from tests.sweeps.processes import wait_until
 from tests.training.distributed.equality import CASES, NORMS, assert_same_run, command
@@ -17,19 +19,16 @@ needs_ray = pytest.mark.skipif(not PYTHON.exists(), reason="needs the environmen
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("numbers", "message"),
     [
-        (["--workers", "0"], "error: --workers must be at least 1\n"),
-        (
-            ["--workers", "2", "--gpus-per-worker", "2"],
-            "error: --gpus-per-worker must be 0 or 1: a worker trains on one",
-        ),
-        (["--workers", "2", "--retries", "-1"], "error: --retries must be at least 0\n"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"workers": 2, "gpus_per_worker": 2}, "gpus_per_worker must be 0 or 1: a worker trains on one GPU"),
+        ({"workers": 2, "retries": -1}, "retries must be at least 0"),
     ],
 )
-def test_wrong_options_are_a_line(options, message, capsys, tmp_path):
-    assert main([str(tmp_path / "run"), *options]) == 2
-    assert capsys.readouterr().err.startswith(message)
+def test_wrong_numbers_are_refused(numbers, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train_on_ray(compose(), tmp_path / "run", **numbers)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,6 +1,6 @@
 """The tutorial by hand, in one page: the loop that scripts/train.py must equal, epoch by epoch.
 
-usage: python scripts/tutorial_loop.py [--seed 42] [--width 768 --layers 12 --heads 12] [--epochs 10]
+usage: python examples/tutorial_loop.py [--seed 42] [--width 768 --layers 12 --heads 12] [--epochs 10]
 
 Nothing here but the tokenizer comes from qa_lm: the pairs are encoded as one string with the EOS token, the loss is
 torch's cross-entropy over shifted ids, the optimizer is torch's AdamW in its default form. Prints JSON.
