@@ -1,7 +1,7 @@
 """The LightningModule: model, loss, optimizer and schedule; its metrics are in `qa_lm.modeling.epoch_metrics`.
 
 A step follows the gradient of the weighted mean loss over all its tokens, whatever the number of micro-batches and
-processes. The hyperparameters rebuild the module: `CausalLMModule.load_from_checkpoint("best.ckpt")` needs no other file.
+processes. The hyperparameters rebuild the module, so `load_from_checkpoint("best.ckpt")` needs no other file.
 """
 
 from collections.abc import Callable
