@@ -46,6 +46,8 @@ SLOW = (
     "hydra/sweeper=optuna",
     "experiment=capitals",
     "sweep=learning_rate",
+    "trainer=ddp",
+    "trainer=fsdp2",
     *(f"benchmark.py {part}" for part in SMALL),
 )
 """In commands that take more than a few seconds even when they are made small."""
