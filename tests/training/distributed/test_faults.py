@@ -139,3 +139,11 @@ def test_a_full_disk_of_the_first_process_ends_all(script, tmp_path):
     assert done.returncode == 1
     assert re.search(rf"error: {tmp_path}/run/checkpoints/(best|last)\.ckpt: cannot be written: ", done.stderr)
     assert time.monotonic() - begin < WITHIN
+
+
+def test_a_missing_node_is_a_line_after_the_timeout(script, tmp_path):
+    settings = [*command(CASES["packed"], "run"), "trainer.strategy=ddp", "trainer.num_nodes=2", "trainer.devices=1"]
+    done = script("train.py", *settings, "distributed.timeout_seconds=3")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not all processes of this run came within distributed.timeout_seconds; ")
+    assert len(done.stderr.splitlines()) == 1
