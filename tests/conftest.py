@@ -1,6 +1,5 @@
 """Shared by the tests: no hub, and small runs that many tests look at."""
 
-import csv
 import gc
 import os
 import signal
@@ -157,15 +156,3 @@ def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     """The same, by its folder."""
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_trained_the_same(one: Path, other: Path, epochs: int) -> None:
-    """Compare two runs of the same steps: metrics.csv to 1e-5, last weights to 1e-4."""
-    rows = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (one, other)]
-    assert len(rows[0]) == len(rows[1]) == epochs
-    for wanted, found in zip(*rows, strict=True):
-        for column, value in wanted.items():
-            assert float(found[column]) == pytest.approx(float(value), abs=1e-5), column
-    found_weights = weights_in(other)
-    for name, weight in weights_in(one).items():
-        torch.testing.assert_close(found_weights[name], weight, atol=1e-4, rtol=0)

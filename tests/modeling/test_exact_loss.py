@@ -6,7 +6,6 @@ from itertools import chain
 
 import lightning.pytorch as pl
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from qa_lm.data.batches.collate import Collate
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.splits.draw import Split
 from qa_lm.modeling.module import CausalLMModule
-from tests.conftest import assert_trained_the_same, builtin, encoded
+from tests.conftest import builtin, encoded
 from tests.modeling.test_modeling import build
 
 ROW = 36
@@ -142,25 +141,3 @@ def test_a_batch_without_pairs_adds_nothing(store):
     assert [float(each) for each in sums[:4]] == [0, 0, 0, 0]
     sums.loss.backward()
     assert all(p.grad is None or not p.grad.any() for p in module.parameters())
-
-
-@pytest.mark.parametrize("packing", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_two_processes_train_as_one_does(script, tmp_path, packing):
-    """Two gloo processes with 2 rows each against one with 4: losses to 1e-5, weights to 1e-4."""
-    common = [
-        *("tokenizer=bpe", "tokenizer.vocab_size=300", "model=tiny", "data.shuffle=true", "data.row_tokens=64"),
-        *(f"data.packing={packing}", "trainer.accelerator=cpu", "trainer.max_epochs=3", "optimizer.lr=0.5"),
-        *("data.train_fraction=0.7", "loss_weighting=token", "trainer.precision=32-true"),
-        "optimizer.eps=1",  # makes AdamW feel the size of a gradient, to which it is blind otherwise
-    ]
-    one = script("train.py", *common, "data.batch_size=4", "hydra.run.dir=one")
-    two = script(
-        "train.py", *common, "data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp", "hydra.run.dir=two"
-    )
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    assert two.stdout.count("epoch 3/3") == 1
-    assert_trained_the_same(tmp_path / "one", tmp_path / "two", epochs=3)
-    ledgers = [pq.read_table(tmp_path / name / "ledger.parquet").to_pylist() for name in ("one", "two")]
-    assert len(ledgers[0]) == 7
-    for alone, together in zip(*ledgers, strict=True):
-        assert together["losses"] == pytest.approx(alone["losses"], abs=1e-4)
