@@ -1,10 +1,11 @@
 """Train one run with several workers of a Ray cluster.
 
 Ray places the workers, connects them, and starts all of them again if one is lost; the run then resumes from its last
-checkpoint. Everything else is as with torchrun, whose environment variables Ray sets too.
+checkpoint. Ray sets the environment variables that torchrun sets. Each node must have the same number of workers.
 """
 
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def train_on_ray(
         raise UserError("gpus_per_worker must be 0 or 1: a worker trains on one GPU; raise workers")
     if find_spec("ray") is None or find_spec("pydantic") is None:
         raise UserError(INSTALL)
-    config.resume = AUTO
+    config = replace(config, resume=AUTO)
     check_early(config)
     folder = folder.expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,10 +66,10 @@ def train_on_ray(
 def _start(job: dict[str, Any], address: str | None, retries: int, **scaling: Any) -> None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    ray.init(address=address)
+    ray.init(address=address, ignore_reinit_error=True)
     run = RunConfig(
         storage_path=job["folder"],
         name="ray",
@@ -76,7 +77,13 @@ def _start(job: dict[str, Any], address: str | None, retries: int, **scaling: An
         worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},  # every line would come twice
     )
     try:
-        TorchTrainer(_worker, train_loop_config=job, scaling_config=ScalingConfig(**scaling), run_config=run).fit()
+        TorchTrainer(
+            _worker,
+            train_loop_config=job,
+            torch_config=TorchConfig(timeout_s=job["config"].distributed.timeout_seconds),
+            scaling_config=ScalingConfig(**scaling),
+            run_config=run,
+        ).fit()
     except TrainingFailedError as error:
         reasons = getattr(error, "worker_failures", None) or {0: error}
         rank, reason = min(reasons.items())

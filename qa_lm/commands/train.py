@@ -37,7 +37,7 @@ from qa_lm.run import run_folder
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.plugins import register_plugins
 from qa_lm.threads import spin_briefly
-from qa_lm.training.distributed.launch import check_run_folder
+from qa_lm.training.distributed.launch import check_run_folder, with_launch
 from qa_lm.training.early_checks import check_early
 
 CONF = conf_folder()
@@ -69,7 +69,7 @@ def run(composed: DictConfig) -> float:
     try:
         return _train(composed, folder)
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, KeyboardInterrupt) or end.code:
+        if isinstance(end, KeyboardInterrupt) or end.code not in (None, 0, 2):  # 2: the first process says why
             print(_interrupted(end, folder), file=sys.stderr)
             _remove_if_empty(folder)
         raise
@@ -115,7 +115,6 @@ def main(program: list[str] | None = None) -> int:
             # Catches most mistakes early: Hydra composes twice more before `run`.
             settings, hydras = without_hydra(settings)
             check_early(checked(settings, hydras, _folders(hydras)))
-            check_run_folder(sys.argv[1:], os.environ)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
         sys.stdout.flush()
     except JobFailed as error:
@@ -161,6 +160,8 @@ def _train(composed: DictConfig, folder: Path) -> float:
             return math.nan
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import would log that it lists fonts
     check_early(config)
+    with_launch(config.trainer, os.environ)
+    check_run_folder(list(HydraConfig.get().overrides.hydra), os.environ)
     _print_start(config)
     # Imported late, so that configuration errors are reported within a second.
     with without_garbage_collection():

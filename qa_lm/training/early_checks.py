@@ -1,7 +1,6 @@
 """Checks before torch and Lightning are imported, which takes seconds, so that mistakes are reported immediately."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 from qa_lm.config.enums import MODEL_AS_ENCODER
@@ -13,7 +12,6 @@ from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
 from qa_lm.errors import UserError
 from qa_lm.retrieval.encoder import check_encoder
-from qa_lm.training.distributed.launch import with_launch
 
 PACKAGES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """The package that a class of Lightning's needs; named like the extra of pyproject.toml."""
@@ -28,7 +26,6 @@ def check_early(config: TrainConfig) -> None:
     """
     import_trusted(config.trust)
     check_trainer_arguments(config.trainer)
-    with_launch(config.trainer, os.environ)
     check_split(config.data.split)
     if config.evaluation.encoder not in (None, MODEL_AS_ENCODER):
         check_encoder(config.evaluation.encoder)

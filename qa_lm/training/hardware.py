@@ -1,6 +1,7 @@
 """What this machine offers to a run: its device, the precision that is fastest there, and its memory."""
 
 import ctypes
+import os
 import platform
 import statistics
 import sys
@@ -124,7 +125,8 @@ def peak_memory(device: torch.device) -> int:
 def free_memory(device: torch.device) -> int:
     """Return the bytes that this process can still allocate: on the GPU, or within machine, container and limits."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        own = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))) % torch.cuda.device_count()
+        return torch.cuda.mem_get_info(own)[0]
     free = [psutil.virtual_memory().available]
     try:
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
@@ -179,9 +181,13 @@ def check_memory(
     kept = FLOATS[config.optimizer.kind] if config.optimizer._target_ is None else 2
     trained = parameters if trained is None else trained
     weight = 2 if str(config.trainer.get("precision")) == "bf16-true" else 4
-    kept_bytes = weight * (parameters + (kept - 1) * trained)
-    need = kept_bytes if shards == 1 else max(kept_bytes // shards, weight * (parameters + parameters // shards))
-    free = free_memory(device)
+    need, free = weight * (parameters + (kept - 1) * trained), free_memory(device)
+    if shards > 1:
+        # Each process builds the whole model in main memory, and shards one block after the other.
+        built = weight * parameters * (1 if device.type == "cuda" else 1 + 1 / shards)
+        need //= shards
+        if device.type == "cpu" or built > free_memory(torch.device("cpu")):
+            need, free = max(need, int(built)), free_memory(torch.device("cpu"))
     if need > free:
         model = config.model
         if model.path is not None:

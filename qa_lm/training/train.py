@@ -43,7 +43,8 @@ from qa_lm.training.checkpointing.resume import (
 )
 from qa_lm.training.compilation import compile_network, is_compiled, undo_compilation
 from qa_lm.training.custom import CustomParts, with_targets
-from qa_lm.training.distributed.agreement import SameRun, settings_digest
+from qa_lm.training.distributed.agreement import DifferentRun, SameRun, settings_digest
+from qa_lm.training.distributed.collectives import disconnect, disconnect_after_failure
 from qa_lm.training.distributed.failures import as_lost_process
 from qa_lm.training.distributed.launch import with_launch, without_launch
 from qa_lm.training.distributed.whole import empty_copy, with_whole_model
@@ -107,6 +108,8 @@ def train(
             if lost := as_lost_process(error):
                 raise lost from error
             raise
+        finally:
+            disconnect_after_failure()
 
 
 def _train(
@@ -116,7 +119,7 @@ def _train(
     custom: CustomParts,
     handle_signals: bool,
 ) -> TrainingResult:
-    started = time.perf_counter()
+    started, given = time.perf_counter(), config
     custom = with_targets(custom, config)
     run = read_run_state(folder, config, verbose=first)
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
@@ -147,11 +150,18 @@ def _train(
         config = replace(config, compile=is_compiled(task.module))
         measure_seconds = time.perf_counter() - measure_started
         if first:
-            _write_first_files(config, folder, prepared, task, environment, run, start, before)
+            _write_first_files(_stored(config, given, run), folder, prepared, task, environment, run, start, before)
         log_begin(setup.trainer, folder, compared_hyperparameters(config, folder), flat_hyperparameters(config))
         fit_started, empty = time.perf_counter(), empty_copy(task, setup.trainer)
-        _fit(setup, task, run.checkpoint)
+        try:
+            _fit(setup, task, run.checkpoint)
+        except DifferentRun:
+            if first and not run.exists:
+                (folder / run_folder.CONFIG).unlink()  # so that the folder holds no run
+                run_folder.remove_leftovers(folder)
+            raise
         task = with_whole_model(task, setup.trainer, empty)
+        disconnect(setup.trainer)
         undo_compilation(task.module)
     timing = Timing(started, measure_seconds, time.perf_counter() - fit_started, run.step, estimate)
     if not first:
@@ -188,6 +198,13 @@ def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState
     return estimate
 
 
+def _stored(config: TrainConfig, given: TrainConfig, run: RunState) -> TrainConfig:
+    """The settings for config.yaml, which do not depend on the number of processes of now."""
+    if run.rows is not None:
+        config = replace(config, data=replace(config.data, batch_size=given.data.batch_size))
+    return without_launch(config, os.environ)
+
+
 def _write_first_files(
     config: TrainConfig,
     folder: Path,
@@ -212,15 +229,17 @@ def _write_first_files(
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)
     if before:
         before.save(folder, prepared)
-    write_text(folder / run_folder.CONFIG, resolved_yaml(without_launch(config, os.environ)))
+    write_text(folder / run_folder.CONFIG, resolved_yaml(config))
 
 
 def _fit(setup: TrainerSetup, task: Task, checkpoint: Path | None) -> None:
     try:
         setup.trainer.fit(task.module, datamodule=task.data, ckpt_path=checkpoint)
     except Interrupted as end:  # last.ckpt is saved
-        if end.number in TIME_LIMIT_SIGNALS and setup.trainer.is_global_zero:
-            print(requeue(), flush=True)
+        if end.number in TIME_LIMIT_SIGNALS:
+            if setup.trainer.is_global_zero:
+                print(requeue(), flush=True)
+            setup.trainer.strategy.barrier()  # srun may end all tasks when one has ended
         if end.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise

@@ -38,7 +38,7 @@ from qa_lm.training.checkpointing.checkpoints import DirectCheckpointIO, best_ch
 from qa_lm.training.checkpointing.interruption import SignalHandler
 from qa_lm.training.checkpointing.last_checkpoint import LastCheckpoint
 from qa_lm.training.custom import CustomParts
-from qa_lm.training.distributed.strategy import build_strategy
+from qa_lm.training.distributed.strategy import build_strategy, cluster_environment
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -118,7 +118,7 @@ def build_trainer(
     try:
         trainer = pl.Trainer(
             callbacks=[*own, best, last],
-            plugins=[files],
+            plugins=[files, *cluster_environment()],
             use_distributed_sampler=False,  # qa_lm.data.batches.batching assigns the rows to the processes
             **arguments,
         )

@@ -77,6 +77,9 @@ def gathered(tensors: Mapping[str, Tensor], keep: bool, folder: Path | None = No
 
     Returns:
         The tensors in main memory or on the disk; empty without `keep`.
+
+    Raises:
+        OSError: the disk is full.
     """
     kept: dict[str, Tensor] = {}
     names: dict[int, str] = {}
@@ -100,10 +103,12 @@ def _on_disk(tensor: Tensor, folder: Path) -> Tensor:
     if not tensor.numel():
         return tensor.cpu()
     handle, name = tempfile.mkstemp(prefix=".gathered.", dir=folder)
-    os.close(handle)
     try:
+        if hasattr(os, "posix_fallocate"):  # a full disk would kill the process when a mapped page is written
+            os.posix_fallocate(handle, 0, tensor.numel() * tensor.element_size())
         mapped = torch.from_file(name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
     finally:
+        os.close(handle)
         os.unlink(name)
     return mapped.view(tensor.shape).copy_(tensor)
 

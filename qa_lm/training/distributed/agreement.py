@@ -3,7 +3,7 @@
 import hashlib
 import json
 import socket
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,14 +22,26 @@ COMPARED = {
     "settings": "settings",
 }
 """What is compared, and what the message calls it."""
+MAY_DIFFER = {
+    "": ("name", "tags", "loggers", "resume", "trust", "compile", "distributed"),
+    "data": ("path", "validation_path", "test_path", "cache", "workers"),
+    "model": ("path",),
+    "evaluation": ("encoder",),
+}
+"""Settings that may differ between the processes, by group."""
 
 
 def settings_digest(config: TrainConfig) -> str:
-    """sha256 of the settings that all processes must have: all that a step depends on, but not the places of files."""
-    data = replace(config.data, path=None, validation_path=None, test_path=None, cache=None)
-    model = replace(config.model, path=None)
-    shared = [config.seed, config.loss_weighting, asdict(data), asdict(model), asdict(config.optimizer), config.trainer]
+    """sha256 of the settings that all processes must have: all but the places of files, the name and the loggers."""
+    shared = asdict(config)
+    for group, names in MAY_DIFFER.items():
+        for name in names:
+            (shared[group] if group else shared).pop(name)
     return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class DifferentRun(UserError):
+    """The processes of a run do not have the same; nothing was trained."""
 
 
 class SameRun(Callback):
@@ -46,7 +58,7 @@ class SameRun(Callback):
         """Compare.
 
         Raises:
-            UserError: names the first process that differs from the first one, in that one.
+            DifferentRun: names the first process that differs from the first one, in that one.
             SystemExit: the same in all other processes.
         """
         everyone = all_gathered(trainer, self.facts)
@@ -57,7 +69,7 @@ class SameRun(Callback):
                 if not trainer.is_global_zero:
                     raise SystemExit(2)
                 values = [str(each[name])[:12] for each in (everyone[0], facts)]
-                raise UserError(
+                raise DifferentRun(
                     f"process {rank} on {facts['host']} has {what} of its own ({values[1]}; process 0 on "
                     f"{everyone[0]['host']} has {values[0]}); give all processes the same files"
                 )

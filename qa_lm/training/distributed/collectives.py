@@ -29,6 +29,19 @@ def sum_over_processes(trainer: pl.Trainer, count: int) -> int:
     return round(float(total))
 
 
+def disconnect(trainer: pl.Trainer) -> None:
+    """End the process group, since nothing is left to do together. Every process must call it."""
+    if trainer.world_size > 1:
+        trainer.strategy.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def disconnect_after_failure() -> None:
+    """End a process group of gloo, whose threads can abort the process at its exit. That of NCCL would wait."""
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
+
+
 def print_once(trainer: pl.Trainer, line: str) -> None:
     """Print a line in the first process only, without breaking a progress bar."""
     if not trainer.is_global_zero:

@@ -21,8 +21,8 @@ def as_lost_process(error: BaseException) -> LostProcess | None:
         return None
     if "clients joined" in text or "client socket" in text:
         return LostProcess(
-            "not all processes of this run came within distributed.timeout_seconds; start as many as "
-            "trainer.devices and trainer.num_nodes say, all with the same master address and port"
+            "not all processes of this run came within distributed.timeout_seconds; start all of them, with the same "
+            "master address and port"
         )
     return LostProcess(
         "another process of this run ended, or did not answer within distributed.timeout_seconds; see its own output"

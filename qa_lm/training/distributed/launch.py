@@ -7,6 +7,8 @@ from typing import Any
 from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
 
+TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
+"""Environment variables that torchrun sets."""
 OPEN: tuple[object, ...] = (None, "auto", -1, "-1")
 """Values of `trainer.devices` that leave the number of processes to the launcher."""
 
@@ -22,11 +24,20 @@ def with_launch(trainer: dict[str, Any], environment: Mapping[str, str]) -> dict
         UserError: the arguments contradict the launcher. Lightning would wait forever for the missing processes, or
             train without some of them.
     """
-    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} <= environment.keys():
+    if by_torchrun(environment):
         return _with_torchrun(trainer, environment)
     if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return _with_slurm(trainer, environment)
+    if (nodes := trainer.get("num_nodes") or 1) > 1:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: start the processes of several nodes by torchrun or srun", "trainer.num_nodes"
+        )
     return trainer
+
+
+def by_torchrun(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun has started this process, or a launcher that sets the same variables, such as Ray."""
+    return environment.keys() >= TORCHRUN
 
 
 def check_run_folder(arguments: list[str], environment: Mapping[str, str]) -> None:
@@ -37,7 +48,7 @@ def check_run_folder(arguments: list[str], environment: Mapping[str, str]) -> No
     """
     started = with_launch({}, environment)
     several = started.get("devices", 1) * started.get("num_nodes", 1) > 1
-    if several and not any(each.startswith(("hydra.run.dir=", "hydra.sweep.dir=", "resume=")) for each in arguments):
+    if several and not any(each.lstrip("+").startswith("hydra.run.dir=") for each in arguments):
         raise UserError(
             "hydra.run.dir: the processes that a launcher starts must agree on the run folder; "
             "add hydra.run.dir=FOLDER, on a file system that all of them see"
@@ -58,8 +69,8 @@ def _with_torchrun(trainer: dict[str, Any], environment: Mapping[str, str]) -> d
     nodes, rest = divmod(processes, devices)
     if rest:
         raise UserError(
-            f"torchrun: started {processes} processes, {devices} of them on this node; give the same "
-            "--nproc-per-node on every node"
+            f"torchrun or Ray started {processes} processes, {devices} of them on this node; every node must have as "
+            "many"
         )
     return _completed(trainer, devices, nodes, "torchrun", "--nproc-per-node and --nnodes")
 
@@ -68,6 +79,8 @@ def _with_slurm(trainer: dict[str, Any], environment: Mapping[str, str]) -> dict
     tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
     if tasks > 1 and "SLURM_STEP_ID" not in environment:
         raise UserError(f"SLURM: the job has {tasks} tasks, but this is a single process; start it with srun")
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+        raise UserError(f"SLURM: started {tasks} tasks; ask for them by --ntasks-per-node=N, a task per device")
     per_node, rest = divmod(tasks, nodes)
     if rest:
         raise UserError(
@@ -90,4 +103,5 @@ def _completed(trainer: dict[str, Any], devices: int, nodes: int, launcher: str,
                 f"{options}",
                 f"trainer.{name}",
             )
-    return trainer | {"devices": devices, "num_nodes": nodes}
+    kept = trainer["devices"] if isinstance(trainer.get("devices"), list) else devices  # which GPUs
+    return trainer | {"devices": kept, "num_nodes": nodes}

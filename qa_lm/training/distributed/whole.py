@@ -9,17 +9,15 @@ from qa_lm.modeling.distributed.sharding import gathered, without_weights
 from qa_lm.training.build import Task
 from qa_lm.training.distributed.fsdp2 import FSDP2Strategy
 
-Empty = tuple[Any, ...]
 
-
-def empty_copy(task: Task, trainer: pl.Trainer) -> Empty | None:
+def empty_copy(task: Task, trainer: pl.Trainer) -> tuple[Any, ...] | None:
     """A copy of the model and its adapter without weights, taken before training; None if nothing will be sharded."""
     if not isinstance(trainer.strategy, FSDP2Strategy):
         return None
     return without_weights(task.module.model, task.adapter)
 
 
-def with_whole_model(task: Task, trainer: pl.Trainer, empty: Empty | None) -> Task:
+def with_whole_model(task: Task, trainer: pl.Trainer, empty: tuple[Any, ...] | None) -> Task:
     """Gather the trained parameters in the first process. Every process must call it.
 
     Args:
@@ -33,7 +31,7 @@ def with_whole_model(task: Task, trainer: pl.Trainer, empty: Empty | None) -> Ta
     if empty is None:
         return task
     module, first = task.module, trainer.is_global_zero
-    trainer.strategy.optimizers = []  # frees its state, which is larger than the model
+    trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = [], []  # frees state larger than the model
     module.zero_grad(set_to_none=True)
     state = gathered(module.state_dict(keep_vars=True), first)
     module.model, adapter = empty

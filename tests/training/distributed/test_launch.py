@@ -11,7 +11,8 @@ def torchrun(processes: int, per_node: int) -> dict[str, str]:
 
 
 def slurm(tasks: int, nodes: int, **more: str) -> dict[str, str]:
-    return {"SLURM_NTASKS": str(tasks), "SLURM_NNODES": str(nodes), "SLURM_STEP_ID": "0"} | more
+    counts = {"SLURM_NTASKS": tasks, "SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": tasks // nodes, "SLURM_STEP_ID": 0}
+    return {name: str(count) for name, count in counts.items()} | more
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,9 @@ def test_the_launcher_says_how_many_processes_there_are(environment, devices, no
 
 @pytest.mark.parametrize("given", [{"devices": 2, "num_nodes": 2}, {"devices": "2"}, {"devices": [0, 1]}])
 def test_the_same_may_be_said_twice(given):
-    assert with_launch(given, torchrun(4, 2))["num_nodes"] == 2
+    assert with_launch(given, torchrun(4, 2)) == given | {"devices": given["devices"], "num_nodes": 2} | (
+        {} if isinstance(given["devices"], list) else {"devices": 2}
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,13 @@ def test_the_same_may_be_said_twice(given):
         ({"devices": 4}, torchrun(4, 2), "trainer.devices=4: torchrun started 2 processes on each node"),
         ({"num_nodes": 3}, torchrun(4, 2), "trainer.num_nodes=3: torchrun started 2 nodes"),
         ({"devices": 2}, slurm(1, 1), "trainer.devices=2: SLURM started 1 processes on each node"),
-        ({}, torchrun(3, 2), "torchrun: started 3 processes, 2 of them on this node"),
+        ({}, torchrun(3, 2), "torchrun or Ray started 3 processes, 2 of them on this node"),
+        ({"num_nodes": 2}, {}, "trainer.num_nodes=2: start the processes of several nodes by torchrun or srun"),
+        (
+            {},
+            {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"},
+            "SLURM: started 2 tasks; ask for them by --ntasks-per-node=N",
+        ),
         ({}, slurm(3, 2), "SLURM: started 3 tasks on 2 nodes"),
         ({}, {"SLURM_NTASKS": "2"}, "SLURM: the job has 2 tasks, but this is a single process; start it with srun"),
     ],
@@ -54,5 +63,5 @@ def test_several_processes_need_a_run_folder():
     with pytest.raises(UserError, match=r"add hydra.run.dir=FOLDER"):
         check_run_folder(["model=tiny"], torchrun(2, 1))
     check_run_folder(["hydra.run.dir=run"], torchrun(2, 1))
-    check_run_folder(["resume=run"], torchrun(2, 1))
+    check_run_folder(["++hydra.run.dir=run"], torchrun(2, 1))
     check_run_folder([], torchrun(1, 1))
