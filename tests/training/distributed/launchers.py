@@ -41,5 +41,5 @@ def start_torchrun(
 def torchrun(folder: Path, *arguments: str, nodes: int = 2, per_node: int = 1) -> list[tuple[int, str]]:
     """Run train.py by torchrun to its end. Returns the exit code and the output of each node."""
     started = start_torchrun(folder, *arguments, nodes=nodes, per_node=per_node)
-    outputs = [process.communicate(timeout=300)[0] for process in started]
+    outputs = [process.communicate(timeout=600)[0] for process in started]
     return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]

@@ -86,11 +86,11 @@ def test_sigterm_to_the_launcher_saves_the_whole_state(tmp_path, strategy):
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_killed_at_random_it_ends_the_same(tmp_path, strategy):
     """Ten times for each strategy, a random process at a random time."""
-    chance, kills, more = random.Random(strategy), 0, "trainer.max_epochs=1500"
-    ((code, output),) = torchrun(tmp_path, *two("alone", more, strategy=strategy), nodes=1, per_node=2)
+    chance, kills = random.Random(strategy), 0
+    ((code, output),) = torchrun(tmp_path, *two("alone", strategy=strategy), nodes=1, per_node=2)
     assert code == 0, output
     while kills < 10 and not (tmp_path / "run" / "metrics.json").exists():
-        (launcher,) = start_torchrun(tmp_path, *two("run", more, strategy=strategy), nodes=1, per_node=2)
+        (launcher,) = start_torchrun(tmp_path, *two("run", strategy=strategy), nodes=1, per_node=2)
         wait_for_progress(tmp_path / "run" / "checkpoints" / "last.ckpt", launcher)
         time.sleep(chance.uniform(0, 0.3))
         if alive := ranks([launcher]) if launcher.poll() is None else []:
@@ -98,7 +98,7 @@ def test_killed_at_random_it_ends_the_same(tmp_path, strategy):
             kills += 1
         end_all([launcher])
     assert kills == 10, "the run ended before: train longer"
-    ((code, output),) = torchrun(tmp_path, *two("run", more, strategy=strategy), nodes=1, per_node=2)
+    ((code, output),) = torchrun(tmp_path, *two("run", strategy=strategy), nodes=1, per_node=2)
     assert code == 0, output
     assert first_difference(tmp_path / "alone", tmp_path / "run") is None
 
