@@ -72,7 +72,7 @@ def test_the_same_answers(llama, learnt_run, tmp_path, capsys, kind):
         assert proof["holds"], proof
         assert proof["prompts"]["same_ids"] == proof["prompts"]["asked"] == proof["answers"]["asked"] + 5
         assert proof["answers"]["sure"] >= 5
-        limit = {"f32": 5e-3, "f16": 5e-3, "q8_0": 0.2}[kind]
+        limit = {"f32": 5e-3, "f16": 2e-2, "q8_0": 0.2}[kind]
         assert proof["largest_difference_of_log_probability"] < limit
 
 

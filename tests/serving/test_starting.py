@@ -3,15 +3,12 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from qa_lm.commands import serve
-from tests.conftest import ROOT
 from tests.serving.served import chat, served
 
 QUESTION = "What is 2 + 2?"
@@ -103,21 +100,3 @@ def test_changed_weights_are_not_served(capsys, served_run, tmp_path):
 def test_missing_packages_are_named(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     assert refused(capsys, tmp_path) == 'error: starlette is not installed: pip install -e ".[serve]"'
-
-
-@pytest.mark.slow
-def test_the_first_answer_comes_soon(served_run):
-    import httpx
-
-    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), str(served_run), "--port", "0"]
-    seconds = []
-    for _ in range(2):  # the first start reads the files of the packages from the disk
-        begin = time.monotonic()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            url = process.stdout.readline().split()[-1]
-            assert httpx.post(f"{url}v1/chat/completions", json=chat(QUESTION), timeout=60).status_code == 200
-            seconds.append(time.monotonic() - begin)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 143
-    assert min(seconds) < 5

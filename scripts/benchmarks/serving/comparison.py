@@ -31,6 +31,7 @@ COLUMNS = {
     "99th, ms": "percentile_99_ms",
     "first text, ms": "first_text_ms",
     "as ours": "same_as_ours",
+    "start, s": "start_seconds",
 }
 
 
@@ -53,8 +54,8 @@ def compare(file: str, model: str, rounds: int, seconds: float, peers: str | Non
             reference: dict[str, str] = {}
             for name, command in _commands(model, peers, gguf).items():
                 port = _free_port()
-                with _started([each.replace("PORT", str(port)) for each in command], port, Path(folder)) as running:
-                    if not running:
+                with _started([each.replace("PORT", str(port)) for each in command], port, Path(folder)) as started:
+                    if started is None:
                         print(f"{name}: does not start: {(Path(folder) / 'log').read_text()[-500:]}", file=sys.stderr)
                         continue
                     for path in ("completions", "chat/completions") if name == "ours" else ("completions",):
@@ -62,7 +63,7 @@ def compare(file: str, model: str, rounds: int, seconds: float, peers: str | Non
                         for clients in CLIENTS:
                             asked = [str(port), path, str(requests), str(clients), str(seconds)]
                             found = measured_by("serving.client", *asked)
-                            answers = found.pop("answers")
+                            answers, found["start_seconds"] = found.pop("answers"), started
                             if not path.startswith("chat"):
                                 reference = reference or answers
                                 same = [answers[each] == reference[each] for each in answers if each in reference]
@@ -124,8 +125,8 @@ def _requests(file: str, model: Path, work: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _started(command: list[str], port: int, work: Path) -> Iterator[bool]:
-    """A server that answers, or that does not start."""
+def _started(command: list[str], port: int, work: Path) -> Iterator[float | None]:
+    """A server that answers, with the seconds that its start took; None if it does not start."""
     with (work / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             yield _answers(process, port)
@@ -137,12 +138,12 @@ def _started(command: list[str], port: int, work: Path) -> Iterator[bool]:
                 process.kill()
 
 
-def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
+def _answers(process: "subprocess.Popen[bytes]", port: int) -> float | None:
+    begin = time.monotonic()
+    while time.monotonic() < begin + START_SECONDS and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return True
+                return time.monotonic() - begin
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
-    return False
+    return None
