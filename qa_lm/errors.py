@@ -91,7 +91,7 @@ class LostProcess(RuntimeError):
 
 
 class JobFailed(RuntimeError):
-    """A job of a sweep failed because a write failed or memory ran out. The message is one line."""
+    """A job of a sweep, or of Ray, failed. The message is one line; scripts exit with code 1."""
 
 
 def first_line(error: BaseException) -> str:

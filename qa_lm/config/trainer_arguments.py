@@ -70,6 +70,11 @@ VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Requirements on a value in addition to its type: a check, and its message."""
 
 
+def shards_model(arguments: dict[str, Any]) -> bool:
+    """Whether the processes of a run share one model, each with a part of every parameter."""
+    return arguments.get("strategy") == FSDP2
+
+
 def check_trainer_arguments(arguments: dict[str, Any]) -> None:
     """Refuse arguments that `lightning.Trainer` does not take, and those that are not supported.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from qa_lm.config.enums import FSDP2, MODEL_AS_ENCODER, Mode, OptimizerKind, PromptKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
+from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.errors import UserError
 from qa_lm.templates import check_templates
 
@@ -52,7 +53,7 @@ def check_values(config: TrainConfig) -> None:
         not config.compile or data.packing, "compile", config.compile, "needs data.packing=true: batches of one shape"
     )
     _require(
-        not config.compile or config.trainer.get("strategy") != FSDP2,
+        not config.compile or not shards_model(config.trainer),
         "compile",
         config.compile,
         f"is not supported with trainer.strategy={FSDP2}",

@@ -140,7 +140,10 @@ def save_adapter(adapter: "PeftModel", folder: Path, base_name: str) -> None:
     """
     for config in adapter.peft_config.values():
         config.base_model_name_or_path = base_name
-    adapter.save_pretrained(str(folder), safe_serialization=True)
+    with warnings.catch_warnings():
+        # Of a base that is a GGUF file: its vocabulary is not changed.
+        warnings.filterwarnings("ignore", "Could not find a config file in")
+        adapter.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
 
 

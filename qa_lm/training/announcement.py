@@ -3,8 +3,9 @@
 import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
-from qa_lm.config.enums import FSDP2, FinetuneMethod, PromptKind
+from qa_lm.config.enums import FinetuneMethod, PromptKind
 from qa_lm.config.schema import TrainConfig
+from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.data.batches.batching import PackedRows
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.checks import summary
@@ -37,7 +38,7 @@ def announce(
 
 def _processes(config: TrainConfig, trainer: pl.Trainer) -> str:
     nodes = f" on {trainer.num_nodes} nodes" if trainer.num_nodes > 1 else ""
-    holds = "a part of the model (fsdp2)" if config.trainer.get("strategy") == FSDP2 else "the whole model (ddp)"
+    holds = "a part of the model" if shards_model(config.trainer) else "the whole model"
     rows = (config.data.batch_size or 0) * trainer.world_size
     return f"processes: {trainer.world_size}{nodes}, each holds {holds}; together they train {rows:,} rows per step"
 

@@ -10,8 +10,9 @@ import lightning.pytorch as pl
 import torch
 from transformers import PreTrainedModel
 
-from qa_lm.config.enums import FSDP2, FinetuneMethod, LossWeighting, TrainOn
+from qa_lm.config.enums import FinetuneMethod, LossWeighting, TrainOn
 from qa_lm.config.schema import OptimizerConfig, TrainConfig
+from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.tokenizer import TextTokenizer
@@ -219,7 +220,7 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
 
 
 def _shards(config: TrainConfig) -> int:
-    return process_count(config.trainer) if config.trainer.get("strategy") == FSDP2 else 1
+    return process_count(config.trainer) if shards_model(config.trainer) else 1
 
 
 def _with_gradient_checkpointing(network: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from qa_lm.config.enums import FSDP2, OptimizerKind
+from qa_lm.config.enums import OptimizerKind
 from qa_lm.config.schema import TrainConfig
+from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.errors import OutOfMemory, UserError
 
 MIN_SPEEDUP = 1.3
@@ -156,7 +157,7 @@ def tune_allocator(trainer_arguments: dict[str, Any]) -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
-    if trainer_arguments.get("strategy") == FSDP2:
+    if shards_model(trainer_arguments):
         library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
         return
     library.mallopt(M_MMAP_MAX, 0)  # do not map large blocks separately

@@ -15,8 +15,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
-from qa_lm.config.enums import FSDP2, FailedWriteChoice
+from qa_lm.config.enums import FailedWriteChoice
 from qa_lm.config.schema import TrainConfig
+from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.quality.repeats import answerable
 from qa_lm.errors import UserError, first_line
@@ -84,7 +85,7 @@ def build_trainer(
     best = best_checkpoint(folder / run_folder.CHECKPOINTS, score, config.monitor_mode.value)
     saving, go_on = config.checkpoint, config.checkpoint.failed_write is FailedWriteChoice.go_on
     path, signals = folder / run_folder.CHECKPOINTS / LAST, SignalHandler(handle_signals)
-    files = DirectCheckpointIO(go_on, shares_memory=config.trainer.get("strategy") != FSDP2)
+    files = DirectCheckpointIO(go_on, shares_memory=not shards_model(config.trainer))
     last = LastCheckpoint(path, files, signals, saving.every_seconds, saving.every_steps)
     table, every = folder / run_folder.METRICS_BY_EPOCH, config.trainer.get("log_every_n_steps")
     record = EpochRecord(table, 50 if every is None else every, score, go_on)
