@@ -9,7 +9,7 @@ tutorial: the default run against the loop by hand (examples/tutorial_loop.py), 
 data: a file to the first batch of packed rows, the first time and from the store; with --peers also by datasets and
     TRL; with --generated N ... also the time and memory that files of N generated pairs take (625,000 and 5 million)
 peers: tokens a second and peak memory of ours, the tutorial's loop, transformers' Trainer, TRL and LitGPT (which needs
-    an environment of its own, --litgpt), like for like
+    an environment of its own, --litgpt), like for like; and ours next to the fastest of all others
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
 finetune: a pretrained model on 300 pairs: seconds to recall, held-out exact match, tokens a second and memory, of ours
     and with --peers TRL's full and LoRA, by its defaults and by its fastest setting; with --litgpt LitGPT's defaults
@@ -117,6 +117,8 @@ def main() -> int:
         print_medians(sides, columns)
     if options.part == "tutorial":
         tutorial.print_parts(sides)
+    if options.part == "peers":
+        peers.print_fastest(sides)
     if options.output:
         report = {"machine": machine(), "part": options.part, "command": sys.argv[1:], "sides": sides}
         options.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -271,3 +271,18 @@ timed_run.watch_parts(Lookup())
     command = [sys.executable, "-c", source]
     done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) > 10
+
+
+def test_the_benchmark_compares_with_the_fastest_peer():
+    source = """
+from benchmarks.peers import print_fastest
+run = lambda speed, memory: {"tokens_per_second": speed, "peak_memory": memory}
+sides = {"a: ours": [run(280, 90), run(300, 90), run(900, 90)], "a: loop": [run(10, 30)]}
+print_fastest(sides | {"a: trl": [run(100, 60), run(50, 60)], "b: ours": [run(1, 1)], "b: loop": [run(2, 4)]})
+"""
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "a: 4.00 times the tokens/s of the fastest peer, trl, with 1.50 times its memory",
+        "b: 0.50 times the tokens/s of the fastest peer, loop, with 0.25 times its memory",
+    ]

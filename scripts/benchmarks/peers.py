@@ -5,6 +5,7 @@ them.
 """
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,29 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                     found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
                     sides.setdefault(f"{name}: {side}", []).append(_with_mib(found))
     return sides
+
+
+def print_fastest(sides: Runs) -> None:
+    """A line per file: ours next to the peer with the most tokens a second, by medians.
+
+    Args:
+        sides: runs by `FILE: SIDE`, as `compare` returns them.
+    """
+    medians = {
+        name: {key: statistics.median(run[key] for run in runs) for key in ("tokens_per_second", "peak_memory")}
+        for name, runs in sides.items()
+    }
+    for name, own in medians.items():
+        file, _, side = name.partition(": ")
+        others = {other: found for other, found in medians.items() if other.startswith(f"{file}: ") and other != name}
+        if side != "ours" or not others:
+            continue
+        fastest = max(others, key=lambda other: others[other]["tokens_per_second"])
+        speed, memory = (own[key] / others[fastest][key] for key in ("tokens_per_second", "peak_memory"))
+        print(
+            f"{file}: {speed:.2f} times the tokens/s of the fastest peer, {fastest[len(file) + 2 :]}, with "
+            f"{memory:.2f} times its memory"
+        )
 
 
 def _with_mib(found: dict[str, Any]) -> dict[str, Any]:
