@@ -85,7 +85,13 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     config = TrainConfig(
         data=DataConfig(path=pairs, packing=True, row_tokens=None, shuffle=True, train_fraction=0.95),
         tokenizer=TokenizerConfig(model["kind"], vocab_size=model["vocab"] or None),
-        model=ModelConfig(model["architecture"], model["d"], model["layers"], model["d"] // 64, 1024),
+        model=ModelConfig(
+            architecture=model["architecture"],
+            hidden_size=model["d"],
+            layers=model["layers"],
+            heads=model["d"] // 64,
+            context=1024,
+        ),
         optimizer=OptimizerConfig(kind=OptimizerKind(optimizer), lr=1e-3),
         loss_weighting=LossWeighting.token,
         trainer={"max_epochs": 1},
