@@ -60,7 +60,7 @@ def trim_model(model: PreTrainedModel, prepared: PreparedData) -> None:
     if not all(same):
         raise UserError(f"{KEY}: this model cannot be trimmed: its logits change by up to {difference:.1e}", KEY)
     trim.proof["parameters"] = [parameters, parameter_count(model)]
-    trim.proof |= {"texts_with_compared_logits": len(examples), "largest_difference_of_logits": difference}
+    trim.proof.update({"texts_with_compared_logits": len(examples), "largest_difference_of_logits": difference})
 
 
 @torch.inference_mode()
@@ -113,7 +113,7 @@ def compare_general(
     prompt = chat_prompt(base) or with_special_tokens(base, prepared.template)
     before = ask_general(whole, *prompt)
     same = sum(one.before == other.before for one, other in zip(before, answers, strict=True))
-    trim.proof |= {"general_questions": len(answers), "general_answers_as_before_trimming": same}
+    trim.proof.update({"general_questions": len(answers), "general_answers_as_before_trimming": same})
     print(
         f"trimmed vocabulary: logits differ by at most {trim.proof['largest_difference_of_logits']:.1e}; "
         f"{same} of {len(answers)} general answers are those of the whole vocabulary",
