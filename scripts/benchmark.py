@@ -82,11 +82,7 @@ def main() -> int:
     parser.add_argument("--gguf", metavar="FILE", help="serve: the same model as a GGUF file, for llama.cpp")
     parser.add_argument("--seconds", type=float, default=5, help="serve: time of each number of clients (default 5)")
     parser.add_argument(
-        "--pairs",
-        type=int,
-        nargs=2,
-        default=(300, 200),
-        help="finetune, trim: pairs that are trained, held out (300 200)",
+        "--pairs", type=int, nargs=2, default=(300, 200), help="finetune, trim: pairs trained, held out (300 200)"
     )
     parser.add_argument(
         "--limit", type=float, default=900, help="recall, finetune: seconds that a peer may take (default 900)"

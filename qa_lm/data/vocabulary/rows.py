@@ -24,7 +24,8 @@ def keep_rows(model: "PreTrainedModel", old_ids: Sequence[int]) -> None:
     """
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
     before: int = embedding.weight.shape[0]
     if old_ids[-1] >= before:
         raise UserError(
@@ -48,7 +49,8 @@ def keep_rows(model: "PreTrainedModel", old_ids: Sequence[int]) -> None:
     new = {old: number for number, old in enumerate(old_ids)}
     if embedding.padding_idx is not None:
         embedding.padding_idx = new.get(embedding.padding_idx)
-    for each in (model.config, model.config.get_text_config(), *model.modules()):
+    parts: list[Any] = [model.config, model.config.get_text_config(), *model.modules()]
+    for each in parts:
         if getattr(each, "vocab_size", None) == before:
             each.vocab_size = len(old_ids)
     _renumber(model.config, new)
@@ -73,7 +75,8 @@ def _renumber(config: Any, new: dict[int, int]) -> None:
 
 def parameters_before(model: "PreTrainedModel", tokens: int) -> int:
     """How many parameters a model with a vocabulary of this many tokens would have; tied weights count once."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
     matrices = {id(each): each for each in (embedding.weight, head.weight, head.bias) if each is not None}
     missing = sum((tokens - each.shape[0]) * each[0].numel() for each in matrices.values())
     return sum(each.numel() for each in model.parameters()) + missing

@@ -91,7 +91,7 @@ def trim_vocabulary(
         root: the cache folder.
 
     Raises:
-        UserError: the tokenizer is no byte-level BPE, or a trained text would get other ids.
+        UserError: the tokenizer is not a byte-level BPE, or a trained text would get other ids.
     """
     check_trimmable(json.loads(tokenizer._tokenizer.to_str()), str(origin or "this tokenizer"))
     plain, template = templates

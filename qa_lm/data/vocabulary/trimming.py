@@ -116,8 +116,8 @@ def _token(tokenizer: Tokenizer, number: int) -> str:
 
 def _merges(content: Mapping[str, Any]) -> list[Merge]:
     """All merges in order."""
-    listed = content["model"]["merges"]
-    return [tuple(each.split(" ", 1)) if isinstance(each, str) else tuple(each) for each in listed]
+    pairs = (each.split(" ", 1) if isinstance(each, str) else each for each in content["model"]["merges"])
+    return [(left, right) for left, right in pairs]
 
 
 def _parts(tokens: Iterable[str], merges: list[Merge]) -> set[str]:

@@ -1,5 +1,7 @@
 """A model with the rows of a trimmed vocabulary computes the same logits."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
@@ -12,7 +14,7 @@ from tests.data.pretrained.gguf_writing import COMMON, SIZES, SMALL, tiny_model
 OLD_IDS = [0, 3, *range(5, 600, 7)]
 
 
-def cut(model: PreTrainedModel):
+def cut(model: PreTrainedModel) -> tuple[torch.Tensor, int, PreTrainedModel]:
     """Logits of the kept tokens, parameters, and the model with fewer rows."""
     rows, parameters = torch.tensor(OLD_IDS), parameter_count(model)
     with torch.no_grad():
@@ -35,7 +37,8 @@ def test_logits_stay(architecture, tied):
 
 
 def test_a_head_with_a_bias():
-    config = CONFIG_MAPPING["phi"](**(COMMON | SMALL))
+    sizes: dict[str, Any] = COMMON | SMALL
+    config = CONFIG_MAPPING["phi"](**sizes)
     model = AutoModelForCausalLM.from_config(config).eval()
     torch.nn.init.normal_(model.lm_head.bias)
     before, parameters, model = cut(model)
@@ -45,8 +48,8 @@ def test_a_head_with_a_bias():
 
 
 def test_a_saved_model_is_whole(tmp_path):
-    ids = {"bos_token_id": 3, "eos_token_id": [12, 0], "pad_token_id": 1}
-    _, _, model = cut(tiny_model(tie_word_embeddings=False, **ids))
+    named: dict[str, Any] = {"bos_token_id": 3, "eos_token_id": [12, 0], "pad_token_id": 1}
+    _, _, model = cut(tiny_model(tie_word_embeddings=False, **named))
     model.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.arange(40)[None]

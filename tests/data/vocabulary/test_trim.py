@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from qa_lm.config.enums import PromptKind
@@ -32,10 +34,10 @@ def held_out(tmp_path: Path) -> Path:
 
 def old_ids(data: PreparedData) -> list[list[int]]:
     assert data.trim
-    return [[data.trim.old_ids[each] for each in example.ids] for example in data.examples.examples(range(3))]
+    return [[data.trim.old_ids[each] for each in example.ids] for example in data.examples.examples(np.arange(3))]
 
 
-def both(path: Path, tmp_path: Path, tokenizer: TokenizerConfig, merges: int = 0, **changes: object):
+def both(path: Path, tmp_path: Path, tokenizer: TokenizerConfig, merges: int = 0, **changes: Any) -> list[PreparedData]:
     """Pairs prepared with the whole vocabulary and with the trimmed one."""
     own = TokenizerConfig(**(vars(tokenizer) | {"trim": merges}))
     changes = {"train_fraction": 1.0} | changes
@@ -44,7 +46,8 @@ def both(path: Path, tmp_path: Path, tokenizer: TokenizerConfig, merges: int = 0
 
 def test_trained_pairs_keep_their_tokens_and_held_out_ones_do_not_choose(path, held_out, tmp_path):
     whole, small = both(path, tmp_path, GPT2, validation_path=str(held_out))
-    assert old_ids(small) == [example.ids for example in whole.examples.examples(range(3))]
+    assert small.trim
+    assert old_ids(small) == [example.ids for example in whole.examples.examples(np.arange(3))]
     assert small.trim.proof["trained_texts_with_other_ids"] == 0
     assert small.trim.proof["trained_texts"] == 3
     assert small.trim.proof["held_out_texts"] == small.trim.proof["held_out_texts_with_other_ids"] == 1
@@ -55,7 +58,7 @@ def test_trained_pairs_keep_their_tokens_and_held_out_ones_do_not_choose(path, h
         f"50,257 tokens trimmed to {len(small.tokenizer)}; held-out texts are {after / before:.2f} times as long"
     )
     assert 257 < len(small.tokenizer) < 300
-    (example,) = small.examples.examples([3])
+    (example,) = small.examples.examples(np.array([3]))
     assert small.tokenizer.decode(example.ids) == "Whatever happened yesterday? Nothing <|endoftext|> 한"
     assert example.ids.count(small.tokenizer.eos_id) == 1
 
@@ -80,7 +83,7 @@ def test_the_tokens_of_a_chat_template_and_of_bos_stay(path, tmp_path, template,
     folder = chat_folder(tmp_path / "base", template)
     system = "You are brief." if kind is PromptKind.chat else None
     whole, small = both(path, tmp_path, TokenizerConfig("folder", str(folder)), template=kind, system=system)
-    assert old_ids(small) == [example.ids for example in whole.examples.examples(range(3))]
+    assert old_ids(small) == [example.ids for example in whole.examples.examples(np.arange(3))]
     assert len(small.tokenizer) < len(whole.tokenizer)
     assert small.tokenizer.token(small.tokenizer.eos_id) == whole.tokenizer.token(whole.tokenizer.eos_id)
     assert small.tokenizer.fingerprint != whole.tokenizer.fingerprint
@@ -90,9 +93,11 @@ def test_the_tokens_of_a_chat_template_and_of_bos_stay(path, tmp_path, template,
 def test_ids_that_the_configuration_of_a_model_names_stay(path, tmp_path):
     folder = chat_folder(tmp_path / "base", None)
     (_, small) = both(path, tmp_path, TokenizerConfig("folder", str(folder)))
+    assert small.trim
     unused = next(each for each in range(257, 320) if each not in small.trim.old_ids)
     (folder / "config.json").write_text(json.dumps({"bos_token_id": unused, "eos_token_id": [0, unused + 10**6]}))
     (_, named) = both(path, tmp_path, TokenizerConfig("folder", str(folder)))
+    assert named.trim
     assert unused in named.trim.old_ids
 
 

@@ -46,7 +46,9 @@ def trimmed_config(base: Path, pairs: Path, method: FinetuneMethod, epochs: int 
 
 
 @pytest.fixture(scope="module", params=list(FinetuneMethod))
-def run(request, base: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+def run(
+    request: pytest.FixtureRequest, base: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TrainingResult:
     return train(trimmed_config(base, pairs, request.param), tmp_path_factory.mktemp("trimmed") / "run")
 
 
