@@ -110,7 +110,7 @@ def trim_vocabulary(
     )
 
     def make(folder: Path) -> dict[str, Any]:
-        used = {tokenizer.eos_id, *tokenizer.end_ids, *template.before, *template.after, *named}
+        used = {tokenizer.eos_id, *tokenizer.end_ids, *named}
         for pairs in masked(table, trained):
             used.update(token for each in encode_pairs(pairs, tokenizer, template) for token in each.ids)
         small = trimmed(tokenizer._tokenizer, [each for each in used if tokenizer.token(each) is not None], merges)
