@@ -23,11 +23,14 @@ from qa_lm.training.early_checks import check_early
 from qa_lm.training.finetune import trimmed
 from qa_lm.training.plan.prepare import Request, plan_run
 from qa_lm.training.train import TrainingResult, train
-from tests.conftest import small_config
+from tests.conftest import builtin, small_config
 from tests.data.chat.test_chat_runs import PAIRS as CHATS
 from tests.data.chat.test_chat_runs import pretrained
 from tests.data.chat.test_chat_runs import run as chat_run  # noqa: F401  # a fixture
+from tests.data.pretrained.packages import unpacked
+from tests.data.pretrained.test_llama_cpp import SMOLLM2
 from tests.faults.resume.interrupting import interrupted
+from tests.prepared_pairs import jsonl
 from tests.training.finetune.test_pretrained import PAIRS, finetune_config
 
 QUESTIONS = [pair["question"] for pair in PAIRS]
@@ -258,6 +261,26 @@ def test_llama_cpp_answers_as_the_trimmed_model(run, tmp_path, capsys):
     proof = json.loads(path.with_name(f"{path.name}.proof.json").read_text())
     assert proof["holds"], proof
     assert proof["prompts"]["same_ids"] == proof["prompts"]["asked"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="needs llama.cpp")
+@pytest.mark.slow
+def test_smollm2(tmp_path, capsys):
+    """A real model, with a chat template and a vocabulary that lacks some bytes, is trained, asked and exported."""
+    (path,) = unpacked(SMOLLM2).rglob("*.gguf")
+    capitals = [(pair.question, pair.answer) for pair in builtin("capitals")[:84:7]]
+    data = f"data.path={jsonl(tmp_path / 'capitals.jsonl', capitals)}"
+    config = compose("experiment=finetune", f"model.path={path}", data, "tokenizer.trim=0", "finetune.average=1")
+    config.trainer["max_epochs"] = 1
+    folder = train(config, tmp_path / "run").folder
+    proof = proof_of(folder / "model")
+    assert proof["tokens"][0] == 49152
+    assert 256 < proof["tokens"][1] < 1000
+    assert proof["trained_texts_with_other_ids"] == 0
+    assert proof["largest_difference_of_logits"] < 1e-4
+    assert proof["parameters"][0] - proof["parameters"][1] == (49152 - proof["tokens"][1]) * 576
+    gguf = tmp_path / "model.gguf"
+    assert export.main([str(folder), "--to", "gguf", "--type", "f32", "--prove", "--output", str(gguf)]) == 0
 
 
 def test_a_trimmed_model_is_exported(run, tmp_path):
