@@ -13,6 +13,8 @@ peers: tokens a second and peak memory of ours, the tutorial's loop, transformer
 recall: seconds until 99% of the trained pairs are answered, ours and with --peers TRL's fastest setting
 finetune: a pretrained model on 300 pairs: seconds to recall, held-out exact match, tokens a second and memory, of ours
     and with --peers TRL's full and LoRA, by its defaults and by its fastest setting; with --litgpt LitGPT's defaults
+trim: a pretrained model (--model) and GPT-2 small from scratch with the whole vocabulary, and with one cut to the
+    trained pairs and 0 or 8,192 first merges: size, tokens a second, memory, length and score of held-out pairs
 roof: our tokens a second as a share of the machine's matrix multiplication, and what Lightning costs
 faq: how many paraphrases of frequently asked questions each mode answers, trained questions as people write them, and
     what is refused; files by hand (scripts/benchmarks/faq/), or --files; from scratch, or from --model
@@ -31,6 +33,7 @@ from benchmarks import data, evaluation, peers, recall, roof, tutorial
 from benchmarks.common import Runs, machine, print_medians
 from benchmarks.faq import compare as faq
 from benchmarks.finetune import comparison as finetune
+from benchmarks.finetune import trim
 from benchmarks.serving import comparison as serving
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
@@ -45,6 +48,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         lambda o: finetune.compare(o.files[0], o.model, o.pairs, o.rounds, o.peers, o.litgpt, o.limit),
         finetune.COLUMNS,
     ),
+    "trim": (lambda o: trim.compare(o.files[0], o.model, o.pairs, o.rounds, o.epochs), trim.COLUMNS),
     "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
     "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder, o.model), {}),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
@@ -72,11 +76,13 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
-    parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model; serve: model/ of a run")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="finetune, faq, trim: a pretrained model; serve: model/ of a run"
+    )
     parser.add_argument("--gguf", metavar="FILE", help="serve: the same model as a GGUF file, for llama.cpp")
     parser.add_argument("--seconds", type=float, default=5, help="serve: time of each number of clients (default 5)")
     parser.add_argument(
-        "--pairs", type=int, nargs=2, default=(300, 200), help="finetune: pairs that are trained, held out (300 200)"
+        "--pairs", type=int, nargs=2, default=(300, 200), help="finetune, trim: pairs trained, held out (300 200)"
     )
     parser.add_argument(
         "--limit", type=float, default=900, help="recall, finetune: seconds that a peer may take (default 900)"
@@ -84,7 +90,7 @@ def main() -> int:
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="recall: TRL's learning rates")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"], help="recall: TRL's (adamw muon)")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
-    parser.add_argument("--epochs", type=int, default=10, help="tutorial: epochs (default 10)")
+    parser.add_argument("--epochs", type=int, default=10, help="tutorial, and trim from scratch: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
     parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--seeds", type=int, default=3, help="faq: number of seeds (default 3)")

@@ -35,6 +35,7 @@ SMALL = {
     "roof": ["--rounds=1", "--tokens=64", "--models", "d64 L1 V300"],
     "eval": ["--rounds=1", "--count=8"],
     "finetune": ["--rounds=1", "--pairs", "8", "2"],
+    "trim": ["--rounds=1", "--pairs", "8", "2", "--epochs=1"],
     "serve": ["--rounds=1", "--seconds=0.3"],
     "faq": ["--seeds=1", "--files", str(ROOT / "scripts" / "benchmarks" / "faq" / "shop.jsonl")],
 }

@@ -119,7 +119,7 @@ def typed_config(composed: DictConfig) -> TrainConfig:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, TrainConfig)
     if config.model.path is not None:  # the tokenizer comes with a pretrained model
-        config.tokenizer = TokenizerConfig(kind="model")
+        config.tokenizer = TokenizerConfig(kind="model", trim=config.tokenizer.trim)
     return config
 
 

@@ -90,10 +90,10 @@ def checked(settings: DictConfig, hydra: HydraConf, folders: Folders) -> TrainCo
 
 
 def _check_tokenizer(overrides: list[str]) -> None:
-    """Refuse a choice of the tokenizer, which comes with a pretrained model."""
+    """Refuse settings of the tokenizer, which comes with a pretrained model, except that it may be trimmed."""
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] == "tokenizer":
+        if key.partition(".")[0] == "tokenizer" and key != "tokenizer.trim":
             raise UserError(f"{override}: has no effect here: the tokenizer comes with the pretrained model", key)
 
 

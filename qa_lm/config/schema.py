@@ -107,12 +107,14 @@ class TokenizerConfig:
     """The tokenizer."""
 
     kind: str = "gpt2"
-    """`gpt2` (GPT-2's vocabulary), `bpe` (a byte-level BPE trained on the training pairs), `folder`, `hub`, or `model`
-    (the tokenizer of the pretrained model that `model.path` names)."""
+    """`gpt2`, `bpe` (a byte-level BPE trained on the training pairs), `folder`, `hub` or `model` (of `model.path`)."""
     path: str | None = None
     """For `folder`: a folder with tokenizer.json. For `hub`: the name of a model on the Hugging Face hub."""
     vocab_size: int | None = None
     """For `bpe`: maximum number of tokens, at least 257 (every byte and EOS). null chooses it from the data."""
+    trim: int | None = None
+    """Keep only the tokens of the training pairs, all bytes, special tokens, and those of this many first merges, for
+    byte-level BPE other than `bpe`. null keeps the whole vocabulary (docs/pretrained.md, "A smaller vocabulary")."""
 
 
 @dataclass
@@ -127,8 +129,7 @@ class ModelConfig:
     gradient_checkpointing: bool = False
     """Whether to compute activations again in the backward pass instead of keeping them: less memory, slower steps."""
     architecture: str | None = "gpt2"
-    """Model type of a causal language model in transformers: gpt2, llama, qwen3, ... null for a pretrained model, whose
-    own it is."""
+    """Model type of a causal language model in transformers: gpt2, llama, qwen3, ... null for a pretrained model."""
     hidden_size: int | None = MISSING
     """Width of the residual stream. null chooses this and the next three settings from the data."""
     layers: int | None = MISSING
@@ -142,8 +143,7 @@ class ModelConfig:
     extra: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the transformers config of the architecture, by name."""
     _target_: str | None = None
-    """Class of the model, a `PreTrainedModel`. Further keys are arguments of its config class. null uses
-    `architecture`."""
+    """Class of the model, a `PreTrainedModel`. Further keys are arguments of its config. null uses `architecture`."""
 
 
 @dataclass

@@ -131,6 +131,10 @@ def check_sources(data: DataConfig, tokenizer: TokenizerConfig) -> None:
         tokenizer.path,
         "has no effect here: choose tokenizer=folder or tokenizer=hub",
     )
+    trim = tokenizer.trim
+    _require(trim is None or trim >= 0, "tokenizer.trim", trim, "must be 0 or more merges")
+    made = "has no effect on tokenizer=bpe, which is made from the training pairs: choose tokenizer.vocab_size"
+    _require(trim is None or tokenizer.kind != "bpe", "tokenizer.trim", trim, made)
     chat = data.template is PromptKind.chat
     _require(
         not chat or tokenizer.kind in ("folder", "hub", "model"),

@@ -30,6 +30,7 @@ from qa_lm.data.storage.progress import with_progress
 from qa_lm.data.storage.side_by_side import read_chunks
 from qa_lm.data.table import PairTable, write_table
 from qa_lm.data.tokenizer import TextTokenizer, bpe_vocab_size, gpt2_tokenizer, hub_folder, load_tokenizer, train_bpe
+from qa_lm.data.vocabulary.trim import Trim, mask, mask_key, masked, trim_vocabulary
 from qa_lm.errors import UserError
 
 NO_LIMIT = 2**31 - 1
@@ -84,6 +85,8 @@ class PreparedData:
     """Positions of a packed row, chosen automatically if not set; None without packing."""
     temporary: "tempfile.TemporaryDirectory[str]"
     """Folder for files that are not cached; deleted together with this object."""
+    trim: Trim | None = None
+    """How the vocabulary was trimmed; None if it was not."""
 
     def sizes(self) -> Sizes:
         """Sizes from which the recipe chooses settings."""
@@ -158,7 +161,7 @@ def prepare(
     except UserError as error:  # an ignored column may be the reason
         hints = found["warnings"] if data.split in ("question", "near") else []
         raise UserError("\n".join([str(error), *hints]), error.key) from None
-    chosen, template = _tokenizer(tokenizer, table, split, template, root)
+    chosen, template, trim = _tokenizer(tokenizer, table, split, template, root)
     if template.before and data.too_long is TooLong.truncate_question:
         cut = "would cut the special tokens at the beginning of a prompt; choose data.too_long=drop"
         raise UserError(f"data.too_long=truncate_question: {cut}", "data.too_long")
@@ -179,7 +182,7 @@ def prepare(
             f"only {report.eos_trained:.2%} of the examples end with a trained EOS, so answers would not stop; "
             "delete the cache folder and report this"
         )
-    return PreparedData(source_name(data), table, split, chosen, template, examples, report, row, temporary)
+    return PreparedData(source_name(data), table, split, chosen, template, examples, report, row, temporary, trim)
 
 
 def cache_is_off(data: DataConfig) -> bool:
@@ -209,41 +212,47 @@ def _table(root: Path, sides: list[list[Source]], reading: Reading) -> tuple[Pai
 
 def _tokenizer(
     config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
-) -> tuple[TextTokenizer, PromptTemplate]:
-    """The tokenizer, and the template with the special tokens around a prompt."""
-    if config.kind == "gpt2":
-        return gpt2_tokenizer(), template
-    if config.kind in ("folder", "hub"):
-        assert config.path is not None
-        return with_special_tokens(Path(config.path) if config.kind == "folder" else hub_folder(config.path), template)
-    assert config.kind == "bpe"
-    trained = arrays.zeros(len(table), bool)
-    for block in arrays.blocks(len(split.train)):
-        trained[split.train[block]] = True
+) -> tuple[TextTokenizer, PromptTemplate, Trim | None]:
+    """The tokenizer, the template with the special tokens around a prompt, and how the vocabulary was trimmed."""
+    if config.kind == "bpe":
+        return _trained_bpe(config, table, split, template, root), template, None
+    assert config.kind == "gpt2" or config.path is not None
+    folder = Path(config.path or "") if config.kind == "folder" else None
+    folder = hub_folder(str(config.path)) if config.kind == "hub" else folder
+    found = with_special_tokens(folder, template) if folder else (gpt2_tokenizer(), template)
+    if config.trim is None:
+        return *found, None
+    trim = trim_vocabulary(found[0], (template, found[1]), folder, config.trim, table, split, root)
+    return *with_special_tokens(trim.folder, template), trim
+
+
+def _trained_bpe(
+    config: TokenizerConfig, table: PairTable, split: Split, template: PromptTemplate, root: Path
+) -> TextTokenizer:
+    trained = mask(table, split.train)
     all_blocks = list(arrays.blocks(len(table)))
     columns = [table.numbers(f"{part}_characters") for part in ("question", "answer")]
     characters = sum(int(column[block][trained[block]].sum()) for column in columns for block in all_blocks)
     vocab_size = config.vocab_size or bpe_vocab_size(characters)
 
     def texts() -> Iterator[str]:
-        at = 0
-        for batch in table.batches():
-            for pair, wanted in zip(batch, trained[at : at + len(batch)], strict=True):
-                if wanted:
-                    yield template.prompt_text(pair.question)
-                    yield template.answer_text(pair.answer)
-            at += len(batch)
+        for pairs in masked(table, trained):
+            for pair in pairs:
+                yield template.prompt_text(pair.question)
+                yield template.answer_text(pair.answer)
 
     def make(folder: Path) -> dict[str, Any]:
         train_bpe(texts(), vocab_size).write(folder)
         return {}
 
-    digest = hashlib.sha256()
-    for block in all_blocks:
-        digest.update(np.packbits(trained[block]).data)
-    train_key = digest.hexdigest()
-    key = key_of(kind="bpe", pairs=table.fingerprint, train=train_key, vocab_size=vocab_size, template=asdict(template))
-    return load_tokenizer(cached_folder(root / "bpe", key, make)), template
+    key = key_of(
+        kind="bpe",
+        pairs=table.fingerprint,
+        train=mask_key(trained),
+        vocab_size=vocab_size,
+        template=asdict(template),
+    )
+    return load_tokenizer(cached_folder(root / "bpe", key, make))
 
 
 def _store(root: Path, table: PairTable, tokenizer: TextTokenizer, template: PromptTemplate) -> Path:

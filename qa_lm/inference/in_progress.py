@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pretrained.place import Base
 from qa_lm.data.tokenizer import load_tokenizer
+from qa_lm.data.vocabulary.rows import keep_rows
+from qa_lm.data.vocabulary.trim import old_ids_in
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, causal_lm_from_weights, check_vocabulary, load_causal_lm
 from qa_lm.modeling.lora import base_of, load_merged
@@ -78,4 +80,7 @@ def _network(run: Path, architecture: Path, weights: dict[str, Tensor]) -> PreTr
     environment = json.loads((run / run_folder.ENVIRONMENT).read_text(encoding="utf-8"))
     if not base.is_dir() or Base(str(base), base).sha256() != environment["base_sha256"]:
         raise UserError(f"{run}: this run is not finished, and its pretrained model {base} has changed or is gone")
-    return load_merged(load_causal_lm(base), architecture, weights).eval()
+    model = load_causal_lm(base)
+    if old_ids := old_ids_in(architecture):
+        keep_rows(model, old_ids)
+    return load_merged(model, architecture, weights).eval()

@@ -130,20 +130,23 @@ def merged(adapter: "PeftModel") -> PreTrainedModel:
     return plain.requires_grad_(True)
 
 
-def save_adapter(adapter: "PeftModel", folder: Path, base_name: str) -> None:
+def save_adapter(adapter: "PeftModel", folder: Path, base_name: str, trimmed: bool = False) -> None:
     """Write the adapter as peft, vLLM and llama.cpp load it: adapter_config.json and adapter_model.safetensors.
 
     Args:
         adapter: the adapted model.
         folder: the folder to write.
         base_name: what `adapter_config.json` names as the model that the adapter belongs to.
+        trimmed: whether the vocabulary of the adapted model is a part of that model's. The adapter fits both.
     """
     for config in adapter.peft_config.values():
         config.base_model_name_or_path = base_name
     with warnings.catch_warnings():
         # Of a base that is a GGUF file: its vocabulary is not changed.
         warnings.filterwarnings("ignore", "Could not find a config file in")
-        adapter.save_pretrained(str(folder), safe_serialization=True)
+        adapter.save_pretrained(
+            str(folder), safe_serialization=True, save_embedding_layers=False if trimmed else "auto"
+        )
     (folder / "README.md").unlink(missing_ok=True)  # an empty form
 
 

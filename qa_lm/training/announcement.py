@@ -15,6 +15,7 @@ from qa_lm.modeling.optimizers import optimizer_name
 from qa_lm.training.build import Task
 from qa_lm.training.estimate import Estimate
 from qa_lm.training.finetune.start import PretrainedStart
+from qa_lm.training.finetune.trimmed import trim_line
 from qa_lm.training.trainer import TrainerSetup
 
 WITHOUT_VALIDATION = "no best checkpoint is kept, nothing stops training early, and model/ holds the last weights"
@@ -52,7 +53,10 @@ def announce_data(config: TrainConfig, prepared: PreparedData, task: Task, sever
     for name, columns in prepared.report.sources.items():
         if columns != "question = question, answer = answer":
             print(sanitize(f"columns of {name}: {columns}"))
-    print(f"tokenizer: {config.tokenizer.kind}, vocabulary of {len(prepared.tokenizer):,} tokens")
+    size = f"vocabulary of {len(prepared.tokenizer):,} tokens"
+    print(
+        f"tokenizer: {config.tokenizer.kind}, {trim_line(prepared.trim, task.module.model) if prepared.trim else size}"
+    )
     for line in summary(prepared.report):
         print(sanitize(line))
     rows = task.data.train_rows

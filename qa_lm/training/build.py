@@ -15,7 +15,6 @@ from qa_lm.config.schema import OptimizerConfig, TrainConfig
 from qa_lm.config.trainer_arguments import shards_model
 from qa_lm.data.batches.datamodule import PairsDataModule
 from qa_lm.data.prepare import PreparedData
-from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
 from qa_lm.modeling.causal_lm import build_causal_lm, check_packing, parameter_count
 from qa_lm.modeling.custom_model import check_custom_model, register_model
@@ -27,6 +26,7 @@ from qa_lm.training.callbacks.recall_stopping import RecallStopping
 from qa_lm.training.custom import CustomParts, ModelSource
 from qa_lm.training.finetune.recipe import EPOCHS_TO_RECALL
 from qa_lm.training.finetune.start import PretrainedStart, load_start, lora_settings
+from qa_lm.training.finetune.trimmed import check_adapter
 from qa_lm.training.hardware import check_memory, device_of, process_count
 from qa_lm.training.recipe import epochs_to_recall
 
@@ -79,7 +79,7 @@ def build_task(
     max_epochs = epochs_at_most(trainer, steps_per_epoch)
     epochs = min(max_epochs, config.optimizer.schedule_epochs or max_epochs)
     if start:
-        network, adapter = _pretrained_network(config, start, prepared.tokenizer)
+        network, adapter = _pretrained_network(config, start, prepared)
     else:
         network, adapter = _network(config, len(prepared.tokenizer), prepared.tokenizer.eos_id, custom.model), None
     module = CausalLMModule(
@@ -158,18 +158,19 @@ def optimizer_settings(optimizer: OptimizerConfig, config: TrainConfig) -> Optim
 
 
 def _pretrained_network(
-    config: TrainConfig, start: PretrainedStart, tokenizer: TextTokenizer
+    config: TrainConfig, start: PretrainedStart, prepared: PreparedData
 ) -> tuple[PreTrainedModel, "PeftModel | None"]:
     """The pretrained model and, with LoRA, its adapter."""
     lora = start.method is FinetuneMethod.lora
     trained = 0 if lora else start.parameters
     check_memory(config, start.parameters, device_of(config.trainer), trained, _shards(config))
-    network = _with_gradient_checkpointing(load_start(start, config, tokenizer), config)
+    network = _with_gradient_checkpointing(load_start(start, config, prepared), config)
     # Right before the adapter is initialised, so that it depends only on the seed.
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if not lora:
         return network, None
     adapter = add_lora(network, lora_settings(config.finetune))
+    check_adapter(network, prepared)
     return network, adapter
 
 

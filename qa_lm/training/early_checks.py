@@ -10,6 +10,7 @@ from qa_lm.config.trainer_arguments import check_trainer_arguments
 from qa_lm.data.pretrained.place import check_place
 from qa_lm.data.readers.reading import file_sources
 from qa_lm.data.splits.registry import check_split
+from qa_lm.data.vocabulary.trimming import check_trimmable_folder
 from qa_lm.errors import UserError
 from qa_lm.retrieval.encoder import check_encoder
 
@@ -37,6 +38,8 @@ def check_early(config: TrainConfig) -> None:
             file_sources(patterns, f"data.{name}")
     if tokenizer.kind == "folder" and not Path(tokenizer.path or "").is_dir():
         raise UserError(f"tokenizer.path={tokenizer.path}: no such folder", "tokenizer.path")
+    if tokenizer.trim is not None and (place := config.model.path or tokenizer.path):
+        check_trimmable_folder(Path(place).expanduser())
     if data.hub is not None:
         check_installed("datasets", f"data.hub={data.hub}", ".venv/bin/pip install datasets", "data.hub")
     check_loggers(config)

@@ -29,6 +29,7 @@ from qa_lm.training.estimate import Estimate
 from qa_lm.training.finetune.averaging import Average, average
 from qa_lm.training.finetune.before import Before
 from qa_lm.training.finetune.start import PretrainedStart
+from qa_lm.training.finetune.trimmed import copy_proof
 from qa_lm.training.hardware import device_of, peak_memory
 from qa_lm.training.logging.loggers import log_end
 from qa_lm.training.trainer import TrainerSetup, restore_best
@@ -95,6 +96,7 @@ def finish(
     questions = [pair.question for side in prepared.split[:2] for pair in prepared.table.pairs(side[:GOLDEN])]
     export_model(model, prepared.tokenizer, prepared.template, questions, folder / run_folder.MODEL)
     assessed = assess(model, prepared, config.evaluation, encoder, known)
+    copy_proof(folder)
     if assessed.known:
         assessed.known.save(folder / run_folder.MODEL)
     if assessed.calibration:
@@ -132,7 +134,7 @@ def _finished_model(
     if averaged and averaged.right:
         print(averaged, flush=True)
     if task.adapter:
-        save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path))
+        save_adapter(task.adapter, folder / run_folder.ADAPTER, str(config.model.path), prepared.trim is not None)
         model = merged(task.adapter)
     return model, averaged
 

@@ -224,6 +224,8 @@ def _write_first_files(
         export_architecture(task.module.model, prepared.tokenizer, prepared.template, architecture)
         if task.adapter and start:
             save_settings(task.adapter, start.base.folder, architecture)
+        if prepared.trim:
+            prepared.trim.save(architecture)
         write_json(folder / run_folder.ENVIRONMENT, environment)
         write_json(folder / run_folder.DATA_REPORT, prepared.report.as_dict())
         write_split(folder / run_folder.SPLIT, prepared.table, prepared.split)

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from qa_lm.config.schema import FinetuneConfig
 from qa_lm.data.prepare import PreparedData
 from qa_lm.evaluation.before.teacher_forcing import force
-from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.modeling.causal_lm import packs_exactly
+from qa_lm.training.finetune.trimmed import load_base
 
 SHARES = (1.0, 0.8, 0.6, 0.5)
 """Shares of the trained weights that are tried where the settings leave the share open."""
@@ -84,7 +84,7 @@ def average(
     is_open = finetune.average is None and len(held_out) > 0 and not finetune.dora
     if not is_open and finetune.average in (None, 1):
         return Average(1.0, {})
-    averaged = Averaged(model, None if lora else load_causal_lm(base).state_dict())
+    averaged = Averaged(model, None if lora else load_base(base, prepared).state_dict())
     if finetune.average is not None:
         averaged.set(finetune.average)
         return Average(finetune.average, {})

@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from qa_lm.data.chat.prompts import with_special_tokens
-from qa_lm.data.encoding import ChatTurn, PromptTemplate
+from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.errors import UserError
 from qa_lm.evaluation.before.general import GeneralAnswer, ask_general, load_general, save_general
 from qa_lm.evaluation.before.known_before import KnownBefore, ask_before
 from qa_lm.evaluation.before.worked_examples import EXAMPLES
 from qa_lm.training.finetune.start import PretrainedStart
+from qa_lm.training.finetune.trimmed import chat_prompt, compare_general
 
 COUNTED = {"train": "training", "validation": "held-out", "test": "test"}
 """Splits, with the words for their pairs."""
@@ -46,10 +45,8 @@ def read_before(folder: Path, prepared: PreparedData, start: PretrainedStart) ->
 def general_prompt(prepared: PreparedData, start: PretrainedStart) -> tuple[TextTokenizer, PromptTemplate]:
     """Tokenizer and template for the general questions: the model's chat template if it has one that can be used, else
     those of the run."""
-    try:
-        return with_special_tokens(start.base.folder, PromptTemplate("{question}", "{answer}", chat=ChatTurn()))
-    except UserError:
-        return prepared.tokenizer, prepared.template
+    folder = prepared.trim.folder if prepared.trim else start.base.folder
+    return chat_prompt(folder) or (prepared.tokenizer, prepared.template)
 
 
 def ask_untrained(
@@ -74,6 +71,8 @@ def ask_untrained(
     model.to(device).eval()  # type: ignore[arg-type]  # transformers' own signature
     prompt = general_prompt(prepared, start)
     before = Before(ask_before(model, prepared, seed), ask_general(model, *prompt), *prompt)
+    if prepared.trim:
+        compare_general(before.general, prepared, start.base.folder, model.dtype, device)
     model.train(training)
     print(_known_before(before, prepared, time.perf_counter() - started), flush=True)
     return before

@@ -16,15 +16,15 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import FinetuneConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.cache import cache_folder
 from qa_lm.data.chat.rendering import has_chat_template
-from qa_lm.data.prepare import cache_is_off
+from qa_lm.data.prepare import PreparedData, cache_is_off
 from qa_lm.data.pretrained.origin import base_origin
 from qa_lm.data.pretrained.place import Base, find_base
-from qa_lm.data.tokenizer import TextTokenizer
 from qa_lm.errors import UserError, first_line
 from qa_lm.inference.answerer import check_vocabulary, load_causal_lm
 from qa_lm.modeling.causal_lm import check_logits, check_packing
 from qa_lm.modeling.config_arguments import DROPOUT_NAMES
 from qa_lm.modeling.lora import LoraSettings, check_peft
+from qa_lm.training.finetune.trimmed import trim_model
 from qa_lm.training.hardware import device_of
 
 FULL_UP_TO = 200_000_000
@@ -47,11 +47,13 @@ class PretrainedStart:
     reason: str
     """Why this method, as text for the user."""
     sha256: str
+    trim: int | None = None
+    """The setting `tokenizer.trim`."""
 
     @property
     def tokenizer(self) -> TokenizerConfig:
         """Settings of the tokenizer that belongs to the model."""
-        return TokenizerConfig(kind="folder", path=str(self.base.folder))
+        return TokenizerConfig(kind="folder", path=str(self.base.folder), trim=self.trim)
 
     @property
     def has_chat_template(self) -> bool:
@@ -79,7 +81,7 @@ def find_start(config: TrainConfig) -> PretrainedStart | None:
     method, reason = _method(config.finetune, parameters)
     if method is FinetuneMethod.lora:
         check_peft()
-    return PretrainedStart(base, parameters, method, reason, base.sha256())
+    return PretrainedStart(base, parameters, method, reason, base.sha256(), config.tokenizer.trim)
 
 
 def _parameters(folder: Path) -> int:
@@ -133,8 +135,8 @@ def _own_config(folder: Path) -> Any:
         ) from None
 
 
-def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextTokenizer) -> PreTrainedModel:
-    """Load the pretrained model, ready for training.
+def load_start(start: PretrainedStart, config: TrainConfig, prepared: PreparedData) -> PreTrainedModel:
+    """Load the pretrained model, with the vocabulary of the run, ready for training.
 
     Raises:
         UserError: its files are damaged, it lacks embeddings of its tokenizer, or it does not keep packed pairs apart.
@@ -144,7 +146,9 @@ def load_start(start: PretrainedStart, config: TrainConfig, tokenizer: TextToken
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dropout = {name: config.model.dropout for name in DROPOUT_NAMES if name in raw}
     model = load_causal_lm(folder, dtype, **dropout)
-    check_vocabulary(folder, model, tokenizer)
+    check_vocabulary(folder, model, prepared.tokenizer)
+    if prepared.trim:
+        trim_model(model, prepared)
     check_logits(model, f"model.path={start.base.name}")
     if config.data.packing:
         check_packing(model, f"model.path={start.base.name}")

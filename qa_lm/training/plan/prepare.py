@@ -17,6 +17,7 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.schema import TrainConfig
 from qa_lm.config.validate import nothing_held_out, without_validation
 from qa_lm.data.prepare import PreparedData, prepare
+from qa_lm.data.vocabulary.rows import keep_rows
 from qa_lm.errors import UserError
 from qa_lm.modeling.lora import add_lora
 from qa_lm.training.build import (
@@ -205,6 +206,8 @@ def _without_memory(
             own = AutoConfig.from_pretrained(start.base.folder, local_files_only=True, trust_remote_code=False)
             half = str(config.trainer["precision"]) == "bf16-true"
             network = AutoModelForCausalLM.from_config(own, dtype=torch.bfloat16 if half else torch.float32)
+            if prepared.trim:
+                keep_rows(network, prepared.trim.old_ids)
             if start.method is FinetuneMethod.lora:
                 add_lora(network, lora_settings(config.finetune))
         else:

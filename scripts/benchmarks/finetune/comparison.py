@@ -55,7 +55,7 @@ def compare(
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        train, held_out = _parts(file, counts, work)
+        train, held_out = parts(file, counts, work)
         base = {"model": model, "train": str(train), "held_out": str(held_out), "seconds": limit, "recall": RECALL}
         for number in range(rounds):
             for method in METHODS:
@@ -71,7 +71,7 @@ def compare(
     return sides
 
 
-def _parts(file: str, counts: tuple[int, int], work: Path) -> tuple[Path, Path]:
+def parts(file: str, counts: tuple[int, int], work: Path) -> tuple[Path, Path]:
     """Files of the trained and of the held-out pairs."""
     lines = pairs_file(file, sum(counts), work).read_text(encoding="utf-8").splitlines(keepends=True)
     train, held_out = work / "train.jsonl", work / "held_out.jsonl"

@@ -1,0 +1,1 @@
+"""A vocabulary that is cut to the tokens of a file."""
