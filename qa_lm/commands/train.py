@@ -36,7 +36,6 @@ from qa_lm.quick_start import without_garbage_collection
 from qa_lm.run import run_folder
 from qa_lm.run.process_start import process_start
 from qa_lm.sweeps.identity import job_identity
-from qa_lm.sweeps.modules import MODULES
 from qa_lm.sweeps.plugins import register_plugins
 from qa_lm.threads import spin_briefly
 from qa_lm.training.distributed.launch import check_run_folder, with_launch
@@ -104,7 +103,7 @@ def main(program: list[str] | None = None) -> int:
     spin_briefly()
     print_any_text()
     register_schema()
-    register_plugins(job_identity, sweep_ended, program, MODULES)
+    register_plugins(job_identity, sweep_ended, program, ["qa_lm.commands.train", "qa_lm.sweeps.warm_up"])
     os.environ[TRACEBACK] = str(int(WANTS_TRACEBACK))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise exceptions instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
