@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from qa_lm.sweeps.processes import fork_server
@@ -70,14 +69,6 @@ class ForkServer:
                 process_group=0,
                 pass_fds=[theirs.fileno()],
             )
-
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def is_settled(self) -> bool:
         """Whether the imports are done, or have failed. Does not wait."""

@@ -83,7 +83,7 @@ class Pool:
                 more = False
                 self._stop(kill_jobs=self._requests > 1)
                 handled = self._requests
-            while more and len(self.running) < self.jobs:
+            while more and len(self.running) < self.jobs and (not self.waiting or self._is_settled()):
                 following = self.waiting or next(jobs, None)
                 self.waiting = None
                 if following is None:
