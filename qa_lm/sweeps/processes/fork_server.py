@@ -107,11 +107,18 @@ def _begin(request: dict[str, Any], signals: Signals) -> list[str]:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.orig_argv = [sys.executable, *request["program"]]
-    if "numpy" in sys.modules:  # Python's own generator is seeded again by itself, torch's begins the same everywhere
-        sys.modules["numpy"].random.seed()
+    _seed()
     _set_blas_threads()
     program: list[str] = request["program"]
     return program
+
+
+def _seed() -> None:
+    """Seed the generators that were seeded when their modules were imported; Python's own is seeded again by itself."""
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
 
 
 def _set_blas_threads() -> None:
@@ -119,7 +126,8 @@ def _set_blas_threads() -> None:
     if "numpy" not in sys.modules:
         return
     given = [os.environ.get(name, "") for name in (THREADS_OF_BLAS, "GOTO_NUM_THREADS", "OMP_NUM_THREADS")]
-    threads = next((int(text) for text in given if text.isdecimal() and int(text)), len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    threads = min(cores, next((int(text) for text in given if text.isdecimal() and int(text)), cores))
     if threads > 1:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
