@@ -14,7 +14,7 @@ START = 19
 def process_start() -> float:
     """Return when this process started, on the clock of `time.perf_counter`. For a fork that is when it was forked."""
     try:
-        ticks = int(STAT.read_text().rpartition(")")[2].split()[START])
+        ticks = int(STAT.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[START])
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):  # not Linux; psutil is exact to a second
         age = time.time() - psutil.Process().create_time()
