@@ -21,6 +21,7 @@ faq: how many paraphrases of frequently asked questions each mode answers, train
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
 serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, and in the environment of --peers
     `transformers serve` and, with the same model as --gguf, llama.cpp's server
+sweep: seconds of a sweep of tiny jobs, forked from one process and each as a new process
 """
 
 import argparse
@@ -35,6 +36,7 @@ from benchmarks.faq import compare as faq
 from benchmarks.finetune import comparison as finetune
 from benchmarks.finetune import trim
 from benchmarks.serving import comparison as serving
+from benchmarks.startup import sweep
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
@@ -56,6 +58,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         lambda o: serving.compare(o.files[0], o.model, o.rounds, o.seconds, o.peers, o.gguf),
         serving.COLUMNS,
     ),
+    "sweep": (lambda o: sweep.compare(o.jobs, o.at_once, o.rounds), sweep.COLUMNS),
 }
 """By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
 
@@ -65,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS, help="what to measure")
     parser.add_argument(
-        "--files", nargs="+", metavar="FILE", help="files of pairs; all parts but tutorial; faq has its own"
+        "--files", nargs="+", metavar="FILE", help="files of pairs; all parts but tutorial and sweep; faq has its own"
     )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default 3)")
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with the extra `bench`")
@@ -94,6 +97,8 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
     parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--seeds", type=int, default=3, help="faq: number of seeds (default 3)")
+    parser.add_argument("--jobs", type=int, default=20, help="sweep: number of jobs (default 20)")
+    parser.add_argument("--at-once", type=int, default=1, help="sweep: jobs that run at once (default 1)")
     parser.add_argument("--encoder", metavar="FOLDER", help="faq: a sentence encoder for evaluation.encoder")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
@@ -103,7 +108,7 @@ def main() -> int:
         options.generated = list(data.GENERATED)
     if options.part == "data" and options.generated and not options.files:
         options.files = []
-    elif options.part not in ("tutorial", "faq") and not options.files:
+    elif options.part not in ("tutorial", "faq", "sweep") and not options.files:
         parser.error(f"{options.part} needs --files")
     if options.part == "peers" and not options.peers:
         parser.error("peers needs --peers")

@@ -34,6 +34,7 @@ from qa_lm.data.sources import source_name
 from qa_lm.errors import FailedWrite, JobFailed, LostProcess, OutOfMemory, UserError, sanitize
 from qa_lm.quick_start import without_garbage_collection
 from qa_lm.run import run_folder
+from qa_lm.run.process_start import process_start
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.plugins import register_plugins
 from qa_lm.threads import spin_briefly
@@ -102,7 +103,7 @@ def main(program: list[str] | None = None) -> int:
     spin_briefly()
     print_any_text()
     register_schema()
-    register_plugins(job_identity, sweep_ended, program)
+    register_plugins(job_identity, sweep_ended, program, ["qa_lm.commands.train", "qa_lm.sweeps.warm_up"])
     os.environ[TRACEBACK] = str(int(WANTS_TRACEBACK))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise exceptions instead of printing them
     sys.argv[1:] = with_quoted_templates(sys.argv[1:])
@@ -179,7 +180,7 @@ def _train(composed: DictConfig, folder: Path) -> float:
     quiet_lightning()
     tune_allocator(config.trainer)
     try:
-        result = train(config, folder, handle_signals=True)
+        result = train(config, folder, handle_signals=True, started=_started())
     except (KeyboardInterrupt, SystemExit):
         exit_on_next_signal()  # while this script and Hydra exit
         raise
@@ -220,6 +221,11 @@ def _ended(failure: Failure, message: str) -> float:
     if _in_worker():
         raise UserError(message) if failure is Failure.refused else JobFailed(message)
     return math.nan
+
+
+def _started() -> float | None:
+    """When the run started: with this process, if that runs nothing else."""
+    return process_start() if _is_main and HydraConfig.get().mode is RunMode.RUN else None
 
 
 def _in_worker() -> bool:

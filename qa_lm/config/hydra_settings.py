@@ -31,7 +31,6 @@ ALLOWED = re.compile(
 )
 VARIABLES = re.compile("CUDA_VISIBLE_DEVICES|(MKL|OMP)_NUM_THREADS|TOKENIZERS_PARALLELISM|QA_LM_OPTUNA_[A-Z]+")
 """Environment variables that settings may set. Others, such as PATH, decide which programs run."""
-"""Environment variables that settings may set. Others, such as PATH, decide which programs run."""
 
 
 @dataclass
@@ -43,6 +42,8 @@ class ProcessLauncherConf:
     """Maximum number of jobs at once; they share cores and GPUs."""
     resume: str | None = "resume=auto"
     """Override that makes the script resume what is in its run folder; null for a script without one."""
+    fork: bool = True
+    """Start jobs as forks of one process that has imported everything, on Linux; false starts each from scratch."""
 
 
 @dataclass

@@ -4,6 +4,7 @@ The environment, not each template, escapes every value that a template prints, 
 names can be hostile. Only text that our own code has marked as HTML or Markdown is printed unescaped.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,16 @@ def write_pages(page: Path, template: str, content: dict[str, Any]) -> Path:
         content: the template's variables.
     """
     content = {**content, "html": page.name}
-    write_text(page.with_suffix(".md"), _filled(template, content, "markdown.j2", markdown.escape))
-    write_text(page, _filled(template, content, "html.j2", _printable))
+    write_text(page.with_suffix(".md"), _filled(template, content, *MARKDOWN))
+    write_text(page, _filled(template, content, *HTML))
     return page
+
+
+def read_templates(template: str) -> None:
+    """Read and compile a template with its parts; `write_pages` then needs no time for it in this process."""
+    for parts, text in FORMATS:
+        for name in (template, parts):
+            _environment(text).get_template(name)
 
 
 def _filled(template: str, content: dict[str, Any], parts: str, text: Callable[[Any], Any]) -> str:
@@ -41,6 +49,11 @@ def _filled(template: str, content: dict[str, Any], parts: str, text: Callable[[
         parts: file name of the macros for the parts of a page, in one format.
         text: converts each printed value, before the environment escapes it as HTML unless it is Markup.
     """
+    return _environment(text).get_template(template).render(content, parts=parts).lstrip()
+
+
+@functools.cache
+def _environment(text: Callable[[Any], Any]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -52,8 +65,13 @@ def _filled(template: str, content: dict[str, Any], parts: str, text: Callable[[
     )
     environment.globals |= {"fenced": markdown.fenced}
     environment.filters |= {"percent": percent, "decimal": decimal, "format_int": format_int}
-    return environment.get_template(template).render(content, parts=parts).lstrip()
+    return environment
 
 
 def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+MARKDOWN, HTML = ("markdown.j2", markdown.escape), ("html.j2", _printable)
+FORMATS: tuple[tuple[str, Callable[[Any], Any]], ...] = (MARKDOWN, HTML)
+"""File name of the macros of each format, and what converts a printed value."""

@@ -1,6 +1,6 @@
 """Register `hydra/launcher=processes` and `hydra/sweeper=optuna` with Hydra; their settings are in `qa_lm.config`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -15,6 +15,7 @@ def register_plugins(
     identity: Callable[[DictConfig], str],
     ended: Callable[[Path], None] | None = None,
     program: list[str] | None = None,
+    modules: Sequence[str] = (),
 ) -> None:
     """Register the launcher and the sweeper. Call it before `hydra.main` runs, and again to change the arguments.
 
@@ -23,8 +24,10 @@ def register_plugins(
             configuration is invalid, and returns a text that identifies the job.
         ended: called with the sweep folder when all jobs have ended.
         program: arguments of `python` that start a job; by default those that started this process.
+        modules: what a job imports. On Linux, jobs are forked from a process that has imported them, and begin sooner.
+            Importing them must start no threads. Without modules each job is a new process.
     """
-    ProcessLauncher.script = Script(identity, ended, program)
+    ProcessLauncher.script = Script(identity, ended, program, modules)
     plugins = Plugins.instance()
     for plugin in (ProcessLauncher, OptunaSweeper):
         plugins.register(plugin)

@@ -57,7 +57,8 @@ class Timing:
     """Times of a run until the end of training."""
 
     started: float
-    """Start of this process, as `time.perf_counter` gives it."""
+    """When the run started, from `time.perf_counter`: the start of the process for scripts, which do nothing else; the
+    fork for the jobs of a sweep; the call of `train` from Python and in workers of a cluster, which may be old."""
     measure_seconds: float
     """Seconds of measuring and compiling before training."""
     fit_seconds: float

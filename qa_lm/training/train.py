@@ -69,6 +69,7 @@ def train(
     *,
     custom: CustomParts | None = None,
     handle_signals: bool = False,
+    started: float | None = None,
 ) -> TrainingResult:
     """Train a model, evaluate the best one, and write the run folder.
 
@@ -80,6 +81,7 @@ def train(
         custom: your own parts, in addition to those that the settings name.
         handle_signals: whether Ctrl-C and SIGTERM finish the current step, save and end training, as a script wants it.
             If not, the signal handlers of the process stay.
+        started: when the run started, from `time.perf_counter`; None for now.
 
     Raises:
         UserError: the settings or the data are invalid, or another process writes the folder. Nothing was written.
@@ -90,6 +92,7 @@ def train(
         OutOfMemory: memory is used up.
         LostProcess: another process of the run ended, or does not answer.
     """
+    started = time.perf_counter() if started is None else started
     check_values(config)
     check_trainer_arguments(config.trainer)
     config = replace(config, trainer=with_launch(config.trainer, os.environ))
@@ -101,7 +104,7 @@ def train(
     signals = exit_on_signals() if handle_signals else nullcontext()
     with signals, run_lock(folder) if first else nullcontext():
         try:
-            return _train(config, folder, first, custom or CustomParts(), handle_signals)
+            return _train(config, folder, first, custom or CustomParts(), handle_signals, started)
         except (MemoryError, RuntimeError, OSError) as error:
             if out_of_memory := as_out_of_memory(error, config):
                 raise out_of_memory from error
@@ -118,8 +121,9 @@ def _train(
     first: bool,
     custom: CustomParts,
     handle_signals: bool,
+    started: float,
 ) -> TrainingResult:
-    started, given = time.perf_counter(), config
+    given = config
     custom = with_targets(custom, config)
     run = read_run_state(folder, config, verbose=first)
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))

@@ -1,5 +1,6 @@
 """`scripts/ask.py` starts without modules that it does not need, and answers the same."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from qa_lm import quick_start
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.tokenizer import train_bpe
 from qa_lm.modeling.causal_lm import build_causal_lm
@@ -140,3 +142,17 @@ def test_ask_says_on_a_terminal_that_it_loads(small_run):
     assert os.read(here, 1000).decode() == f"{said}\r{' ' * 19}\r"
     assert done.stdout.decode().count("\n") == 1
     assert "loading" not in done.stdout.decode()
+
+
+def test_garbage_collection_does_not_look_through_what_was_imported():
+    frozen = gc.get_freeze_count()
+    with quick_start.without_garbage_collection():
+        assert not gc.isenabled()
+        made = [[number] for number in range(10_000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= frozen + len(made)
+    gc.disable()
+    with quick_start.without_garbage_collection():
+        pass
+    assert not gc.isenabled()
+    gc.enable()

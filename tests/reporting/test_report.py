@@ -44,7 +44,7 @@ def test_both_say_the_same(tmp_path):
         "llama, 2.9 million parameters, width 256, layers 1, context 256",
         "muon; learning rate 0.0045, linear; 16 rows of 64 tokens per batch",
         "3 of at most 60, stopped early; the best is epoch 2, by val/loss; its validation loss 3.5000",
-        "2 min 5 s in total, without start-up, 90 s of it in training steps",
+        "2 min 5 s in total, 90 s of it in training steps",
         "11,431 tokens per second, 0.78 GB peak memory",
         "2 (best)",
         "6.8335",
@@ -186,7 +186,7 @@ def test_what_was_not_measured_is_left_out_or_a_dash(tmp_path):
     )
     assert "| Trained | 512 | 90.0% | 3 | 2 | - |" in plain
     assert "| faq.jsonl:12 | Which? | That. | - | 1 | - | never learnt; high loss |" in plain
-    assert "2 min 5 s in total, without start-up, 90 s of it in training steps" in page.text
+    assert "2 min 5 s in total, 90 s of it in training steps" in page.text
     for text in (page.text[: page.text.index("Every setting")], plain):
         assert "None" not in text
         assert "per second" not in text

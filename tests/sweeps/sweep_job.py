@@ -5,6 +5,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ class Settings:
     """Seconds of a step."""
     mode: str = "well"
     """`well`, `raise`, `kill` (itself), `raise_once`, `hang_once`, `nan`, `deaf` to signals, `orphan` (leaves a process
-    behind)."""
+    behind), `crash`, `exit`, `say` (exits with a text), `leave` (without Python's ending), `tell` (see `tell`)."""
     resume: str | None = None
 
 
@@ -47,6 +48,9 @@ def run(settings: Settings) -> None:
     assert settings.resume == "auto"
     if settings.mode == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end(settings.mode)
+    if settings.mode == "tell":
+        (folder / "told.json").write_text(json.dumps(tell()))
     if settings.mode == "orphan":
         (folder / "child.txt").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
         raise RuntimeError("its child lives on")
@@ -65,6 +69,39 @@ def run(settings: Settings) -> None:
     append(starts, f"end {time.time()}")
 
 
+def end(mode: str) -> None:
+    """End at once in one of several ways."""
+    if mode in ("crash", "leave"):
+        print("before the end")
+    if mode == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if mode == "exit":
+        sys.exit(3)
+    if mode == "say":
+        sys.exit("its last words")
+    if mode == "leave":
+        os._exit(5)
+
+
+def tell() -> dict[str, object]:
+    """What a process finds when it begins."""
+    main = sys.modules["__main__"]
+    return {
+        "environment": dict(os.environ),
+        "sys": [sys.argv, sys.orig_argv, sys.path, sys.flags.safe_path, sys.stdout.encoding, sys.stdin.isatty()],
+        "main": [main.__file__, main.__name__, repr(main.__spec__), main.Settings is Settings],
+        "handlers": [repr(signal.getsignal(each)).split(" at ")[0] for each in sorted(signal.valid_signals())],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "streams": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
+        "open": len(os.listdir("/proc/self/fd")),
+        "leads": os.getpgrp() == os.getpid(),
+        "folder": os.getcwd(),
+        "threads": len(os.listdir("/proc/self/task")),
+        "parent": os.getppid(),
+        "random": random.random(),
+    }
+
+
 def append(path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(line + "\n")
@@ -77,7 +114,8 @@ def terminated(number: int, frame: object) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, terminated)
     register_sweep_settings()
-    register_plugins(lambda task: OmegaConf.to_yaml(task, sort_keys=True))
+    modules = os.environ.get("MODULES", "qa_lm.config.hydra_settings qa_lm.sweeps.plugins").split()
+    register_plugins(lambda task: OmegaConf.to_yaml(task, sort_keys=True), modules=modules)
     try:
         run()
     except KeyboardInterrupt:

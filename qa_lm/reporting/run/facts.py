@@ -150,7 +150,7 @@ def _cost(run: RunFiles) -> str:
     if not metrics:
         return ""
     parts = [
-        f"{duration(metrics['seconds'])} in total, without start-up",
+        f"{duration(metrics['seconds'])} in total",
         f"{duration(metrics['train_seconds'])} of it in training steps",
     ]
     if metrics["tokens_per_second"] is not None:

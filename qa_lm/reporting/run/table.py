@@ -56,7 +56,7 @@ def _summary(trained: list[Answer], held_out: list[Answer], metrics: Metrics) ->
     lines = [
         epochs
         + ("" if metrics["best_val_loss"] is None else f", validation loss {metrics['best_val_loss']:.4f}")
-        + f". {metrics['seconds']:.0f} s in total (without start-up)."
+        + f". {metrics['seconds']:.0f} s in total."
     ]
     if metrics.get("steps") == 0:
         lines = [f"Nothing was trained. {metrics['seconds']:.0f} s in total."]

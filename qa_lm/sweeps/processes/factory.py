@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from qa_lm.sweeps.processes.forks import can_fork
 from qa_lm.sweeps.processes.jobs import Job, Record
 
 KEY_DIGITS = 10
@@ -32,6 +33,7 @@ class Script:
     identity: Callable[[DictConfig], str]
     ended: Callable[[Path], None] | None
     program: list[str] | None
+    modules: Sequence[str] = ()
 
 
 class JobFactory:
@@ -89,8 +91,17 @@ class JobFactory:
         """Return the command line of a job's process."""
         of_hydra = [str(each) for each in self.config.hydra.overrides.hydra if not str(each).startswith(SWEEP_ONLY)]
         given = [*of_hydra, *job.record.overrides, *([self.resume] if self.resume else [])]
-        program = self.script.program or _started_program()
-        return [sys.executable, *program, *_hydra_flags(), *given, f"hydra.run.dir={quoted(str(job.folder))}"]
+        return [sys.executable, *self.program(), *_hydra_flags(), *given, f"hydra.run.dir={quoted(str(job.folder))}"]
+
+    def program(self) -> list[str]:
+        """Return the arguments of `python` that start a job, without its settings."""
+        return self.script.program or _started_program()
+
+    def can_fork(self) -> bool:
+        """Whether the jobs can be forked from a process that has imported the modules of the script."""
+        # Libraries read the number of threads when they are imported. Hydra sets these variables only in the jobs.
+        late = [*(OmegaConf.select(self.config, "hydra.job.env_set") or {}), *self.config.hydra.overrides.hydra]
+        return bool(self.script.modules) and can_fork(self.program()) and "NUM_THREADS" not in " ".join(map(str, late))
 
 
 def _started_program() -> list[str]:

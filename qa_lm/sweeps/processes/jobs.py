@@ -26,6 +26,7 @@ import psutil
 
 from qa_lm.run.atomic import write_json
 from qa_lm.run.run_folder import JOB, JOB_LOG, METRICS
+from qa_lm.sweeps.processes.forks import ForkServer, JobProcess
 
 SAVE_SECONDS = 60.0
 """Seconds that a running process of a killed sweep gets to save its state."""
@@ -78,7 +79,7 @@ class Job:
     """Number of its slot among the jobs that run at once, from 0."""
     twins: "list[Job]" = field(default_factory=list)
     """Other jobs with the same settings, which get the same result."""
-    process: "subprocess.Popen[bytes] | None" = None
+    process: JobProcess | None = None
     started: float = 0.0
     """When the process started, from `time.monotonic`."""
 
@@ -100,13 +101,16 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / JOB, asdict(self.record))
 
-    def start(self, command: Sequence[str], environment: dict[str, str], slot: int) -> None:
+    def start(
+        self, command: Sequence[str], environment: dict[str, str], slot: int, forks: ForkServer | None = None
+    ) -> None:
         """Start the process in its own process group, so that Ctrl-C in a terminal does not reach it.
 
         Args:
             command: program and arguments.
             environment: all environment variables.
             slot: number of the job's slot.
+            forks: forks the process, if it can; None starts a new one.
         """
         self.slot, self.record.starts = slot, self.record.starts + 1
         self.record.state, self.record.exit_code, self.record.since = State.running, None, time.time()
@@ -114,7 +118,8 @@ class Job:
             now = datetime.now().isoformat(sep=" ", timespec="seconds")
             log.write(f"--- start {self.record.starts}, {now}: {join(command)}\n".encode())
             log.flush()
-            self.process = subprocess.Popen(
+            forked = forks.start(command, environment, self.log) if forks else None
+            self.process = forked or subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

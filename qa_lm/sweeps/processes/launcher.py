@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from qa_lm.sweeps.lock import lock_sweep
 from qa_lm.sweeps.processes.factory import JobFactory, Script, resume_command
+from qa_lm.sweeps.processes.forks import ForkServer
 from qa_lm.sweeps.processes.jobs import Job, stop_leftovers
 from qa_lm.sweeps.processes.pool import Pool, cores
 from qa_lm.sweeps.processes.progress import Progress, print_summary
@@ -24,13 +25,13 @@ class ProcessLauncher(Launcher, Callback):
     """A launcher that runs each job of a sweep in its own process: the same script with the overrides of the job.
 
     Args:
-        jobs, resume: see `ProcessLauncherConf`.
+        jobs, resume, fork: see `ProcessLauncherConf`.
     """
 
     script: ClassVar[Script]
 
-    def __init__(self, jobs: int, resume: str | None) -> None:
-        self.jobs, self.resume = jobs, resume
+    def __init__(self, jobs: int, resume: str | None, fork: bool = True) -> None:
+        self.jobs, self.resume, self.fork = jobs, resume, fork
         self._failed: list[tuple[str, str]] = []
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -113,11 +114,18 @@ class ProcessLauncher(Launcher, Callback):
         print(f"sweep: {total} jobs, {self.jobs} at once{share}, in {self.sweep}", flush=True)
         stop_leftovers(self.sweep)
         progress = Progress(total, self.jobs)
-        pool = Pool(self.jobs, self._factory.command, progress, lambda job: on_end(job.number, job.objective()))
+        fork_server = self._fork_server if self.fork and total > 1 and self._factory.can_fork() else None
+        pool = Pool(
+            self.jobs, self._factory.command, progress, lambda job: on_end(job.number, job.objective()), fork_server
+        )
         pool.run(jobs)
         self._failed += progress.failed
         if pool.stopped_by:
             remaining = [(job.label, f"interrupted after {job.record.seconds:,.0f} s") for job in pool.interrupted]
-            remaining += [(job.label, "not started") for job in not_started]
+            waiting = [pool.waiting] if pool.waiting else []
+            remaining += [(job.label, "not started") for job in (*waiting, *not_started)]
             print_summary(f"stopped: {progress.counts()}", remaining, f"to resume: {resume_command(self.sweep)}")
             raise SystemExit(128 + pool.stopped_by)
+
+    def _fork_server(self, environment: dict[str, str]) -> ForkServer:
+        return ForkServer(self._factory.program(), self.script.modules, environment)

@@ -6,11 +6,13 @@ A single thread polls the processes twenty times a second, so no state needs a l
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from qa_lm.sweeps.processes.forks import ForkServer
 from qa_lm.sweeps.processes.jobs import Job, State, kill
 from qa_lm.sweeps.processes.progress import Progress
 
@@ -31,12 +33,23 @@ class Pool:
         command: maps a job to the command line that runs it.
         progress: prints the progress.
         on_end: called with each job that has finished or failed.
+        fork_server: starts the process that forks the jobs, with the environment of a job; None for new processes.
     """
 
     def __init__(
-        self, jobs: int, command: Callable[[Job], Sequence[str]], progress: Progress, on_end: Callable[[Job], None]
+        self,
+        jobs: int,
+        command: Callable[[Job], Sequence[str]],
+        progress: Progress,
+        on_end: Callable[[Job], None],
+        fork_server: Callable[[dict[str, str]], ForkServer] | None = None,
     ) -> None:
         self.jobs, self.command, self.progress, self.on_end = jobs, command, progress, on_end
+        self._fork_server = fork_server
+        self._forks: ForkServer | None = None
+        self._has_noted = False
+        self.waiting: Job | None = None
+        """A job that was taken but not started."""
         self.running: list[Job] = []
         self.interrupted: list[Job] = []
         self.stopped_by: signal.Signals | None = None
@@ -58,6 +71,8 @@ class Pool:
                     job.send(signal.SIGTERM)
                 for job in self.running:
                     job.end(stopping=True)
+                if self._forks:
+                    self._forks.close()
 
     def _run(self, jobs: Iterator[Job]) -> None:
         more, handled = True, 0
@@ -68,27 +83,45 @@ class Pool:
                 more = False
                 self._stop(kill_jobs=self._requests > 1)
                 handled = self._requests
-            while more and len(self.running) < self.jobs:
-                started = next(jobs, None)
-                if started is None:
+            while more and len(self.running) < self.jobs and (not self.waiting or self._is_settled()):
+                following = self.waiting or next(jobs, None)
+                self.waiting = None
+                if following is None:
                     more = False
-                else:
-                    self._start(started)
+                elif not self._start(following):
+                    self.waiting = following
+                    break
             time.sleep(POLL_SECONDS)
 
-    def _start(self, job: Job) -> None:
-        """Start a job, unless it has ended already or a running job has the same settings."""
+    def _start(self, job: Job) -> bool:
+        """Start a job, unless it has ended already or a running job has the same settings.
+
+        Returns:
+            False if the job must wait, because the process that forks it still imports.
+        """
         for other in self.running:
             if other.folder == job.folder:
                 other.twins.append(job)
-                return
+                return True
         job.load()
         if job.record.state is State.finished or job.record.key in self._ended_keys:
             self._report(job, skipped=True)
-            return
+            return True
+        if not self._is_settled():
+            return False
         slot = min(set(range(self.jobs)) - {each.slot for each in self.running})
-        job.start(self.command(job), job_environment(self.jobs, slot), slot)
+        job.start(self.command(job), job_environment(self.jobs, slot), slot, self._forks)
         self.running.append(job)
+        if self._forks and self._forks.refusal and not self._has_noted:
+            self._has_noted = True
+            print(f"note: jobs start as new processes: {self._forks.refusal}", file=sys.stderr, flush=True)
+        return True
+
+    def _is_settled(self) -> bool:
+        """Whether it is known how jobs start. The process that forks them is started for the first one."""
+        if self._fork_server and not self._forks:
+            self._forks = self._fork_server(job_environment(self.jobs, 0))
+        return self._forks is None or self._forks.is_settled()
 
     def _ended(self, job: Job) -> None:
         self.running.remove(job)

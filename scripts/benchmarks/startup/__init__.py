@@ -1,0 +1,1 @@
+"""How long runs and sweeps take to start."""
