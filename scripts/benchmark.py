@@ -19,6 +19,7 @@ faq: how many paraphrases of frequently asked questions each mode answers, train
 eval: exact match from the forward pass, by our answers with and without drafts, and by transformers' generate
 serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, and in the environment of --peers
     `transformers serve` and, with the same model as --gguf, llama.cpp's server
+budget: runs with a budget of time: seconds asked, planned and used by the whole process
 """
 
 import argparse
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import data, evaluation, peers, recall, roof, tutorial
+from benchmarks.budgets import comparison as budgets
 from benchmarks.common import Runs, machine, print_medians
 from benchmarks.faq import compare as faq
 from benchmarks.finetune import comparison as finetune
@@ -52,6 +54,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         lambda o: serving.compare(o.files[0], o.model, o.rounds, o.seconds, o.peers, o.gguf),
         serving.COLUMNS,
     ),
+    "budget": (
+        lambda o: budgets.compare(o.files[0], o.budgets, o.count or 300, o.rounds, o.settings),
+        budgets.COLUMNS,
+    ),
 }
 """By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
 
@@ -70,7 +76,9 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=int, nargs="*", metavar="N", help="data: also prepare N generated pairs, for each N"
     )
-    parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
+    parser.add_argument(
+        "--count", type=int, help="peers, eval, budget: pairs of each file that are used (default all; budget 300)"
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
     parser.add_argument("--model", metavar="FOLDER", help="finetune, faq: a pretrained model; serve: model/ of a run")
     parser.add_argument("--gguf", metavar="FILE", help="serve: the same model as a GGUF file, for llama.cpp")
@@ -89,6 +97,8 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--seeds", type=int, default=3, help="faq: number of seeds (default 3)")
     parser.add_argument("--encoder", metavar="FOLDER", help="faq: a sentence encoder for evaluation.encoder")
+    parser.add_argument("--budgets", nargs="+", default=["30s", "60s", "120s"], help="budget: (30s 60s 120s)")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="budget: further settings")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     if options.rounds < 1 or options.seeds < 1:

@@ -97,7 +97,7 @@ def estimate_training(
         if compile_network:
             measure = partial(step_seconds, module, batches, precision, total_steps)
             seconds, compilation = try_compilation(module, measure, eager=seconds)
-        validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
+        validation = sum(len(loader) for loader in data.val_dataloader()) * validation_seconds(
             module, batches[0], precision
         )
         trained = parameter_count(module.model, trained=True)
@@ -178,7 +178,8 @@ def _enough(times: list[float], total_steps: float) -> bool:
 
 
 @torch.no_grad()
-def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
+def validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
+    """Measure the median seconds of a forward pass of a batch."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,0 +1,1 @@
+"""How close runs with a budget come to it."""
