@@ -2,8 +2,8 @@
 
     prepare -> resolve -> build -> measure -> budget -> fit -> finish
 
-Each stage takes the results of the former ones. From `budget` on, which chooses epochs that fit a time, the settings are
-final. They are written right before `fit`.
+Each stage takes the results of the former ones. From `budget` on, which chooses the epochs that fit a time, the
+settings are final. They are written right before `fit`.
 """
 
 import os

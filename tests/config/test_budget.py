@@ -24,7 +24,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.44, "0.4s"), (45, "45s"), (60, "1m"), (5400, "1h30m"), (5429, "1h30m"), (3599.7, "1h"), (90_000, "1d1h")],
+    [(0.44, "0.4s"), (45, "45s"), (60, "1m"), (5400, "1h30m"), (5429, "1h31m"), (3599.7, "1h"), (90_000, "1d1h")],
 )
 def test_durations_are_shown_as_they_are_written(seconds, text):
     assert duration(seconds) == text

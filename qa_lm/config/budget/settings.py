@@ -90,8 +90,8 @@ def duration(seconds: float) -> str:
     if seconds < 10 and round(seconds, 1) != round(seconds):
         return f"{seconds:.1f}s"
     left = round(seconds)
-    if left >= 3600:
-        left = round(left / 60) * 60  # two units are enough
+    if left > 3600:
+        left = math.ceil(left / 60) * 60  # two units are enough, and what is needed must suffice
     shown = []
     for unit, size in SECONDS.items():
         count, left = divmod(left, int(size))

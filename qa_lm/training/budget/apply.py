@@ -15,8 +15,8 @@ from qa_lm.training.hardware import device_of
 from qa_lm.training.trainer import TrainerSetup
 
 NOT_MEASURED = (
-    "note: budget.time chooses no epochs here, because the steps of several processes are not measured before training; "
-    "training stops after the last epoch that fits, wherever the schedule is then"
+    "note: budget.time chooses no epochs here, because the steps of several processes are not measured before "
+    "training; training stops after the last epoch that fits, wherever the schedule is then"
 )
 
 

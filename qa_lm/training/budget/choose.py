@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import lightning.pytorch as pl
 
 from qa_lm.config.budget.settings import duration
-from qa_lm.config.enums import ScheduleKind
 from qa_lm.config.schema import TrainConfig
 from qa_lm.errors import UserError
 from qa_lm.modeling.hyperparameters import plain_settings
@@ -50,6 +49,7 @@ class Wanted:
     """Whether training ends when recall is reached."""
     most_given: bool
     schedule_given: bool
+    """Whether the schedule was given, or lasts as long as training anyway."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def wanted_epochs(config: TrainConfig, given: TrainConfig, task: Task, trainer: 
         most=epochs_at_most(trainer, task.steps_per_epoch),
         until_recall=config.stop_at_recall is not None,
         most_given=any(limit is not None for limit in limits),
-        schedule_given=given.optimizer.schedule_epochs is not None,
+        schedule_given=given.optimizer.schedule_epochs is not None or config.optimizer.schedule_epochs is None,
     )
 
 
@@ -133,8 +133,7 @@ def with_epochs(config: TrainConfig, task: Task, trainer: pl.Trainer, choice: Ch
     if choice.most is None:
         return config, task
     config = replace(config, trainer={**config.trainer, "max_epochs": choice.most})
-    constant = config.optimizer.schedule is ScheduleKind.constant
-    if choice.schedule is not None and not constant:
+    if choice.schedule is not None:
         config = replace(config, optimizer=replace(config.optimizer, schedule_epochs=choice.schedule))
     trainer.fit_loop.max_epochs = choice.most
     epochs = min(choice.most, config.optimizer.schedule_epochs or choice.most)

@@ -17,11 +17,11 @@ SLACK, SLACK_SECONDS = 0.05, 2.0
 """Share of the budget, and seconds, by which a run may end late: the seconds of an epoch vary, and a last epoch that is
 left out leaves the schedule unfinished."""
 RECENT = 3
-"""Epochs whose median tells how long the next one takes. A single slow epoch does not end training."""
+"""Epochs whose median is the expected time of the next one. A single slow epoch does not end training."""
 
 
 class Clock:
-    """Tells how long this process has worked on the run.
+    """The seconds that this process has worked on the run.
 
     Args:
         whole_process: whether the run began with the process, as in a script. If not, it begins now.
@@ -43,7 +43,7 @@ class BudgetGuard(Callback):
 
     Args:
         seconds: the time of the whole run.
-        clock: tells the seconds since the run began in this process.
+        clock: returns the seconds since the run began in this process.
     """
 
     STATE = ("after_seconds", "planned_seconds", "epoch_seconds", "stopped")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import SCRIPTS, Runs, pairs_file, shown
-
 from qa_lm.config.budget.settings import duration, seconds_of
 from qa_lm.run.run_folder import METRICS
 
