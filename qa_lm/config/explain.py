@@ -137,7 +137,7 @@ def _composition(text: str, folders: Folders, overrides: list[str]) -> str:
 def _setting(text: str) -> tuple[str, str | None]:
     """Rewrite a message of OmegaConf. Returns it with its key."""
     first = text.splitlines()[0]
-    if BudgetConfig.__name__ in first:
+    if f"not a subclass of {BudgetConfig.__name__}" in first:
         return HINT, "budget"
     match = re.search(r"full_key: (\S+)", text)
     if match is None:

@@ -48,9 +48,9 @@ def test_a_slower_machine_trains_the_epochs_that_fit():
 
 
 def test_a_little_late_is_not_stopped():
-    count, guard = trained(130, [10.0] * 9 + [14.0])
+    count, guard = trained(130, [10.0] * 8 + [14.0, 10.0], most=10)
     assert (count, guard.stopped) == (10, False)
-    assert trained(130, [10.5] * 10)[0] == 10
+    assert trained(130, [10.5] * 10, most=10)[0] == 10
 
 
 def test_a_single_slow_epoch_is_not_taken_for_the_next_ones():

@@ -5,22 +5,27 @@ from dataclasses import replace
 import pytest
 
 from qa_lm.config.compose import read_config
+from qa_lm.config.resume import resumed_config
 from qa_lm.data.prepare import prepare
 from qa_lm.errors import UserError
 from qa_lm.training.budget import memory
 from qa_lm.training.budget.memory import Batches, expected_peaks, smaller_batches, warn_about_peak, within_memory
+from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.custom import CustomParts
 from qa_lm.training.recipe import completed
 from qa_lm.training.train import train
 from tests.conftest import small_config
+from tests.faults.resume.interrupting import interrupted
 from tests.training.test_recall import open_config
 
 MB = 1_000_000
 
 
-def config_of(budget, **changes):
-    config = open_config(stop_at_recall=0.99, trainer__max_epochs=2, **changes)
-    return replace(config, budget=replace(config.budget, memory=budget))
+def config_of(budget, batch_size=None, row_tokens=None, **trainer):
+    config = open_config(stop_at_recall=0.99, trainer__max_epochs=2)
+    config.trainer |= trainer
+    data = replace(config.data, batch_size=batch_size, row_tokens=row_tokens)
+    return replace(config, data=data, budget=replace(config.budget, memory=budget))
 
 
 def ready(config):
@@ -36,12 +41,12 @@ def peaks(monkeypatch):
     )
 
 
-def chosen(budget, rows=12, row=10, given_rows=None, shortest=None, monkeypatch=None, **trainer):
-    given = config_of(budget, data__batch_size=given_rows, **{f"trainer__{name}": v for name, v in trainer.items()})
-    config, prepared = ready(given)
-    config = replace(config, data=replace(config.data, batch_size=rows, row_tokens=row))
-    config, prepared = within_memory(config, given, prepared, CustomParts(), None, verbose=True)
-    assert prepared.row_tokens == config.data.row_tokens or row == config.data.row_tokens
+def chosen(budget, given_rows=None, **trainer):
+    """The rows of a batch and the batches of a step, where the recipe wants steps of 12 rows of 10 tokens."""
+    given = config_of(budget, given_rows, 10, **trainer)
+    config, prepared = ready(config_of(budget, **trainer))
+    config = replace(config, data=replace(config.data, batch_size=12, row_tokens=10))
+    config, _ = within_memory(config, given, prepared, CustomParts(), None, verbose=True)
     return config.data.batch_size, config.trainer.get("accumulate_grad_batches", 1)
 
 
@@ -105,12 +110,19 @@ def test_expected_peaks_fall_with_the_rows_and_hold_what_stays():
 
 
 def test_a_run_with_a_memory_has_its_batches_in_config_yaml(tmp_path, peaks, capsys):
-    given = config_of("119MB", data__row_tokens=64)
-    train(given, tmp_path)
-    config = read_config(tmp_path / "config.yaml")
-    assert config.budget.memory == "119MB"
-    out = capsys.readouterr().out
-    assert "budget: " in out
+    """A row of 64 tokens would need 164 MB."""
+    given = replace(config_of("150MB"), seed=1)
+    train(given, tmp_path / "whole")
+    config = read_config(tmp_path / "whole" / "config.yaml")
+    assert config.budget.memory == "150MB"
+    assert (config.data.batch_size, config.trainer["accumulate_grad_batches"], config.data.row_tokens) == (1, 2, 31)
+    assert (
+        "budget: chosen data.batch_size=1, trainer.accumulate_grad_batches=2, data.row_tokens=31"
+        in capsys.readouterr().out
+    )
+    folder = interrupted(given, tmp_path / "run", "training_step", 3)
+    train(resumed_config(folder, replace(config_of("140MB"), seed=1, resume="auto"), []), folder)
+    assert first_difference(tmp_path / "whole", folder) is None
 
 
 def test_measured_steps_that_need_more_are_named(capsys):

@@ -15,7 +15,6 @@ from qa_lm.training.finetune.start import attention_for_training
 from qa_lm.training.recipe import completed
 from tests.conftest import small_config
 
-
 SIZES = Sizes(np.full(300, 16), 16, 4.0, 128, 1000)
 
 
@@ -50,11 +49,6 @@ def test_a_step_has_512_positions_and_an_epoch_of_a_small_file_8_steps(pairs, ro
 def test_the_maximum_number_of_epochs_is_that_of_the_goal(overrides, most):
     config = chosen(FinetuneMethod.full, 300, *overrides)
     assert completed(config, SIZES).trainer["max_epochs"] == most
-
-
-def test_from_scratch_held_out_questions_get_ten_epochs_too():
-    config = compose("experiment=recall", "goal=held_out", "data=tutorial")
-    assert completed(config, SIZES).trainer["max_epochs"] == 10
 
 
 def test_a_step_of_lora_is_smaller():
