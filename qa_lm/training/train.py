@@ -155,11 +155,13 @@ def _train(
         check_same_model(run.checkpoint, task.module)
     if first:
         announce(config, prepared, task, setup.trainer, precision.reason, start)
+    ask_started = time.perf_counter()
     before = _before(config, folder, prepared, task, run, start) if first and start else None
     measure_started = time.perf_counter()
     with attention_for_training(task.module.model, config) if start else nullcontext():
         estimate = _measure(config, task, setup, run)
-        config, task, estimate = budgeted(config, given, prepared, task, setup, estimate)
+        asked_seconds = measure_started - ask_started
+        config, task, estimate = budgeted(config, given, prepared, task, setup, estimate, asked_seconds)
         config = replace(config, compile=is_compiled(task.module))
         measure_seconds = time.perf_counter() - measure_started
         if first:

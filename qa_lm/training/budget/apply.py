@@ -27,6 +27,7 @@ def budgeted(
     task: Task,
     setup: TrainerSetup,
     estimate: Estimate | None,
+    asked_seconds: float,
 ) -> tuple[TrainConfig, Task, Estimate | None]:
     """Choose the epochs that fit `budget.time`, apply them to the settings, the task and the Trainer, and say so.
 
@@ -39,6 +40,7 @@ def budgeted(
         task: module and data.
         setup: the Trainer and its callbacks.
         estimate: what was measured; None if nothing was.
+        asked_seconds: seconds of the questions to a pretrained model before training.
 
     Raises:
         UserError: not even one epoch fits.
@@ -51,7 +53,7 @@ def budgeted(
         if setup.trainer.world_size > 1 and setup.trainer.is_global_zero:
             print(NOT_MEASURED, flush=True)
         return config, task, estimate
-    guard.after_seconds = seconds_after(config, prepared, task, device_of(config.trainer))
+    guard.after_seconds = seconds_after(config, prepared, task, device_of(config.trainer), asked_seconds)
     times = Times(guard.seconds, guard.used_seconds, estimate.epoch_seconds, guard.after_seconds)
     wanted = wanted_epochs(config, given, task, setup.trainer)
     if smaller := smaller_model(config, given, prepared.sizes(), times, wanted):

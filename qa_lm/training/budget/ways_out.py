@@ -9,7 +9,7 @@ from qa_lm.training.build import Task
 
 SMALLEST_VOCABULARY = 512
 """Tokens of a vocabulary below which it is not worth halving: texts become as long as their bytes."""
-LONGER_TEXTS = 1.15
+LONGER_TEXTS = 1.17
 """Tokens of a text with half of the vocabulary, as a multiple. Measured: docs/log.md, "a budget of time"."""
 
 

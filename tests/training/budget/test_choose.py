@@ -61,7 +61,7 @@ def test_a_budget_that_is_too_short_for_recall_names_three_ways_out():
     assert lines[1:] == [
         "note: recall is expected after 12 epochs, for which 2m30s are needed",
         "  to need less: a smaller model: model.hidden_size=96 saves up to 58% of an epoch, but may need more epochs",
-        "  to need less: a smaller vocabulary: tokenizer.vocab_size=2048 saves up to 23% of an epoch",
+        "  to need less: a smaller vocabulary: tokenizer.vocab_size=2048 saves up to 22% of an epoch",
         "  to need less: fewer pairs: data.train_pairs=150 of 300 saves about 50% of an epoch",
         "budget: chosen trainer.max_epochs=6, optimizer.schedule_epochs=6",
     ]

@@ -18,14 +18,13 @@ class Hand:
         return self.now
 
 
-def trained(seconds, epochs, after=10.0, before=20.0, guard=None, most=100, **trainer: Any):
-    """The number of epochs that are trained when each takes this long, and the guard."""
+def trained(seconds, epochs, guard=None, most=100):
+    """The number of epochs that are trained when each takes this long, and the guard. 20 s passed, 10 s follow."""
     hand = Hand()
     guard = guard or BudgetGuard(seconds, hand)
     guard.clock = hand
-    guard.after_seconds = after
-    hand.now = before
-    fake = cast(Any, SimpleNamespace(current_epoch=0, max_epochs=most, should_stop=False, world_size=1, **trainer))
+    guard.after_seconds, hand.now = 10.0, 20.0
+    fake = cast(Any, SimpleNamespace(current_epoch=0, max_epochs=most, should_stop=False, world_size=1))
     for number, took in enumerate(epochs):
         fake.current_epoch = number
         guard.on_train_epoch_start(fake, cast(Any, None))
