@@ -53,9 +53,13 @@ def budgeted(
         if setup.trainer.world_size > 1 and setup.trainer.is_global_zero:
             print(NOT_MEASURED, flush=True)
         return config, task, estimate
-    guard.after_seconds = seconds_after(config, prepared, task, device_of(config.trainer), asked_seconds)
-    times = Times(guard.seconds, guard.used_seconds, estimate.epoch_seconds, guard.after_seconds)
+    device = device_of(config.trainer)
+    after = seconds_after(config, prepared, task, device, asked_seconds, guard.clock())
     wanted = wanted_epochs(config, given, task, setup.trainer)
+    times = Times(guard.seconds, guard.used_seconds, estimate.epoch_seconds, after.learnt)
+    if times.epochs < wanted.needed:
+        times = replace(times, after=after.not_learnt)
+    guard.after_seconds = times.after
     if smaller := smaller_model(config, given, prepared.sizes(), times, wanted):
         raise SmallerModel(smaller)
     choice = choose_epochs(times, wanted, sizes_of(config, prepared, task))

@@ -1,5 +1,8 @@
 """Seconds of what follows training: the best weights, model/, answers and their evaluation, the report."""
 
+import time
+from typing import NamedTuple
+
 import torch
 
 from qa_lm.config.schema import TrainConfig
@@ -17,13 +20,24 @@ PAIR_SECONDS = 0.001
 """Seconds of an evaluated pair, apart from the model: nearest questions, baselines, records."""
 SHARES = 4
 """Shares of the average with the pretrained weights that are compared on held-out pairs."""
+MOST_SLOWNESS = 3.0
+"""Limit of the next function: a process that waited for a download is not slow."""
 MODEL_BYTES = 8
 """Bytes per parameter that are written or read after training: the best weights and model/."""
 
 
+class After(NamedTuple):
+    """Seconds of what follows training."""
+
+    learnt: float
+    """If most trained pairs are answered right."""
+    not_learnt: float
+    """If most answers are wrong."""
+
+
 def seconds_after(
-    config: TrainConfig, prepared: PreparedData, task: Task, device: torch.device, asked_seconds: float
-) -> float:
+    config: TrainConfig, prepared: PreparedData, task: Task, device: torch.device, asked_seconds: float, elapsed: float
+) -> After:
     """Estimate the seconds from the last epoch to the end of the process. Constants: docs/log.md, "a budget of time".
 
     Args:
@@ -32,15 +46,26 @@ def seconds_after(
         task: module and data.
         device: the device of training.
         asked_seconds: seconds of the questions to a pretrained model before training, which are asked again.
+        elapsed: seconds of the run in this process.
     """
     most = config.evaluation.max_pairs
     trained, *held_out = (side[:most] for side in prepared.split[:3])
     lengths = prepared.examples.lengths
-    passes = HELD_OUT_PASSES + (SHARES if config.finetune.average is None else 0)
-    positions = TRAINED_PASSES * int(lengths(trained).sum()) if len(trained) else 0.0
-    positions += passes * sum(int(lengths(side).sum()) for side in held_out if len(side))
     batch = first_batches(task.data, device, 1)[0]
     forward = validation_seconds(task.module.to(device), batch, "32-true") / batch.inputs.numel()
+    passes = HELD_OUT_PASSES + (SHARES if config.finetune.average is None else 0)
+    of_trained = forward * int(lengths(trained).sum()) if len(trained) else 0.0
+    of_held_out = forward * passes * sum(int(lengths(side).sum()) for side in held_out if len(side))
     pairs = len(trained) + sum(map(len, held_out))
     saving = MODEL_BYTES * parameter_count(task.module.model) / SAVED_BYTES_PER_SECOND
-    return REPORT_SECONDS + positions * forward + PAIR_SECONDS * pairs + saving + asked_seconds
+    fixed = REPORT_SECONDS * slowness(elapsed) + PAIR_SECONDS * pairs + saving + asked_seconds + of_held_out
+    return After(fixed + TRAINED_PASSES * of_trained, fixed + HELD_OUT_PASSES * of_trained)
+
+
+def slowness(elapsed: float) -> float:
+    """Return how many times as long as its computations this process has taken, because other programs ran.
+
+    Args:
+        elapsed: seconds of the run in this process.
+    """
+    return min(MOST_SLOWNESS, max(1.0, elapsed / max(1e-3, time.process_time())))

@@ -8,16 +8,21 @@ from hydra import compose, initialize_config_dir
 
 from qa_lm.config.compose import read_config, register_schema
 from qa_lm.config.resume import resumed_config
+from qa_lm.data.prepare import prepare
 from qa_lm.errors import UserError
 from qa_lm.sweeps.identity import job_identity
 from qa_lm.sweeps.processes.factory import JobFactory
 from qa_lm.training import train as training
-from qa_lm.training.budget import apply
+from qa_lm.training.budget import apply, rest
 from qa_lm.training.budget import guard as guards
+from qa_lm.training.budget.rest import After
+from qa_lm.training.build import build_task
 from qa_lm.training.checkpointing.comparison import first_difference
 from qa_lm.training.distributed.agreement import settings_digest
 from qa_lm.training.estimate import Estimate
+from qa_lm.training.recipe import completed
 from qa_lm.training.train import train
+from qa_lm.training.trainer import build_trainer
 from tests.conftest import ROOT, small_config, weights_in
 from tests.faults.resume.interrupting import interrupted
 from tests.training.test_recall import open_config
@@ -29,7 +34,7 @@ def clock(monkeypatch):
     seconds = [20.0]
     monkeypatch.setattr(training, "Clock", lambda whole_process: lambda: seconds[0])
     monkeypatch.setattr(training, "estimate_training", lambda *given: Estimate(given[4], 10.0, 1_000_000, "off"))
-    monkeypatch.setattr(apply, "seconds_after", lambda *given: 5.0)
+    monkeypatch.setattr(apply, "seconds_after", lambda *given: After(4.0, 5.0))
     return seconds
 
 
@@ -119,7 +124,7 @@ def test_the_tutorial_which_packs_nothing_is_measured_too(tmp_path, clock, capsy
     config = small_config()
     train(replace(config, budget=replace(config.budget, time="1m30s")), tmp_path)
     out = capsys.readouterr().out
-    assert "budget: training takes at most 3 epochs; 35s are left over" in out
+    assert "budget: training takes at most 3 epochs; 36s are left over" in out
     assert read_config(tmp_path / "config.yaml").trainer["max_epochs"] == 3
 
 
@@ -184,3 +189,18 @@ def test_only_jobs_that_differ_in_their_budget_are_different_jobs(tmp_path, monk
     monkeypatch.setattr(JobFactory, "_identity", lambda *given: "the same settings")
     assert len(keys({"budget.time"})) == 2
     assert len(keys({"seed"})) == 1
+
+
+def test_what_follows_training_takes_longer_where_other_programs_run_or_answers_are_wrong(tmp_path, monkeypatch):
+    config = open_config(stop_at_recall=0.99)
+    prepared = prepare(config.data, config.tokenizer, config.model.context)
+    config = completed(config, prepared.sizes())
+    task = build_task(config, prepared, build_trainer(config, tmp_path, prepared).trainer)
+    monkeypatch.setattr(rest, "validation_seconds", lambda *given: 1e-3 * 64)
+    monkeypatch.setattr(rest.time, "process_time", lambda: 10.0)
+    quiet, busy = (rest.seconds_after(config, prepared, task, torch.device("cpu"), 2.0, it) for it in (5.0, 20.0))
+    assert busy.learnt - quiet.learnt == pytest.approx(rest.REPORT_SECONDS)
+    tokens = int(prepared.examples.lengths(prepared.split.train).sum())
+    assert quiet.not_learnt - quiet.learnt == pytest.approx(2.5e-3 * tokens)
+    assert quiet.learnt > rest.REPORT_SECONDS + 2.0
+    assert rest.slowness(1000.0) == rest.MOST_SLOWNESS
