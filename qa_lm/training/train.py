@@ -32,7 +32,7 @@ from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import announce, announce_estimate
 from qa_lm.training.budget.apply import budgeted
-from qa_lm.training.budget.guard import Clock, budget_guard
+from qa_lm.training.budget.guard import Clock, budget_guard, seconds_left
 from qa_lm.training.budget.memory import warn_about_peak, within_memory
 from qa_lm.training.budget.smaller import SmallerModel
 from qa_lm.training.build import Task, build_task
@@ -208,9 +208,9 @@ def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState
     if run.checkpoint or not alone or not is_worth or not task.estimated_epochs:
         return None
     device, epochs = device_of(config.trainer), task.estimated_epochs
-    every = config.checkpoint.every_seconds
+    every, left = config.checkpoint.every_seconds, seconds_left(setup.trainer)
     precision, compiled = config.trainer["precision"], config.compile if config.data.packing else False
-    estimate = estimate_training(task.module, task.data, precision, device, epochs, compiled, every)
+    estimate = estimate_training(task.module, task.data, precision, device, epochs, compiled, every, left)
     announce_estimate(config, estimate)
     warn_about_peak(config, estimate.memory)
     return estimate

@@ -141,6 +141,7 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
         estimate_training(task.module, task.data, "32-true", torch.device("cpu"), epochs, None)
         assert len(tried) == times
     estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 10**7, False)
+    estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 10**7, None, None, 60.0)  # a budget
     assert len(tried) == 1
 
 

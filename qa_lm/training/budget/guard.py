@@ -1,5 +1,6 @@
 """The clock of a run, and the callback that ends training while there is time left for what follows it."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -126,3 +127,9 @@ def guard_of(trainer: pl.Trainer) -> BudgetGuard | None:
     """Return the guard among the callbacks of a Trainer; None without one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next((each for each in callbacks if isinstance(each, BudgetGuard)), None)
+
+
+def seconds_left(trainer: pl.Trainer) -> float:
+    """Return the seconds that are left of `budget.time`; infinite without one."""
+    guard = guard_of(trainer)
+    return math.inf if guard is None else max(0.0, guard.seconds - guard.used_seconds)

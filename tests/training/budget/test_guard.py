@@ -53,7 +53,7 @@ def test_a_little_late_is_not_stopped():
 
 
 def test_a_single_slow_epoch_is_not_taken_for_the_next_ones():
-    assert trained(200, [10.0] * 3 + [30.0] + [10.0] * 10)[0] == 14
+    assert trained(190, [10.0] * 12 + [30.0, 10.0], most=14)[0] == 14
 
 
 @pytest.mark.parametrize("slow", [15.0, 40.0, 100.0, 300.0])

@@ -1,5 +1,6 @@
 """Tiny runs with a budget of time: what is written, what is resumed, what is refused. Steps take what the tests say."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -33,7 +34,12 @@ def clock(monkeypatch):
     """20 s have passed, an epoch is expected to take 10 s, 5 s follow; only tests move the clock."""
     seconds = [20.0]
     monkeypatch.setattr(training, "Clock", lambda whole_process: lambda: seconds[0])
-    monkeypatch.setattr(training, "estimate_training", lambda *given: Estimate(given[4], 10.0, 1_000_000, "off"))
+
+    def estimated(module, data, precision, device, epochs, compiled, every, left):
+        assert left in (90 - seconds[0], math.inf)
+        return Estimate(epochs, 10.0, 1_000_000, "off")
+
+    monkeypatch.setattr(training, "estimate_training", estimated)
     monkeypatch.setattr(apply, "seconds_after", lambda *given: After(4.0, 5.0))
     return seconds
 
