@@ -121,7 +121,7 @@ def test_a_run_with_a_memory_has_its_batches_in_config_yaml(tmp_path, peaks, cap
         in capsys.readouterr().out
     )
     folder = interrupted(given, tmp_path / "run", "training_step", 3)
-    train(resumed_config(folder, replace(config_of("140MB"), seed=1, resume="auto"), []), folder)
+    train(resumed_config(folder, replace(config_of("120MB"), seed=1, resume="auto"), []), folder)
     assert first_difference(tmp_path / "whole", folder) is None
 
 
