@@ -115,10 +115,9 @@ def main() -> int:
         parser.error(f"{options.part} needs --model")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
-    if options.model:
-        options.model = str(Path(options.model).resolve())
-    if options.encoder:
-        options.encoder = str(Path(options.encoder).resolve())
+    for name in ("model", "encoder"):
+        if given := getattr(options, name):
+            setattr(options, name, str(Path(given).resolve()))
     measure, columns = PARTS[options.part]
     sides = measure(options)
     if options.part == "faq":

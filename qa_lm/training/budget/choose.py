@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a budget changes, and what to tell the user."""
+    """What a budget changes, and what to print."""
 
     most: int | None
     """The new maximum number of epochs; None keeps what was given."""
