@@ -22,6 +22,7 @@ eval: exact match from the forward pass, by our answers with and without drafts,
 serve: requests a second and the time to answer of 1, 8 and 64 clients: ours, and in the environment of --peers
     `transformers serve` and, with the same model as --gguf, llama.cpp's server
 sweep: seconds of a sweep of tiny jobs, forked from one process and each as a new process
+budget: runs with a budget of time: seconds asked, planned and used by the whole process
 """
 
 import argparse
@@ -35,8 +36,8 @@ from benchmarks.common import Runs, machine, print_medians
 from benchmarks.faq import compare as faq
 from benchmarks.finetune import comparison as finetune
 from benchmarks.finetune import trim
+from benchmarks.runs import budgets, sweep
 from benchmarks.serving import comparison as serving
-from benchmarks.startup import sweep
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = {
     "tutorial": (lambda o: tutorial.compare(o.rounds, o.epochs), tutorial.COLUMNS),
@@ -59,6 +60,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         serving.COLUMNS,
     ),
     "sweep": (lambda o: sweep.compare(o.jobs, o.at_once, o.rounds), sweep.COLUMNS),
+    "budget": (
+        lambda o: budgets.compare(o.files[0], o.budgets, o.count or 300, o.rounds, o.settings),
+        budgets.COLUMNS,
+    ),
 }
 """By part: what measures it, and the columns of its table (see `print_medians`); faq prints tables of its own."""
 
@@ -77,7 +82,9 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=int, nargs="*", metavar="N", help="data: also prepare N generated pairs, for each N"
     )
-    parser.add_argument("--count", type=int, help="peers, eval: pairs of each file that are used (default all)")
+    parser.add_argument(
+        "--count", type=int, help="peers, eval, budget: pairs of each file that are used (default all; budget 300)"
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 3610], help="recall: pairs (1000 3610)")
     parser.add_argument(
         "--model", metavar="FOLDER", help="finetune, faq, trim: a pretrained model; serve: model/ of a run"
@@ -100,6 +107,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=20, help="sweep: number of jobs (default 20)")
     parser.add_argument("--at-once", type=int, default=1, help="sweep: jobs that run at once (default 1)")
     parser.add_argument("--encoder", metavar="FOLDER", help="faq: a sentence encoder for evaluation.encoder")
+    parser.add_argument("--budgets", nargs="+", default=["30s", "60s", "120s"], help="budget: (30s 60s 120s)")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="budget: further settings")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     options = parser.parse_args()
     if options.rounds < 1 or options.seeds < 1:
@@ -116,10 +125,9 @@ def main() -> int:
         parser.error(f"{options.part} needs --model")
     if options.files:  # the children run in another folder
         options.files = [str(Path(name).resolve()) for name in options.files]
-    if options.model:
-        options.model = str(Path(options.model).resolve())
-    if options.encoder:
-        options.encoder = str(Path(options.encoder).resolve())
+    for name in ("model", "encoder"):
+        if given := getattr(options, name):
+            setattr(options, name, str(Path(given).resolve()))
     measure, columns = PARTS[options.part]
     sides = measure(options)
     if options.part == "faq":

@@ -37,6 +37,7 @@ SMALL = {
     "finetune": ["--rounds=1", "--pairs", "8", "2"],
     "trim": ["--rounds=1", "--pairs", "8", "2", "--epochs=1"],
     "serve": ["--rounds=1", "--seconds=0.3"],
+    "budget": ["--rounds=1", "--count=8", "--budgets", "40s"],
     "faq": ["--seeds=1", "--files", str(ROOT / "scripts" / "benchmarks" / "faq" / "shop.jsonl")],
 }
 """By part of benchmark.py, options that make it small. Each starts processes that import torch anew."""

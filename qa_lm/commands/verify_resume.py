@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from qa_lm.config.compose import read_config
+from qa_lm.config.schema import TrainConfig
 from qa_lm.run import run_folder
 
 TRAIN = [sys.executable, "-m", "qa_lm.cli", "train"]
@@ -54,6 +55,7 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
     # Settings that are chosen by a measurement at the start may differ at the next start.
     config = read_config(whole / run_folder.CONFIG)
     same = [f"++trainer.precision={config.trainer['precision']}", f"compile={str(config.compile).lower()}"]
+    same += _chosen_by_budget(config)
     often = (
         [] if any("checkpoint.every_" in word for word in overrides) else [f"checkpoint.every_seconds={seconds / 20}"]
     )
@@ -75,6 +77,15 @@ def _verify(folder: Path, overrides: list[str], times: int, draw: random.Random)
         f"different: {difference}" if difference else "the same, bit for bit: weights, optimizer, metrics.csv, answers"
     )
     return 1 if difference else 0
+
+
+def _chosen_by_budget(config: TrainConfig) -> list[str]:
+    """Return the epochs that a budget of time chose."""
+    if config.budget.time is None:
+        return []
+    chosen = [f"++trainer.max_epochs={config.trainer['max_epochs']}"] if config.trainer.get("max_epochs") else []
+    epochs = config.optimizer.schedule_epochs
+    return chosen if epochs is None else [*chosen, f"optimizer.schedule_epochs={epochs}"]
 
 
 def _train(arguments: list[str]) -> None:

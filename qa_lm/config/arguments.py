@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from qa_lm.config.aliases import DATA_SUFFIXES
+from qa_lm.config.budget.settings import with_time
 from qa_lm.errors import UserError
 
 SETTING = re.compile(r"(?P<key>[~+]{0,2}[\w.@/:-]+)=(?P<value>.+)", re.DOTALL)
@@ -35,7 +36,7 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     for word in arguments:
         (first if settings[word] else others).append(word)
         settings[word] -= 1
-    return [*map(_with_quotes, first), *others]
+    return [*(_with_quotes(with_time(word)) for word in first), *others]
 
 
 def config_dir(arguments: list[str]) -> Path | None:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qa_lm.config.aliases import choice_hint
 from qa_lm.config.arguments import several_values, unreadable
+from qa_lm.config.budget.settings import HINT, BudgetConfig
 from qa_lm.config.compose import unknown_key
 from qa_lm.errors import UserError, did_you_mean
 
@@ -136,6 +137,8 @@ def _composition(text: str, folders: Folders, overrides: list[str]) -> str:
 def _setting(text: str) -> tuple[str, str | None]:
     """Rewrite a message of OmegaConf. Returns it with its key."""
     first = text.splitlines()[0]
+    if f"not a subclass of {BudgetConfig.__name__}" in first:
+        return HINT, "budget"
     match = re.search(r"full_key: (\S+)", text)
     if match is None:
         return first, None

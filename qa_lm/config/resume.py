@@ -30,6 +30,7 @@ MAY_CHANGE = {
     *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "distributed.timeout_seconds"),
     *("checkpoint.every_seconds", "checkpoint.every_steps", "checkpoint.failed_write"),
     *("data.path", "data.validation_path", "data.test_path", "data.cache", "data.workers"),
+    *("budget.time", "budget.memory"),
     *("evaluation.max_pairs", "evaluation.batch_size", "evaluation.max_new_tokens"),
     *("export_weights", "name", "tags"),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from qa_lm.config.budget.settings import BudgetConfig
 from qa_lm.config.enums import (
     AnswerMode,
     BadLines,
@@ -47,8 +48,7 @@ class DataConfig:
     question: str | None = None
     """Column of the question. null recognises common names (question, prompt, instruction, Q) in ten languages."""
     answer: str | None = None
-    """Column of the answer. null recognises common names (answer, completion, output, A). The first of a list is
-    trained."""
+    """Column of the answer. null recognises common names (answer, completion, output, A); of a list the first."""
     group: str | None = None
     """Column that identifies the fact of paraphrased pairs, or `answer`. null uses a column named group."""
     columns: list[str] | None = None
@@ -188,8 +188,7 @@ class OptimizerConfig:
     momentum: float | None = None
     """Muon: decay of the running mean of the gradient. null uses 0.95."""
     schedule: ScheduleKind = ScheduleKind.constant
-    """Learning rate after the warm-up: `constant`, `linear` or `cosine` decay, or `wsd` (constant, then
-    linear decay over the last fifth)."""
+    """Learning rate after the warm-up: `constant`, `linear` or `cosine`, or `wsd` (linear over the last fifth)."""
     schedule_epochs: int | None = None
     """Epochs of the schedule, after which the learning rate stays at its last value. null uses `trainer.max_epochs`."""
     warmup_steps: int = 0
@@ -285,6 +284,7 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     loggers: dict[str, Any] = field(default_factory=dict)
     """Loggers of the Trainer: a name of your own to `_target_`, a class, and its arguments. Arguments that only a run
     knows are filled in: the run folder as `save_dir`, the run's name and tags, the id of a resumed run."""

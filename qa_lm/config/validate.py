@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import replace
 
+from qa_lm.config.budget.settings import check_budget
 from qa_lm.config.enums import FSDP2, MODEL_AS_ENCODER, Mode, OptimizerKind, PromptKind, ScheduleKind
 from qa_lm.config.schema import DataConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.config.targets import check_targets
@@ -26,6 +27,7 @@ def check_values(config: TrainConfig) -> None:
     _require(0 <= config.seed < 2**32, "seed", config.seed, "must be from 0 to 4294967295")
     _check_monitor(config)
     check_targets(config)
+    check_budget(config.budget)
     check_sources(data, config.tokenizer)
     for key, value in {
         "data.batch_size": data.batch_size,

@@ -61,14 +61,15 @@ def plain_hyperparameters(
     """Arguments that rebuild a module; an optimizer or schedule that is a function is replaced by None."""
     return {
         "model": plain_config(model),
-        "optimizer": _plain(optimizer),
-        "schedule": _plain(schedule),
+        "optimizer": plain_settings(optimizer),
+        "schedule": plain_settings(schedule),
         "mean_per_pair": mean_per_pair,
         "answer_bytes": answer_bytes,
     }
 
 
-def _plain(settings: object) -> dict[str, Any] | None:
+def plain_settings(settings: object) -> dict[str, Any] | None:
+    """The fields of an optimizer's or a schedule's settings as plain values; None for a function."""
     if not isinstance(settings, OptimizerSettings | Schedule):
         return None
     plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))  # tuples become lists

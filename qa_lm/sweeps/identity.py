@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from qa_lm.config.budget.settings import BudgetConfig
 from qa_lm.config.compose import resolved_yaml, typed_config
 from qa_lm.config.schema import DataConfig
 from qa_lm.config.targets import import_trusted
@@ -37,8 +38,9 @@ def job_identity(composed: DictConfig) -> str:
         from qa_lm.config.trainer_arguments import check_trainer_arguments
 
         check_trainer_arguments(config.trainer)
-    # These do not change what is computed.
+    # These do not change what is computed; a budget chooses other settings, which the run keeps when it is resumed.
     config.resume, config.loggers, config.name, config.tags = None, {}, None, []
+    config.budget = BudgetConfig()
     return resolved_yaml(config) + json.dumps(_data_keys(config.data))
 
 

@@ -85,7 +85,7 @@ def build_task(
     module = CausalLMModule(
         network,
         custom.optimizer or optimizer_settings(config.optimizer, config),
-        _schedule(config.optimizer, round(epochs * steps_per_epoch)),
+        schedule_of(config.optimizer, round(epochs * steps_per_epoch)),
         mean_per_pair=config.loss_weighting is LossWeighting.pair,
         answer_bytes=prepared.answer_bytes(
             datamodule.validated(limited(trainer.limit_val_batches, all_batches[1]), processes)
@@ -138,7 +138,8 @@ def epochs_at_most(trainer: pl.Trainer, steps_per_epoch: int) -> float:
     return epochs
 
 
-def _schedule(optimizer: OptimizerConfig, steps: int) -> Schedule:
+def schedule_of(optimizer: OptimizerConfig, steps: int) -> Schedule:
+    """Return the schedule of the settings, which ends after this number of optimizer steps."""
     return Schedule(optimizer.schedule.value, steps, optimizer.warmup_steps, optimizer.final_lr)
 
 

@@ -5,6 +5,7 @@ afterwards.
 """
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def estimate_training(
     epochs: float,
     compile_network: bool | None,
     every_seconds: float | None = None,
+    at_most: float = math.inf,
 ) -> Estimate:
     """Estimate time and memory, and compile the network if that is wanted or pays.
 
@@ -83,6 +85,7 @@ def estimate_training(
         epochs: number of epochs.
         compile_network: whether to compile; None compiles if the run is long enough to pay for it.
         every_seconds: seconds of training between two checkpoints; None for one checkpoint at the end.
+        at_most: seconds that training may take, which compiling must be worth.
     """
     module.to(device)
     batches = first_batches(data, device, STEPS + 1)
@@ -93,11 +96,11 @@ def estimate_training(
         seconds = step_seconds(module, batches, precision, total_steps)
         compilation = "off" if compile_network is False else "off (run too short to pay for compiling)"
         if compile_network is None:
-            compile_network = pays_to_compile(module, seconds * total_steps)
+            compile_network = pays_to_compile(module, min(at_most, seconds * total_steps))
         if compile_network:
             measure = partial(step_seconds, module, batches, precision, total_steps)
             seconds, compilation = try_compilation(module, measure, eager=seconds)
-        validation = sum(len(loader) for loader in data.val_dataloader()) * _validation_seconds(
+        validation = sum(len(loader) for loader in data.val_dataloader()) * validation_seconds(
             module, batches[0], precision
         )
         trained = parameter_count(module.model, trained=True)
@@ -178,7 +181,8 @@ def _enough(times: list[float], total_steps: float) -> bool:
 
 
 @torch.no_grad()
-def _validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
+def validation_seconds(module: CausalLMModule, batch: Batch, precision: str) -> float:
+    """Measure the median seconds of a forward pass of a batch."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

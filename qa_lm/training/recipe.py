@@ -12,7 +12,7 @@ from qa_lm.config.schema import ModelConfig, OptimizerConfig, TrainConfig
 from qa_lm.data.batches.rewritten import room_per_pair
 from qa_lm.data.prepare import Sizes
 from qa_lm.modeling.optimizers import OptimizerSettings
-from qa_lm.training.finetune.recipe import completed_finetuning
+from qa_lm.training.finetune.recipe import HELD_OUT_MAX_EPOCHS, RECALL_MAX_EPOCHS, completed_finetuning
 
 HEAD_WIDTH = 64
 """Width of an attention head."""
@@ -85,7 +85,7 @@ def _completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
         layers=model.layers or depth(tokens, vocab_size, hidden_size),
         heads=model.heads or max(1, hidden_size // HEAD_WIDTH),
         context=model.context or context(sizes.longest),
-        extra=_with_feed_forward(model, hidden_size),
+        extra=with_feed_forward(model, hidden_size),
     )
     per_row = row or max(1, round(float(sizes.lengths.mean())))
     data = replace(data, row_tokens=data.row_tokens or row, batch_size=data.batch_size or batch_size(tokens, per_row))
@@ -99,7 +99,7 @@ def _completed(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     optimizer = replace(optimizer, lr=optimizer.lr or LEARNING_RATE, schedule_epochs=kept)
     if optimizer._target_ is None:
         optimizer = _with_defaults(optimizer)
-    trainer = _with_max_epochs(config.trainer, schedule)
+    trainer = _with_max_epochs(config, schedule)
     return replace(config, model=model, data=data, optimizer=optimizer, trainer=trainer)
 
 
@@ -110,19 +110,22 @@ def _with_defaults(optimizer: OptimizerConfig) -> OptimizerConfig:
     return replace(optimizer, **{name: defaults[name] for name in open_settings})
 
 
-def _with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
+def with_feed_forward(model: ModelConfig, hidden_size: int) -> dict[str, Any]:
     """Add the feed-forward width to a chosen width, if the architecture does not derive it."""
     if model.hidden_size is not None or model.architecture != "llama":
         return model.extra
     return {"intermediate_size": round(hidden_size * FEED_FORWARD / 16) * 16} | model.extra
 
 
-def _with_max_epochs(trainer: dict[str, Any], schedule: int | None) -> dict[str, Any]:
+def _with_max_epochs(config: TrainConfig, schedule: int | None) -> dict[str, Any]:
     """Add `max_epochs` to the Trainer's arguments, if it is open and nothing else ends training."""
+    trainer, pretrained = config.trainer, config.model.path is not None
     limited = any(trainer.get(name) is not None for name in ("max_epochs", "max_steps", "max_time"))
     if limited or "max_epochs" not in trainer:
         return trainer
-    return trainer | {"max_epochs": max(MIN_MAX_EPOCHS, 2 * (schedule or 0))}
+    if config.stop_at_recall is None and (pretrained or config.monitor == "val/exact_match"):
+        return trainer | {"max_epochs": HELD_OUT_MAX_EPOCHS}
+    return trainer | {"max_epochs": RECALL_MAX_EPOCHS if pretrained else max(MIN_MAX_EPOCHS, 2 * (schedule or 0))}
 
 
 def context(longest: int) -> int:
@@ -142,13 +145,13 @@ def width(tokens: int, vocab_size: int) -> int:
     return next((width for width in widths if parameters(width, 1, vocab_size) >= needed), MAX_WIDTH)
 
 
-def depth(tokens: int, vocab_size: int, width: int) -> int:
+def depth(tokens: int, vocab_size: int, width: int, per_token: int = PARAMETERS_PER_TOKEN) -> int:
     """Return the number of blocks: more than one only if one block of this width cannot memorise the tokens.
 
     One block learns in as many epochs as four, and answers unseen paraphrases as well.
     """
     block = parameters(width, 1, vocab_size) - parameters(width, 0, vocab_size)
-    return max(1, math.ceil((PARAMETERS_PER_TOKEN * tokens - parameters(width, 0, vocab_size)) / block))
+    return max(1, math.ceil((per_token * tokens - parameters(width, 0, vocab_size)) / block))
 
 
 def parameters(width: int, layers: int, vocab_size: int) -> int:

@@ -23,6 +23,7 @@ from qa_lm.retrieval.encoder import Encoder
 from qa_lm.run import run_folder
 from qa_lm.run.atomic import write_json, write_jsonl
 from qa_lm.training.announcement import announce_end
+from qa_lm.training.budget.guard import guard_of
 from qa_lm.training.build import Task
 from qa_lm.training.callbacks.console import has_stopped
 from qa_lm.training.estimate import Estimate
@@ -109,6 +110,8 @@ def finish(
     metrics = outcome(config, prepared, task, setup, answers, timing, never_trained)
     if averaged:
         metrics["finetune_average"] = averaged.share
+    if guard := guard_of(setup.trainer):
+        metrics |= guard.metrics()
     log_end(setup.trainer, metrics, answers, board)
     write_json(folder / run_folder.METRICS, metrics)
     best = setup.best.best_model_score
@@ -214,4 +217,6 @@ def outcome(
 def _stopped_early(setup: TrainerSetup) -> bool:
     early, recall = setup.early_stopping, setup.recall_stopping
     by_recall = recall is not None and (recall.reached or recall.plateaued)
-    return by_recall or setup.bad_batches.diverged or (early is not None and has_stopped(early))
+    guard = guard_of(setup.trainer)
+    by_budget = guard is not None and guard.stopped
+    return by_recall or by_budget or setup.bad_batches.diverged or (early is not None and has_stopped(early))

@@ -1,9 +1,9 @@
 """`train`: one training run, from settings to a run folder and a result.
 
-    prepare -> resolve -> build -> measure -> fit -> finish
+    prepare -> resolve -> build -> measure -> budget -> fit -> finish
 
-Each stage takes the results of the former ones. From `measure` on the settings are final. They are written right before
-`fit`.
+Each stage takes the results of the former ones. From `budget` on, which chooses the epochs that fit a time, the
+settings are final. They are written right before `fit`.
 """
 
 import os
@@ -31,6 +31,10 @@ from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import announce, announce_estimate
+from qa_lm.training.budget.apply import budgeted
+from qa_lm.training.budget.guard import budget_guard, seconds_left
+from qa_lm.training.budget.memory import warn_about_peak, within_memory
+from qa_lm.training.budget.smaller import SmallerModel
 from qa_lm.training.build import Task, build_task
 from qa_lm.training.checkpointing.interruption import TIME_LIMIT_SIGNALS, Interrupted, exit_on_signals, requeue
 from qa_lm.training.checkpointing.resume import (
@@ -104,6 +108,10 @@ def train(
     signals = exit_on_signals() if handle_signals else nullcontext()
     with signals, run_lock(folder) if first else nullcontext():
         try:
+            try:
+                return _train(config, folder, first, custom or CustomParts(), handle_signals, started)
+            except SmallerModel as smaller:
+                config = smaller.config
             return _train(config, folder, first, custom or CustomParts(), handle_signals, started)
         except (MemoryError, RuntimeError, OSError) as error:
             if out_of_memory := as_out_of_memory(error, config):
@@ -123,7 +131,7 @@ def _train(
     handle_signals: bool,
     started: float,
 ) -> TrainingResult:
-    given = config
+    given, guards = config, budget_guard(config, started)
     custom = with_targets(custom, config)
     run = read_run_state(folder, config, verbose=first)
     custom = replace(custom, loggers=build_loggers(config, folder, run.step, custom.loggers))
@@ -139,18 +147,23 @@ def _train(
         check_same_data(folder, environment, verbose=first)
     config = completed(with_batch_size_of(run, config), prepared.sizes(), process_count(config.trainer))
     config = replace(config, resume=None, trainer={**config.trainer, "precision": precision.name})
+    if config.budget.memory is not None and not run.exists:  # a run that is resumed has its batches
+        config, prepared = within_memory(config, given, prepared, custom, start, verbose=first)
     facts = environment | {"resumed_after_step": run.step, "settings": settings_digest(config)}
-    custom = replace(custom, callbacks=[*custom.callbacks, SameRun(facts)])
+    custom = replace(custom, callbacks=[*custom.callbacks, SameRun(facts), *guards])
     setup = build_trainer(config, folder, prepared, custom, handle_signals)
     task = build_task(config, prepared, setup.trainer, custom, start)
     if run.checkpoint:
         check_same_model(run.checkpoint, task.module)
     if first:
         announce(config, prepared, task, setup.trainer, precision.reason, start)
+    ask_started = time.perf_counter()
     before = _before(config, folder, prepared, task, run, start) if first and start else None
     measure_started = time.perf_counter()
     with attention_for_training(task.module.model, config) if start else nullcontext():
         estimate = _measure(config, task, setup, run)
+        asked_seconds = measure_started - ask_started
+        config, task, estimate = budgeted(config, given, prepared, task, setup, estimate, asked_seconds)
         config = replace(config, compile=is_compiled(task.module))
         measure_seconds = time.perf_counter() - measure_started
         if first:
@@ -187,18 +200,21 @@ def _before(
 def _measure(config: TrainConfig, task: Task, setup: TrainerSetup, run: RunState) -> Estimate | None:
     """Compile the network if that is wanted or pays. Estimate time and memory from a few steps, and print them.
 
-    Returns None for a resumed run, for several processes, and without packing, where shapes differ between steps.
+    Returns None for a resumed run, for several processes, and without packing, where shapes differ between steps,
+    unless a budget needs the estimate.
     """
     alone = setup.trainer.world_size == 1
     if config.compile and (run.checkpoint or not alone):
         compile_network(task.module)
-    if run.checkpoint or not alone or not config.data.packing or not task.estimated_epochs:
+    is_worth = config.data.packing or config.budget.time is not None
+    if run.checkpoint or not alone or not is_worth or not task.estimated_epochs:
         return None
     device, epochs = device_of(config.trainer), task.estimated_epochs
-    every = config.checkpoint.every_seconds
-    precision = config.trainer["precision"]
-    estimate = estimate_training(task.module, task.data, precision, device, epochs, config.compile, every)
+    every, left = config.checkpoint.every_seconds, seconds_left(setup.trainer)
+    precision, compiled = config.trainer["precision"], config.compile if config.data.packing else False
+    estimate = estimate_training(task.module, task.data, precision, device, epochs, compiled, every, left)
     announce_estimate(config, estimate)
+    warn_about_peak(config, estimate.memory)
     return estimate
 
 

@@ -84,7 +84,7 @@ def test_steps_are_measured_long_enough_and_with_all_that_training_does(tmp_path
 def test_an_epoch_is_its_steps_its_validation_and_a_checkpoint(tmp_path, monkeypatch):
     task = task_of(open_config(), tmp_path)
     monkeypatch.setattr(estimate, "step_seconds", lambda *arguments: 10.0)
-    monkeypatch.setattr(estimate, "_validation_seconds", lambda *arguments: 0.25)
+    monkeypatch.setattr(estimate, "validation_seconds", lambda *arguments: 0.25)
     monkeypatch.setattr(estimate, "loading_seconds", lambda *arguments: 0.5)
     monkeypatch.setattr(estimate, "SAVED_BYTES_PER_SECOND", 1.0)
     found = estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 2, False)
@@ -143,6 +143,7 @@ def test_a_long_run_is_compiled_and_a_short_one_not(tmp_path, monkeypatch):
         estimate_training(task.module, task.data, "32-true", torch.device("cpu"), epochs, None)
         assert len(tried) == times
     estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 10**7, False)
+    estimate_training(task.module, task.data, "32-true", torch.device("cpu"), 10**7, None, None, 60.0)  # a budget
     assert len(tried) == 1
 
 

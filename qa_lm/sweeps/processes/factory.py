@@ -63,8 +63,11 @@ class JobFactory:
         Raises:
             Exception: the configuration is invalid, according to Hydra or to the identity function.
         """
-        key = hashlib.sha256(self._identity(overrides, number).encode()).hexdigest()[:KEY_DIGITS]
         swept = [each for each in overrides if _key(each) in self._swept and not each.startswith("hydra.")]
+        # A budget does not make it another job, unless that is what differs between the jobs.
+        budgets = [each for each in swept if _key(each).startswith("budget.")]
+        identity = "".join([self._identity(overrides, number), *budgets])
+        key = hashlib.sha256(identity.encode()).hexdigest()[:KEY_DIGITS]
         labels = [_short(each) for each in swept]
         name = "_".join(re.sub(r"[^\w.+-]+", "-", label).strip("-") for label in labels)[:MAX_NAME]
         # An earlier sweep over other settings may have named the folder differently.

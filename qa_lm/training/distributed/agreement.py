@@ -23,7 +23,7 @@ COMPARED = {
 }
 """What is compared, and what the message calls it."""
 MAY_DIFFER = {
-    "": ("name", "tags", "loggers", "resume", "trust", "compile", "distributed"),
+    "": ("name", "tags", "loggers", "resume", "trust", "compile", "distributed", "budget"),
     "data": ("path", "validation_path", "test_path", "cache", "workers"),
     "model": ("path",),
     "evaluation": ("encoder",),

@@ -17,6 +17,9 @@ epochs that it is trained."""
 EPOCHS_TO_RECALL = 7
 """Expected epochs until recall is reached: 2 where the model knows half of the facts, 7 where it knows none."""
 
+HELD_OUT_MAX_EPOCHS, RECALL_MAX_EPOCHS = 10, 30
+"""Maximum number of epochs for held-out questions and until recall; training usually stops earlier."""
+
 
 def completed_finetuning(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     """Return the settings with a value for the open ones that a pretrained model has rules of its own for.

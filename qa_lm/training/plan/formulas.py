@@ -48,7 +48,7 @@ class Memory:
         return self.weights + self.gradients + self.state + self.activations + self.head + self.other
 
 
-def memory(work: Work, strategy: Strategy, devices: int, rows: int, program: float = 0.0) -> Memory:
+def memory(work: Work, strategy: Strategy, devices: int, rows: float, program: float = 0.0) -> Memory:
     """Return the memory of each device.
 
     Args:

@@ -123,7 +123,7 @@ def plan_run(config: TrainConfig, request: Request) -> Plan:
     data = build_data(config, prepared, custom)
     batches = first_batches(data, torch.device("cpu"), STEPS + 1)
     on_cpu = here and device_of(config.trainer).type == "cpu"
-    network = _without_memory(config, prepared, custom, start, on_cpu)
+    network = network_without_memory(config, prepared, custom, start, on_cpu)
     work = _work(config, custom, network, batches, on_cpu)
     tokens = int(data.examples.lengths(data.split.train).sum())
     rows = data.train_rows
@@ -197,7 +197,7 @@ def _peak(device: Device, precision: str, request: Request, config: TrainConfig)
     return device.bfloat16 if precision.startswith("bf16") else device.float32
 
 
-def _without_memory(
+def network_without_memory(
     config: TrainConfig, prepared: PreparedData, custom: CustomParts, start: PretrainedStart | None, on_cpu: bool
 ) -> PreTrainedModel:
     """The model of the run on the meta device, with its adapter and its kind of attention."""

@@ -12,7 +12,10 @@ from qa_lm.data.prepare import Sizes
 from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.training.finetune.recipe import completed_finetuning
 from qa_lm.training.finetune.start import attention_for_training
+from qa_lm.training.recipe import completed
 from tests.conftest import small_config
+
+SIZES = Sizes(np.full(300, 16), 16, 4.0, 128, 1000)
 
 
 def chosen(method: FinetuneMethod, pairs: int, *overrides: str, row: int | None = 128) -> TrainConfig:
@@ -33,6 +36,19 @@ def test_the_learning_rate_is_that_of_the_method(method, lr):
 )
 def test_a_step_has_512_positions_and_an_epoch_of_a_small_file_8_steps(pairs, row, batch_size):
     assert chosen(FinetuneMethod.full, pairs, row=row).data.batch_size == batch_size
+
+
+@pytest.mark.parametrize(
+    ("overrides", "most"),
+    [
+        (["goal=held_out"], 10),
+        (["goal=recall"], 30),
+        (["goal=held_out", "trainer.max_epochs=4"], 4),
+    ],
+)
+def test_the_maximum_number_of_epochs_is_that_of_the_goal(overrides, most):
+    config = chosen(FinetuneMethod.full, 300, *overrides)
+    assert completed(config, SIZES).trainer["max_epochs"] == most
 
 
 def test_a_step_of_lora_is_smaller():

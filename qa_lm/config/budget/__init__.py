@@ -1,0 +1,1 @@
+"""The settings of a budget, and their units."""

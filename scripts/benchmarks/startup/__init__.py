@@ -1,1 +1,0 @@
-"""How long runs and sweeps take to start."""
