@@ -70,6 +70,24 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
 
 def main() -> int:
     """Run a part; print and write what came out."""
+    options = _checked(_parser())
+    measure, columns = PARTS[options.part]
+    sides = measure(options)
+    if options.part == "faq":
+        faq.print_tables(sides)
+    else:
+        print_medians(sides, columns)
+    if options.part == "tutorial":
+        tutorial.print_parts(sides)
+    if options.part == "peers":
+        peers.print_fastest(sides)
+    if options.output:
+        report = {"machine": machine(), "part": options.part, "command": sys.argv[1:], "sides": sides}
+        options.output.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS, help="what to measure")
     parser.add_argument(
@@ -110,6 +128,11 @@ def main() -> int:
     parser.add_argument("--budgets", nargs="+", default=["30s", "60s", "120s"], help="budget: (30s 60s 120s)")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="budget: further settings")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
+    return parser
+
+
+def _checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of the command line, with absolute paths, since the children run in another folder."""
     options = parser.parse_args()
     if options.rounds < 1 or options.seeds < 1:
         parser.error("--rounds and --seeds must be at least 1")
@@ -123,25 +146,12 @@ def main() -> int:
         parser.error("peers needs --peers")
     if options.part in ("finetune", "serve") and not options.model:
         parser.error(f"{options.part} needs --model")
-    if options.files:  # the children run in another folder
+    if options.files:
         options.files = [str(Path(name).resolve()) for name in options.files]
     for name in ("model", "encoder"):
         if given := getattr(options, name):
             setattr(options, name, str(Path(given).resolve()))
-    measure, columns = PARTS[options.part]
-    sides = measure(options)
-    if options.part == "faq":
-        faq.print_tables(sides)
-    else:
-        print_medians(sides, columns)
-    if options.part == "tutorial":
-        tutorial.print_parts(sides)
-    if options.part == "peers":
-        peers.print_fastest(sides)
-    if options.output:
-        report = {"machine": machine(), "part": options.part, "command": sys.argv[1:], "sides": sides}
-        options.output.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    return options
 
 
 if __name__ == "__main__":

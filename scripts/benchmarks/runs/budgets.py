@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.common import SCRIPTS, Runs, pairs_file, shown
 from qa_lm.config.budget.settings import duration, seconds_of
-from qa_lm.run.run_folder import METRICS
+from qa_lm.run.run_folder import CHECKPOINTS, LAST, METRICS
 
 COLUMNS = {
     "asked, s": "budget_seconds",
@@ -65,6 +65,6 @@ def _run(data: Path, budget: str, folder: Path, overrides: list[str]) -> dict[st
     for line in done.stdout.splitlines():
         if line.startswith(("budget:", "note:", "estimated:", "Stopped")):
             print(line, file=sys.stderr)
-    last = (folder / "checkpoints" / "last.ckpt").stat().st_mtime
+    last = (folder / CHECKPOINTS / LAST).stat().st_mtime
     found["after_seconds"] = time.time() - last - (time.perf_counter() - began - used)
     return found
