@@ -27,7 +27,8 @@ def write_split(path: Path, table: PairTable, split: Split) -> None:
     for block in blocks(len(split.validation)):
         reason[split.validation[block]] = split.held_out[block]
     columns = (table.numbers("source"), table.numbers("line"), side, reason)
-    with replacing(path) as temporary, pa.csv.CSVWriter(temporary, SCHEMA) as writer:
+    # A path would stay open with the writer, and Windows renames no open file.
+    with replacing(path) as temporary, temporary.open("wb") as file, pa.csv.CSVWriter(file, SCHEMA) as writer:
         for block in blocks(len(table)):
             source, line, sides, reasons = (column[block] for column in columns)
             arrays = [
