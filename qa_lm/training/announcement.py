@@ -82,6 +82,10 @@ def announce_model(config: TrainConfig, task: Task, precision: str, start: Pretr
         print(_finetuning(config, task, start))
         if config.data.template is PromptKind.plain and start.has_chat_template:
             print("prompt: plain; this model has a chat template too: data.template=chat")
+        if config.tokenizer.trim is not None and config.stop_at_recall is None:
+            print(
+                "note: with tokenizer.trim the model knows little of what it was not trained on; goal=recall suits it"
+            )
     schedule = f"{optimizer.schedule.value} learning rate {optimizer.lr:g}"
     print(f"training: {optimizer_name(task.module.make_optimizer)}, {schedule}; {precision}", flush=True)
 

@@ -21,6 +21,9 @@ from qa_lm.training.plan.formulas import Strategy, memory
 from qa_lm.training.plan.prepare import network_without_memory
 from qa_lm.training.plan.work import head_bytes, work_of
 
+MARGIN = 0.05
+"""Share of the memory that stays free: runs took up to 2% more than expected."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -73,7 +76,7 @@ def within_memory(
             same = max(1, round(now.step_rows * now.row_tokens / shortest))
             found += smaller_batches(Batches(same, 1, shortest), steps_open)
     peaks = expected_peaks(config, prepared, custom, start, found)
-    fitting = next((each for each, peak in zip(found, peaks, strict=True) if peak <= limit), None)
+    fitting = next((each for each, peak in zip(found, peaks, strict=True) if peak <= (1 - MARGIN) * limit), None)
     if fitting is None:
         raise _too_small(config, found[-1], peaks[-1], is_given=len(found) == 1 and now.rows > 1)
     if verbose:
@@ -175,8 +178,9 @@ def _too_small(config: TrainConfig, least: Batches, peak: float, is_given: bool)
         ways.insert(0, "model.gradient_checkpointing=true")
     if is_given:
         ways.insert(0, "data.batch_size=1")
+    needed = peak / (1 - MARGIN) / 1e6
     return UserError(
-        f"budget.memory={config.budget.memory}: at least {peak / 1e6:,.0f}MB are needed, with {rows}; use "
+        f"budget.memory={config.budget.memory}: at least {needed:,.0f}MB are needed, with {rows}; use "
         f"{', '.join(ways)} or more memory",
         "budget.memory",
     )

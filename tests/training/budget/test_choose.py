@@ -13,7 +13,16 @@ from qa_lm.training.budget.ways_out import Sizes, ways_out
 from qa_lm.training.recipe import completed
 from tests.training.test_recall import open_config
 
-SIZES = Sizes(body=400_000, head=800_000, width=192, vocabulary=4096, pairs=300, pretrained=False)
+SIZES = Sizes(
+    body=400_000,
+    head=800_000,
+    width=192,
+    feed_forward=512,
+    vocabulary=4096,
+    chosen_vocabulary=True,
+    pairs=300,
+    pretrained=False,
+)
 RECALL = Wanted(needed=12, schedule=10, most=60, until_recall=True, most_given=False, schedule_given=False)
 HELD_OUT = Wanted(needed=10, schedule=10, most=10, until_recall=False, most_given=False, schedule_given=False)
 
@@ -60,7 +69,8 @@ def test_a_budget_that_is_too_short_for_recall_names_three_ways_out():
     lines = choose_epochs(times(90), RECALL, SIZES).lines
     assert lines[1:] == [
         "note: recall is expected after 12 epochs, for which 2m30s are needed",
-        "  to need less: a smaller model: model.hidden_size=96 saves up to 58% of an epoch, but may need more epochs",
+        "  to need less: a smaller model: model.hidden_size=96 +model.extra.intermediate_size=256 saves up to 58% of "
+        "an epoch, but may need more epochs",
         "  to need less: a smaller vocabulary: tokenizer.vocab_size=2048 saves up to 22% of an epoch",
         "  to need less: fewer pairs: data.train_pairs=150 of 300 saves about 50% of an epoch",
         "budget: chosen trainer.max_epochs=6, optimizer.schedule_epochs=6",
@@ -87,9 +97,18 @@ def test_a_budget_without_room_for_an_epoch_is_refused():
 
 
 def test_ways_out_of_a_pretrained_model_name_no_width():
-    ways = ways_out(replace(SIZES, pretrained=True, vocabulary=50_257), 0.5)
+    ways = ways_out(replace(SIZES, pretrained=True, vocabulary=50_257, chosen_vocabulary=False), 0.5)
     assert ways[0].startswith("a smaller pretrained model")
     assert not any("hidden_size" in way or "vocab_size" in way for way in ways)
+    assert ways[1] == (
+        "a smaller vocabulary: tokenizer.trim=8192 saves up to 56% of an epoch, but unseen questions are answered worse"
+    )
+
+
+def test_a_model_without_a_feed_forward_width_of_its_own_names_none():
+    ways = ways_out(replace(SIZES, feed_forward=None, vocabulary=50_257, chosen_vocabulary=False), 0.5)
+    assert ways[0].startswith("a smaller model: model.hidden_size=96 saves up to ")
+    assert ways[1] == "a smaller vocabulary: tokenizer.trim=8192 saves up to 56% of an epoch"
 
 
 def test_a_vocabulary_that_costs_little_is_not_named():

@@ -35,10 +35,19 @@ def ready(config):
 
 @pytest.fixture
 def peaks(monkeypatch):
-    """A run takes 100 MB, and 1 MB for each position of a batch."""
+    """A run takes 100 MB, and 1 MB for each position of a batch; nothing stays free."""
+    monkeypatch.setattr(memory, "MARGIN", 0.0)
     monkeypatch.setattr(
         memory, "expected_peaks", lambda *given: [100 * MB + MB * each.rows * each.row_tokens for each in given[4]]
     )
+
+
+def test_some_memory_stays_free(peaks, monkeypatch):
+    assert chosen("220MB") == (12, 1)
+    monkeypatch.setattr(memory, "MARGIN", 0.05)
+    assert chosen("220MB") == (6, 2)
+    with pytest.raises(UserError, match="at least 116MB are needed"):
+        chosen("115MB")
 
 
 def chosen(budget, given_rows=None, **trainer):
