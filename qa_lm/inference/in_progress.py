@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 from qa_lm.data.encoding import PromptTemplate
 from qa_lm.data.pretrained.place import Base
 from qa_lm.data.tokenizer import load_tokenizer
-from qa_lm.data.vocabulary.rows import keep_rows
-from qa_lm.data.vocabulary.trim import old_ids_in
+from qa_lm.data.vocabulary.rows import keep_rows, old_ids_in
 from qa_lm.errors import UserError
 from qa_lm.inference.answerer import Answerer, causal_lm_from_weights, check_vocabulary, load_causal_lm
 from qa_lm.modeling.lora import base_of, load_merged

@@ -1,14 +1,38 @@
 """The rows of a model that belong to a trimmed vocabulary."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa_lm.data.vocabulary.trimming import KEY
-from qa_lm.errors import UserError
+from qa_lm.errors import UserError, reading
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+PROOF = "trim.json"
+"""Next to a trimmed tokenizer or model: what was proved of it, and the former id of each token."""
+OLD_IDS = "old_ids"
+"""The entry with the ids."""
+
+
+def old_ids_in(folder: Path) -> list[int] | None:
+    """The former id of each token of the model in a folder; None if its vocabulary was not trimmed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / PROOF
+    if not path.is_file():
+        return None
+    with reading(path, "is not a valid list of ids"):
+        ids = json.loads(path.read_text(encoding="utf-8"))[OLD_IDS]
+        if not all(type(each) is int for each in ids) or not ids or ids != sorted({*ids}) or ids[0] < 0:
+            raise ValueError(f"{OLD_IDS} must be ascending ids")
+    found: list[int] = ids
+    return found
 
 
 def keep_rows(model: "PreTrainedModel", old_ids: Sequence[int]) -> None:

@@ -21,14 +21,11 @@ from qa_lm.data.splits.draw import Split
 from qa_lm.data.storage import arrays
 from qa_lm.data.table import PairTable
 from qa_lm.data.tokenizer import CONFIG, FILE, TextTokenizer, json_object
+from qa_lm.data.vocabulary.rows import OLD_IDS, PROOF, old_ids_in
 from qa_lm.data.vocabulary.trimming import KEY, check_trimmable, trimmed
 from qa_lm.errors import UserError, reading
 from qa_lm.run.atomic import write_json
 
-PROOF = "trim.json"
-"""Next to a trimmed tokenizer or model: what was proved of it, and the former id of each token."""
-OLD_IDS = "old_ids"
-"""The entry with the ids."""
 COPIED = ("special_tokens_map.json", "chat_template.jinja", TEMPLATE_FILE)
 """Files of a tokenizer's folder that hold no vocabulary."""
 MODEL_FILES = ("config.json", "generation_config.json")
@@ -127,23 +124,6 @@ def trim_vocabulary(
         return {"kept_merges": merges} | sizes | proof
 
     return Trim(cached_folder(root / "trimmed", key, make))
-
-
-def old_ids_in(folder: Path) -> list[int] | None:
-    """The former id of each token of the model in a folder; None if its vocabulary was not trimmed.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = folder / PROOF
-    if not path.is_file():
-        return None
-    with reading(path, "is not a valid list of ids"):
-        ids = json.loads(path.read_text(encoding="utf-8"))[OLD_IDS]
-        if not all(type(each) is int for each in ids) or not ids or ids != sorted({*ids}) or ids[0] < 0:
-            raise ValueError(f"{OLD_IDS} must be ascending ids")
-    found: list[int] = ids
-    return found
 
 
 def mask(table: PairTable, *sides: np.ndarray) -> np.ndarray:

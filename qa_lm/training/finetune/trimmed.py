@@ -14,8 +14,8 @@ from qa_lm.data.chat.prompts import with_special_tokens
 from qa_lm.data.encoding import ChatTurn, PromptTemplate
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.tokenizer import TextTokenizer
-from qa_lm.data.vocabulary.rows import keep_rows, parameters_before
-from qa_lm.data.vocabulary.trim import PROOF, Trim
+from qa_lm.data.vocabulary.rows import PROOF, keep_rows, parameters_before
+from qa_lm.data.vocabulary.trim import Trim
 from qa_lm.data.vocabulary.trimming import KEY
 from qa_lm.errors import UserError
 from qa_lm.evaluation.before.general import GeneralAnswer, ask_general

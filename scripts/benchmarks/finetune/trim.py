@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.common import Runs, our_run, shown
 from benchmarks.finetune.comparison import parts
-from qa_lm.data.vocabulary.trim import PROOF
+from qa_lm.data.vocabulary.rows import PROOF
 from qa_lm.run.run_folder import MODEL
 
 MERGES = (None, 0, 8192)

@@ -12,7 +12,7 @@ from qa_lm.config.schema import DataConfig, TokenizerConfig
 from qa_lm.config.validate import check_sources
 from qa_lm.data.prepare import PreparedData
 from qa_lm.data.vocabulary import trim as trim_module
-from qa_lm.data.vocabulary.trim import old_ids_in
+from qa_lm.data.vocabulary.rows import old_ids_in
 from qa_lm.errors import UserError
 from tests.data.chat.chat_folders import LLAMA3, QWEN, chat_folder
 from tests.prepared_pairs import GPT2, folders, jsonl, prepared

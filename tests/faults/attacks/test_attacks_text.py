@@ -80,6 +80,7 @@ def unescaped(monkeypatch):
         return jinja2.Environment(**options | {"autoescape": False})
 
     monkeypatch.setattr(pages, "Environment", bare)
+    monkeypatch.setattr(pages, "_environment", pages._environment.__wrapped__)  # not the one that is kept
 
 
 def without_policy(page):
