@@ -256,7 +256,7 @@ def test_trainings_are_bit_for_bit_those_of_new_processes(sweeps):
         assert columns[0] == columns[1]
         for folder in (path.parent, other):  # the seconds of a run are those of its process
             metrics, record = (json.loads((folder / name).read_text()) for name in ("metrics.json", "job.json"))
-            assert 0 < record["seconds"] - metrics["seconds"] < 3
+            assert 0 < metrics["seconds"] < record["seconds"]
 
 
 def _losses(path: Path) -> list[list[str]]:

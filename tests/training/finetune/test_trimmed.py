@@ -270,7 +270,7 @@ def test_smollm2(tmp_path, capsys):
     (path,) = unpacked(SMOLLM2).rglob("*.gguf")
     capitals = [(pair.question, pair.answer) for pair in builtin("capitals")[:84:7]]
     data = f"data.path={jsonl(tmp_path / 'capitals.jsonl', capitals)}"
-    config = compose("experiment=finetune", f"model.path={path}", data, "tokenizer.trim=0", "finetune.average=1")
+    config = compose("experiment=finetune", f"model.path='{path}'", data, "tokenizer.trim=0", "finetune.average=1")
     config.trainer["max_epochs"] = 1
     folder = train(config, tmp_path / "run").folder
     proof = proof_of(folder / "model")
