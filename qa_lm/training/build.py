@@ -122,7 +122,8 @@ def estimated_epochs(
     if config.stop_at_recall is None:
         return epochs
     if config.model.path is not None:
-        return min(max_epochs, EPOCHS_TO_RECALL)
+        held = RecallStopping.required_validations(steps_per_epoch, pretrained=True) - 1
+        return min(max_epochs, EPOCHS_TO_RECALL + held)
     sizes = prepared.sizes()
     tokens = int(sizes.lengths.sum())
     to_recall = epochs_to_recall(sizes.answer, sizes.paraphrases, tokens, steps_per_epoch)

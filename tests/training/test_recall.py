@@ -293,6 +293,8 @@ def test_training_ends_where_recall_no_longer_grows_after_the_schedule():
 def test_patience_counts_steps_where_an_epoch_has_few():
     assert [RecallStopping.allowed_validations(steps) for steps in (1, 4, 14, 1000)] == [150, 38, 11, 3]
     assert [RecallStopping.required_validations(steps) for steps in (1, 4, 10, 20)] == [21, 6, 3, 2]
+    pretrained = [RecallStopping.required_validations(steps, pretrained=True) for steps in (1, 3, 7, 8, 20)]
+    assert pretrained == [21, 8, 4, 1, 1]
     stopping, trainer, module = RecallStopping(0.9, lambda sample: 1.0), cast(Any, FakeTrainer()), cast(Any, None)
     stopping.steps_per_epoch = 1
     stopping.schedule_epochs, trainer.callback_metrics["train/recall"] = 0, 0.5

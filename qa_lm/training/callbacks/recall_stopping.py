@@ -26,14 +26,18 @@ class RecallStopping(Callback):
         threshold: the share of the sample, from 0 to 1.
         answerable: function from the indices of the sample's pairs to the share of them that can be answered exactly.
             It is below 1 if pairs contradict each other.
-        pretrained: whether the model is a pretrained one, for which one validation is enough: an epoch takes long, and
-            the best one is kept.
+        pretrained: whether the model is a pretrained one, for which one validation is enough unless an epoch has few
+            steps: an epoch takes long, and the best one is kept.
     """
 
     VALIDATIONS, STEPS = 2, 20
     """Validations in a row, and optimizer steps between the first and the last of them. One validation may be luck:
     near the end recall still varies by half a percent between epochs. For a small file an epoch is a single step, after
     which an answer that has just become the most likely one is hardly more likely than others."""
+    FEW_STEPS = 8
+    """Optimizer steps of an epoch below which a pretrained model needs several validations too. Such a file has a dozen
+    pairs or so, an epoch takes a second, and after the first validation a small change of a question changes the answer
+    (docs/log.md, "small files from a pretrained start")."""
     PATIENCE, PATIENCE_STEPS = 3, 150
     """Validations and optimizer steps after the end of the schedule without an improvement of recall, before training
     stops. For a small file an epoch is a single step, and the last pair can take 120 steps."""
@@ -82,7 +86,9 @@ class RecallStopping(Callback):
     @classmethod
     def required_validations(cls, steps_per_epoch: int, pretrained: bool = False) -> int:
         """Number of validations in a row, one per epoch, in which recall must reach the threshold."""
-        return 1 if pretrained else max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
+        if pretrained and steps_per_epoch >= cls.FEW_STEPS:
+            return 1
+        return max(cls.VALIDATIONS, 1 + math.ceil(cls.STEPS / steps_per_epoch))
 
     @classmethod
     def allowed_validations(cls, steps_per_epoch: int) -> int:
