@@ -7,12 +7,9 @@ other shapes, each of which would be compiled on its own.
 
 import time
 from collections.abc import Callable
-from inspect import signature
-from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import blocks, hidden_states
@@ -24,16 +21,12 @@ SECONDS = 40.0
 """Seconds of a compilation without a cache. Measured: docs/log.md, "Compiled or not" and "fine-tuning, faster"."""
 GAIN, GAIN_WITH_LORA = 0.2, 0.3
 """Share of a step's time that compiling saves, in general and with LoRA. Measured in the same tables."""
-MAX_POSITIONS = 16_384
-"""Maximum context of a model for which the sines of all positions are kept: 8 MB for heads of width 64."""
 
 
 def compile_network(module: CausalLMModule) -> None:
     """Compile the body of the model for training; all batches must then have the same shape."""
     found = blocks(module.model)
     if len(found) <= WHOLE_UP_TO:
-        if rotary := _rotary(module):
-            _keep_sines(rotary)
         module.hidden_states = torch.compile(hidden_states, dynamic=False)
         return
     for block in found:
@@ -43,9 +36,8 @@ def compile_network(module: CausalLMModule) -> None:
 def undo_compilation(module: CausalLMModule) -> None:
     """Let training run the code of the model again."""
     module.hidden_states = hidden_states
-    rotary = getattr(module.model.base_model, "rotary_emb", None)
-    for part in [*blocks(module.model), *([rotary] if rotary else [])]:
-        vars(part).pop("forward", None)
+    for block in blocks(module.model):
+        vars(block).pop("forward", None)
 
 
 def is_compiled(module: CausalLMModule) -> bool:
@@ -97,27 +89,3 @@ def _compiled_for_training(forward: Callable[..., Any]) -> Callable[..., Any]:
         return (compiled if torch.is_grad_enabled() else forward)(*arguments, **options)
 
     return either
-
-
-def _rotary(module: CausalLMModule) -> Any:
-    """The rotary position embedding, if it depends on nothing but the position; else None."""
-    rotary: Any = getattr(module.model.base_model, "rotary_emb", None)
-    plain = getattr(rotary, "rope_type", None) == "default" and [*signature(rotary.forward).parameters][1:] == [
-        "position_ids"
-    ]
-    return rotary if plain and rotary.max_seq_len_cached <= MAX_POSITIONS else None
-
-
-def _keep_sines(rotary: Any) -> None:
-    """Look cosines and sines up: the compiler would compute them again for each head of each block."""
-    positions = torch.arange(rotary.max_seq_len_cached, device=rotary.inv_freq.device)
-    cos, sin = rotary(rotary.inv_freq, positions[None])
-    rotary.register_buffer("all_cos", cos[0], persistent=False)
-    rotary.register_buffer("all_sin", sin[0], persistent=False)
-    rotary.forward = MethodType(_look_up, rotary)
-
-
-def _look_up(rotary: nn.Module, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Replaces the forward method of a rotary embedding: cosines and sines, (rows, time, width of a head)."""
-    cos, sin = (rotary.get_buffer(name)[position_ids].to(x.dtype) for name in ("all_cos", "all_sin"))
-    return cos, sin

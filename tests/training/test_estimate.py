@@ -1,6 +1,5 @@
 """What is measured before training: precision, seconds, memory, whether to compile."""
 
-import copy
 import csv
 import time
 from dataclasses import replace
@@ -9,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import prepare
@@ -176,32 +174,6 @@ def test_a_deep_network_is_compiled_block_by_block_and_only_for_training(layers,
     task.module(batch)
     assert len(calls) == compiled_parts
     assert not is_compiled(task.module)
-
-
-def test_compiled_code_looks_sines_up_and_the_model_forgets_them_afterwards(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
-    module = task_of(deep_config(1), tmp_path).module
-    rotary, x, positions = module.model.base_model.rotary_emb, torch.zeros(1), torch.tensor([[0, 1, 2, 0, 127, 7]])
-    expected, state = rotary(x, positions), module.state_dict().keys()
-    compile_network(module)
-    monkeypatch.setattr(Tensor, "cos", lambda angles: pytest.fail("computed again"))
-    for value, true in zip(copy.deepcopy(rotary)(x, positions), expected, strict=True):
-        assert torch.equal(value, true)
-    assert module.state_dict().keys() == state
-    undo_compilation(module)
-    with pytest.raises(pytest.fail.Exception, match="computed again"):
-        rotary(x, positions)
-
-
-def test_sines_that_depend_on_more_than_the_position_are_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
-    module = task_of(deep_config(1), tmp_path).module
-    rotary = module.model.base_model.rotary_emb
-    for name, value in (("rope_type", "dynamic"), ("max_seq_len_cached", compilation.MAX_POSITIONS + 1)):
-        with monkeypatch.context() as patch:
-            patch.setattr(rotary, name, value)
-            compile_network(module)
-            assert "forward" not in vars(rotary), name
 
 
 def test_compiling_must_save_more_than_it_takes(tmp_path):
