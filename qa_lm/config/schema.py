@@ -188,7 +188,7 @@ class OptimizerConfig:
     momentum: float | None = None
     """Muon: decay of the running mean of the gradient. null uses 0.95."""
     schedule: ScheduleKind = ScheduleKind.constant
-    """Learning rate after the warm-up: `constant`, `linear` or `cosine`, or `wsd` (linear over the last fifth)."""
+    """Learning rate after the warm-up: `constant`, `linear`, `cosine` or `wsd` (constant, then a linear last fifth)."""
     schedule_epochs: int | None = None
     """Epochs of the schedule, after which the learning rate stays at its last value. null uses `trainer.max_epochs`."""
     warmup_steps: int = 0
