@@ -257,12 +257,16 @@ class _HeadLoss(torch.autograd.Function):
                 if bias_gradient is not None:
                     bias_gradient += grad_logits.sum(0)
         losses, correct = _concatenate(results)
-        ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient, bias_gradient)
+        # Not `save_for_backward`: the backward pass scales them in place, as large as the vocabulary is.
+        ctx.gradients = hidden_gradient.to(hidden.dtype), weight_gradient, bias_gradient
         ctx.mark_non_differentiable(losses, correct)
         return (losses * weights).sum(), losses, correct
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, *parameters = (each if each is None else each * grad_output for each in ctx.saved_tensors)
+        if ctx.gradients is None:
+            raise RuntimeError("the loss was differentiated before; compute it again to differentiate it once more")
+        gradients, ctx.gradients = ctx.gradients, None
+        hidden, *parameters = (each if each is None else each.mul_(grad_output) for each in gradients)
         return hidden, *parameters, None, None, None, None

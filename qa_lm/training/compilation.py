@@ -14,6 +14,7 @@ import torch
 from qa_lm.errors import first_line
 from qa_lm.modeling.causal_lm import blocks, hidden_states
 from qa_lm.modeling.module import CausalLMModule
+from qa_lm.training.hardware import return_freed_memory
 
 WHOLE_UP_TO = 12
 """Maximum number of blocks of a network that is compiled as a whole."""
@@ -67,6 +68,7 @@ def try_compilation(module: CausalLMModule, step_seconds: Callable[[], float], e
     Returns:
         Seconds of a step, and whether the network is compiled and why, as text for the user.
     """
+    return_freed_memory()  # compiled steps need less of it, in other pieces
     start = time.perf_counter()
     compile_network(module)
     try:

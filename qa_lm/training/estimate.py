@@ -25,7 +25,7 @@ from qa_lm.modeling.lora import trained_state
 from qa_lm.modeling.module import CausalLMModule
 from qa_lm.training.checkpointing.best_state import room_for
 from qa_lm.training.compilation import pays_to_compile, try_compilation
-from qa_lm.training.hardware import peak_memory
+from qa_lm.training.hardware import peak_memory, return_freed_memory
 
 STEPS = 5
 """Minimum number of measured steps, after one warm-up step."""
@@ -105,6 +105,7 @@ def estimate_training(
         )
         trained = parameter_count(module.model, trained=True)
         memory = _memory(device, trained)
+    return_freed_memory()
     size, training = SAVED_BYTES * trained, steps * (seconds + loading) + validation + EPOCH_SECONDS
     saves = 1 / epochs + (0 if every_seconds is None else min(steps, training / max(every_seconds, 1e-9)))
     saving = size / COPIED_BYTES_PER_SECOND + saves * size / SAVED_BYTES_PER_SECOND

@@ -164,6 +164,12 @@ def tune_allocator(trainer_arguments: dict[str, Any]) -> None:
     library.mallopt(M_TRIM_THRESHOLD, -1)  # do not return the end of the heap to the kernel
 
 
+def return_freed_memory() -> None:
+    """Return the memory that this process has freed to the kernel, in spite of `tune_allocator`."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def check_memory(
     config: TrainConfig, parameters: int, device: torch.device, trained: int | None = None, shards: int = 1
 ) -> None:

@@ -113,3 +113,23 @@ print(json.dumps([before, pages()]))
     before, after = json.loads(done.stdout)
     assert before > 200  # 131,080, or 256 where the kernel makes huge pages
     assert after < before / 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_returned_on_request():
+    script = """
+import psutil, torch
+from qa_lm.training.hardware import return_freed_memory, tune_allocator
+
+tune_allocator({})
+blocks = [torch.ones(2**18) for _ in range(128)]
+full = psutil.Process().memory_info().rss
+del blocks[:-1]
+kept = psutil.Process().memory_info().rss
+return_freed_memory()
+print(full - kept, full - psutil.Process().memory_info().rss)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    kept, returned = map(int, done.stdout.split())
+    assert kept < 2**24
+    assert returned > 120 * 2**20

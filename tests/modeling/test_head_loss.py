@@ -62,6 +62,17 @@ def test_a_frozen_head_costs_no_gradient_of_its_weights(monkeypatch):
     assert head.weight.grad is head.bias.grad is None
 
 
+def test_gradients_are_scaled_in_place_so_a_second_backward_pass_is_refused():
+    """The gradient of the weights is as large as the vocabulary: no second copy of it is made."""
+    head, targets, weights = nn.Linear(WIDTH, ENTRIES), torch.randint(ENTRIES, (POSITIONS,)), torch.rand(POSITIONS)
+    total, _, _ = _head_loss(torch.randn(POSITIONS, WIDTH), head, targets, weights)
+    place = total.grad_fn.gradients[1].data_ptr()
+    (total * 3).backward(retain_graph=True)
+    assert head.weight.grad.data_ptr() == place
+    with pytest.raises(RuntimeError, match="compute it again"):
+        total.backward()
+
+
 def test_of_equal_logits_the_first_is_the_answer_as_in_greedy_decoding(pieces):
     """bfloat16 makes equal logits often."""
     torch.manual_seed(0)
