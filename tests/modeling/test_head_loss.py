@@ -1,5 +1,7 @@
 """The head's loss beside plain cross-entropy and argmax, in float64 and where numbers are extreme or equal."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,9 +68,11 @@ def test_gradients_are_scaled_in_place_so_a_second_backward_pass_is_refused():
     """The gradient of the weights is as large as the vocabulary: no second copy of it is made."""
     head, targets, weights = nn.Linear(WIDTH, ENTRIES), torch.randint(ENTRIES, (POSITIONS,)), torch.rand(POSITIONS)
     total, _, _ = _head_loss(torch.randn(POSITIONS, WIDTH), head, targets, weights)
-    place = total.grad_fn.gradients[1].data_ptr()
+    node: Any = total.grad_fn
+    place = node.gradients[1].data_ptr()
     (total * 3).backward(retain_graph=True)
-    assert head.weight.grad.data_ptr() == place
+    gradient: Any = head.weight.grad
+    assert gradient.data_ptr() == place
     with pytest.raises(RuntimeError, match="compute it again"):
         total.backward()
 
