@@ -33,9 +33,6 @@ from qa_lm.training.recipe import epochs_to_recall
 if TYPE_CHECKING:
     from peft import PeftModel
 
-SHORT_ROW = 64
-"""Tokens of a row up to which eager attention is faster on a CPU than fused attention (docs/log.md, "attention in short
-rows"). The results are the same."""
 OPTIMIZER_DEFAULTS = ("betas", "eps", "weight_decay", "decay_vectors", "momentum")
 """Settings for which null means the optimizer's own default."""
 NOTHING_CUSTOM = CustomParts()
@@ -216,9 +213,6 @@ def _network(config: TrainConfig, vocab_size: int, eos_id: int, custom: ModelSou
         network = check_custom_model(network, vocab_size, config.data.packing)
     elif config.data.packing:
         check_packing(network, f"model.architecture={config.model.architecture}")
-    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
-    if short and device_of(config.trainer).type == "cpu":
-        network.set_attn_implementation("eager")
     return _with_gradient_checkpointing(network, config)
 
 

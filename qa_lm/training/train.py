@@ -31,6 +31,7 @@ from qa_lm.run.atomic import write_json, write_text
 from qa_lm.run.environment import describe_environment
 from qa_lm.run.lock import run_lock
 from qa_lm.training.announcement import announce, announce_estimate
+from qa_lm.training.attention import attention_for_training
 from qa_lm.training.budget.apply import budgeted
 from qa_lm.training.budget.guard import budget_guard, seconds_left
 from qa_lm.training.budget.memory import warn_about_peak, within_memory
@@ -54,7 +55,7 @@ from qa_lm.training.distributed.launch import with_launch, without_launch
 from qa_lm.training.distributed.whole import empty_copy, with_whole_model
 from qa_lm.training.estimate import Estimate, estimate_training
 from qa_lm.training.finetune.before import Before, ask_untrained, read_before
-from qa_lm.training.finetune.start import PretrainedStart, attention_for_training, find_start, with_start
+from qa_lm.training.finetune.start import PretrainedStart, find_start, with_start
 from qa_lm.training.hardware import as_out_of_memory, choose_precision, device_of, process_count
 from qa_lm.training.logging.hyperparameters import compared_hyperparameters, flat_hyperparameters
 from qa_lm.training.logging.loggers import build_loggers, log_begin
@@ -160,7 +161,7 @@ def _train(
     ask_started = time.perf_counter()
     before = _before(config, folder, prepared, task, run, start) if first and start else None
     measure_started = time.perf_counter()
-    with attention_for_training(task.module.model, config) if start else nullcontext():
+    with attention_for_training(task.module.model, config):
         estimate = _measure(config, task, setup, run)
         asked_seconds = measure_started - ask_started
         config, task, estimate = budgeted(config, given, prepared, task, setup, estimate, asked_seconds)

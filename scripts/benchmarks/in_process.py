@@ -16,6 +16,7 @@ from qa_lm.config.enums import LossWeighting, OptimizerKind
 from qa_lm.config.schema import DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.modeling.gradients import clip
+from qa_lm.training.attention import set_attention_for_training
 from qa_lm.training.build import Task, build_task
 from qa_lm.training.estimate import autocast, estimate_training, first_batches
 from qa_lm.training.hardware import choose_precision, device_of, tune_allocator
@@ -108,6 +109,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
         task = build_task(config, prepared, build_trainer(config, Path(folder), prepared).trainer)
+    set_attention_for_training(task.module.model, config, device.type == "cpu")
     estimate = estimate_training(task.module, task.data, precision, device, 1, True)
     return Built(config, task, prepared, precision, device, estimate.compilation, sizes.lengths)
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +23,12 @@ from qa_lm.modeling.causal_lm import check_logits, check_packing
 from qa_lm.modeling.config_arguments import DROPOUT_NAMES
 from qa_lm.modeling.lora import LoraSettings, check_peft
 from qa_lm.training.finetune.trimmed import trim_model
-from qa_lm.training.hardware import device_of
 
 FULL_UP_TO = 200_000_000
 """Maximum number of parameters that are all trained, unless `finetune.method` says otherwise: such a model needs no
 adapter to be merged, and the optimizer's state fits into memory."""
 SIZES = {"hidden_size": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
 """Settings of a model and what transformers calls them."""
-SHORT_ROW = 160
-"""Tokens of a row up to which eager attention is faster on a CPU than fused attention, whose backward is slow there
-(docs/log.md, "fine-tuning, faster"). The results are the same."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +147,6 @@ def load_start(start: PretrainedStart, config: TrainConfig, prepared: PreparedDa
     if config.data.packing:
         check_packing(model, f"model.path={start.base.name}")
     return model.train()
-
-
-@contextmanager
-def attention_for_training(model: PreTrainedModel, config: TrainConfig) -> Iterator[None]:
-    """Use eager attention where rows are short. Outside of training rows are long, where it needs much memory."""
-    usual = str(model.config._attn_implementation)
-    short = config.data.packing and (config.data.row_tokens or 0) <= SHORT_ROW
-    if short and device_of(config.trainer).type == "cpu":
-        model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
 
 
 def lora_settings(finetune: FinetuneConfig) -> LoraSettings:

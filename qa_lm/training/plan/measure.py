@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from qa_lm.config.schema import TrainConfig
+from qa_lm.training.attention import set_attention_for_training
 from qa_lm.training.build import Task
 from qa_lm.training.compilation import pays_to_compile, try_compilation
 from qa_lm.training.estimate import STEPS, first_batches, loading_seconds, step_seconds
@@ -65,6 +66,7 @@ def measure(task: Task, config: TrainConfig, epoch: Epoch) -> Measured:
     """
     module, device, total = task.module.to(device_of(config.trainer)), device_of(config.trainer), epoch.epochs
     total *= epoch.batches(1)
+    set_attention_for_training(module.model, config, device.type == "cpu")
     batches = first_batches(task.data, device, STEPS + 1)
     loading = loading_seconds(task.data, device)
     seconds = partial(step_seconds, module, batches, str(config.trainer["precision"]), total)

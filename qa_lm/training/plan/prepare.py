@@ -20,8 +20,8 @@ from qa_lm.data.prepare import PreparedData, prepare
 from qa_lm.data.vocabulary.rows import keep_rows
 from qa_lm.errors import UserError
 from qa_lm.modeling.lora import add_lora
+from qa_lm.training.attention import set_attention_for_training
 from qa_lm.training.build import (
-    SHORT_ROW,
     build_data,
     build_task,
     epochs_at_most,
@@ -31,7 +31,6 @@ from qa_lm.training.build import (
 )
 from qa_lm.training.custom import CustomParts, with_targets
 from qa_lm.training.estimate import END_BYTES, STEPS, first_batches
-from qa_lm.training.finetune.start import SHORT_ROW as PRETRAINED_SHORT_ROW
 from qa_lm.training.finetune.start import PretrainedStart, find_start, lora_settings, with_start
 from qa_lm.training.hardware import choose_precision, device_of, free_memory
 from qa_lm.training.plan.devices import HERE, Device, kind
@@ -216,9 +215,7 @@ def network_without_memory(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # transformers is about to rename it
             network.gradient_checkpointing_enable({"use_reentrant": False})
-    most = PRETRAINED_SHORT_ROW if start else SHORT_ROW
-    if on_cpu and config.data.packing and (config.data.row_tokens or 0) <= most:
-        network.set_attn_implementation("eager")
+    set_attention_for_training(network, config, on_cpu)
     return network
 
 

@@ -9,11 +9,8 @@ from qa_lm.config.enums import FinetuneMethod
 from qa_lm.config.overrides import compose
 from qa_lm.config.schema import TrainConfig
 from qa_lm.data.prepare import Sizes
-from qa_lm.inference.answerer import load_causal_lm
 from qa_lm.training.finetune.recipe import completed_finetuning
-from qa_lm.training.finetune.start import attention_for_training
 from qa_lm.training.recipe import completed
-from tests.conftest import small_config
 
 SIZES = Sizes(np.full(300, 16), 16, 4.0, 128, 1000)
 
@@ -58,17 +55,3 @@ def test_a_step_of_lora_is_smaller():
 
 def test_given_sizes_stay():
     assert chosen(FinetuneMethod.full, 1000, "data.batch_size=3").data.batch_size == 3
-
-
-@pytest.mark.parametrize(
-    ("packing", "row", "attention"), [(True, 128, "eager"), (True, 512, "sdpa"), (False, 8, "sdpa")]
-)
-def test_training_in_short_rows_uses_eager_attention(learnt_run, packing, row, attention):
-    """Only training: in the long rows of an evaluation it would need gigabytes."""
-    model, config = (
-        load_causal_lm(learnt_run.folder / "model"),
-        small_config(data__packing=packing, data__row_tokens=row),
-    )
-    with attention_for_training(model, config):
-        assert model.config._attn_implementation == attention
-    assert model.config._attn_implementation == "sdpa"
