@@ -10,8 +10,8 @@ from qa_lm.training.hardware import device_of
 
 LONGEST_ROW = 512
 """Maximum number of tokens of a row for plain products. Steps of rows of 64 to 1,024 tokens are 8% to 28% faster
-(docs/log.md, "plain attention in longer rows"), but 6 bytes of each score are kept: with 512 tokens up to about 1.4 times
-the memory of all other activations."""
+(docs/log.md, "plain attention in longer rows"), but 6 bytes of each score are kept: with 512 tokens up to about 1.4
+times the memory of all other activations."""
 
 
 @contextmanager
