@@ -154,7 +154,7 @@ def head_bytes(model: PreTrainedModel, precision: str, positions: int, on_cpu: b
     block = min(chunk, max(1, BLOCK_LOGITS // vocabulary)) if on_cpu else chunk
     products = min(GRADIENT_ROWS, vocabulary) if on_cpu else vocabulary
     weight = size * vocabulary * width if precision == "bf16-mixed" else 0  # a copy in the dtype of the products
-    # The backward pass multiplies the gradient of the weight into a new one.
+    # A second gradient of the weight exists while it is added to that of a tied embedding or of former batches.
     gradient = BYTES.get(precision, 4) * vocabulary * width if head(model).weight.requires_grad else 0
     return vocabulary * (size * chunk + 2 * 4 * block) + size * width * (products + 2 * positions) + weight + gradient
 
