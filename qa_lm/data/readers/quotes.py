@@ -193,7 +193,8 @@ def tabs_are_quoted(lines: Iterable[str], form: Form) -> tuple[bool, bool]:
 def _needs_marks(found: Quoted, form: Form) -> bool:
     """Whether a row needs its quotation marks."""
     if len(found.taken) > 1:  # of a mark left open on one line and closed on another both lines are rows by themselves
-        return not all(line.count(TAB) == len(form.names) - 1 for line in found.taken)
+        lines = (line.split(TAB) for line in found.taken)
+        return not all(len(fields) == len(form.names) and all(map(str.strip, fields)) for fields in lines)
     fields = found.taken[0].rstrip("\r\n").split(TAB)
     in_marks = (field[1:-1] for field in fields if len(field) > 2 and field[0] == field[-1] == QUOTE)
     return len(fields) > len(form.names) or any('""' in field for field in in_marks)

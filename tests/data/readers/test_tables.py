@@ -191,7 +191,15 @@ def test_quotation_marks_between_tabs_are_text(tmp_path, odd, said):
 
 @pytest.mark.parametrize(
     "odd",
-    [["a\tb", "c"], ["a", "two\nlines"], ["two\n\nlines", "b"], ['say "no"', "b"], ['"', "b"], ["a\r", "b"]],
+    [
+        ["a\tb", "c"],
+        ["a\t\n", "b"],
+        ["a", "two\nlines"],
+        ["two\n\nlines", "b"],
+        ['say "no"', "b"],
+        ['"', "b"],
+        ["a\r", "b"],
+    ],
 )
 def test_what_a_spreadsheet_quotes_between_tabs_is_quoted(tmp_path, odd):
     rows = [*ROWS, odd, ['"Blue"', "x"]]
@@ -203,6 +211,11 @@ def test_what_a_spreadsheet_quotes_between_tabs_is_quoted(tmp_path, odd):
     rows = [*ROWS, ["Well, well", "b"]]
     content = table("\t", rows=[*ROWS, ['"Well, well"', "b"]])
     assert reader_of(write(tmp_path, content, "b.tsv")) == ([Pair(*row) for row in rows], "", [])
+
+
+def test_marks_between_tabs_quote_where_their_lines_would_lack_a_field(tmp_path):
+    pairs, how, _ = reader_of(write(tmp_path, 'question\tanswer\nx\ty\n"a\t\n"\tb\n', "a.tsv"))
+    assert (pairs, how) == ([Pair("x", "y"), Pair("a\t\n", "b")], "")
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the folder of odd files is not beside this clone")
