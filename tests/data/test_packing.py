@@ -137,7 +137,7 @@ def test_packed_equals_unpacked(bpe, template, tmp_path, architecture, seed, att
     pairs = some_pairs(24, seed)
     store = encoded(pairs, bpe, template, tmp_path, limit=ROW)
     model = build(architecture, vocab_size=300, context=ROW)
-    model.set_attn_implementation(attention)  # `eager` is what short rows get
+    model.set_attn_implementation(attention)  # `eager` is what training on a CPU uses
     rows = list(PackedRows(np.arange(24), store.lengths(np.arange(24)), True, seed, 1, ROW))
     packed = Collate(store, True, ROW)(rows)
     assert packed.pairs == 24 > len(rows)
