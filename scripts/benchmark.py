@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
         finetune.COLUMNS,
     ),
     "trim": (lambda o: trim.compare(o.files[0], o.model, o.pairs, o.rounds, o.epochs), trim.COLUMNS),
-    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models), roof.COLUMNS),
+    "roof": (lambda o: roof.compare(o.files[0], o.rounds, o.tokens, o.models, o.attention), roof.COLUMNS),
     "faq": (lambda o: faq.compare(o.files or faq.FILES, o.seeds, o.encoder, o.model), {}),
     "eval": (lambda o: evaluation.compare(o.files[0], o.count, o.rounds), evaluation.COLUMNS),
     "serve": (
@@ -120,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
     parser.add_argument("--epochs", type=int, default=10, help="tutorial, and trim from scratch: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")
+    kinds = ("training", "fused")
+    parser.add_argument("--attention", nargs="+", choices=kinds, default=["training"], help="roof: (default training)")
     parser.add_argument("--models", nargs="+", choices=roof.MODELS, default=[*roof.MODELS], help="roof: (default all)")
     parser.add_argument("--seeds", type=int, default=3, help="faq: number of seeds (default 3)")
     parser.add_argument("--jobs", type=int, default=20, help="sweep: number of jobs (default 20)")

@@ -72,7 +72,7 @@ class Built:
         return timed.seconds()
 
 
-def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Built:
+def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str, fused: bool = False) -> Built:
     """A run of the fast path on these pairs.
 
     Args:
@@ -80,6 +80,7 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
         pairs: a file.
         tokens: positions of a step.
         optimizer: adamw or muon.
+        fused: whether attention is fused, whatever a run would use.
     """
     quiet_lightning()
     tune_allocator({})
@@ -109,7 +110,8 @@ def built(model: dict[str, Any], pairs: str, tokens: int, optimizer: str) -> Bui
     device = device_of(config.trainer)
     with tempfile.TemporaryDirectory() as folder:
         task = build_task(config, prepared, build_trainer(config, Path(folder), prepared).trainer)
-    set_attention_for_training(task.module.model, config, device.type == "cpu")
+    if not fused:
+        set_attention_for_training(task.module.model, config, device.type == "cpu")
     estimate = estimate_training(task.module, task.data, precision, device, 1, True)
     return Built(config, task, prepared, precision, device, estimate.compilation, sizes.lengths)
 

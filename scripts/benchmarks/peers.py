@@ -24,6 +24,7 @@ MODEL = {
 OUR_TOKENS = 2048
 """Positions of our steps, as many as those of TRL's 8 rows of 256."""
 OUR_STEPS = 96
+"""Steps of our side. All are measured: the run counts its tokens and seconds as a whole."""
 COLUMNS = {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"}
 STEPS = {"loop": 40}
 """Steps of a side, 8 where it is not named; the first three are not measured."""

@@ -14,6 +14,7 @@ the gradients and update. The difference is what Lightning and our Python cost; 
 short, shows it best.
 """
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -42,7 +43,7 @@ COLUMNS = {
 }
 
 
-def compare(file: str, rounds: int, tokens: int, models: list[str]) -> Runs:
+def compare(file: str, rounds: int, tokens: int, models: list[str], attention: list[str]) -> Runs:
     """Each model, taking turns, each time in a process of its own.
 
     Args:
@@ -50,13 +51,15 @@ def compare(file: str, rounds: int, tokens: int, models: list[str]) -> Runs:
         rounds: how often each runs.
         tokens: positions of a step.
         models: names of `MODELS`.
+        attention: `training` for that of a run, `fused` for the fused one of transformers.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         pairs = pairs_file(file, None, Path(folder))
         for _ in range(rounds):
-            for name in models:
-                sides.setdefault(name, []).append(measured_by("roof", name, str(pairs), str(tokens)))
+            for name, kind in itertools.product(models, attention):
+                side = name if kind == "training" else f"{name}, fused attention"
+                sides.setdefault(side, []).append(measured_by("roof", name, str(pairs), str(tokens), kind))
     return sides
 
 
@@ -93,13 +96,13 @@ def gemm(device: Any, dtype: Any) -> float:
     return 2 * size**3 / statistics.median(seconds[2:])
 
 
-def measure(name: str, pairs: str, tokens: int) -> dict[str, Any]:
+def measure(name: str, pairs: str, tokens: int, attention: str) -> dict[str, Any]:
     """One model's figures."""
     import torch
 
     from benchmarks.in_process import built, plain_steps
 
-    found = built(MODELS[name], pairs, tokens, OPTIMIZER)
+    found = built(MODELS[name], pairs, tokens, OPTIMIZER, attention == "fused")
     steps = STEPS[name] if found.device.type == "cpu" else 200
     plain_seconds, lightning_seconds, roofs = [], [], []
     for _ in range(TURNS):
@@ -128,4 +131,4 @@ def measure(name: str, pairs: str, tokens: int) -> dict[str, Any]:
 if __name__ == "__main__":
     import json
 
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])))

