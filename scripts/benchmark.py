@@ -44,7 +44,9 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Runs], dict[str, str]]] = 
     "data": (lambda o: data.compare(o.files, o.row_tokens, o.rounds, o.peers, o.generated or []), data.COLUMNS),
     "peers": (lambda o: peers.compare(o.files, o.count, o.rounds, o.peers, o.litgpt, o.row_tokens), peers.COLUMNS),
     "recall": (
-        lambda o: recall.compare(o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers),
+        lambda o: recall.compare(
+            o.files[0], o.counts, o.rounds, o.peers, o.limit, o.rates, o.batches, o.optimizers, o.variants
+        ),
         recall.COLUMNS,
     ),
     "finetune": (
@@ -117,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="recall: TRL's learning rates")
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"], help="recall: TRL's (adamw muon)")
+    parser.add_argument(
+        "--variants", nargs="+", default=[], metavar="KEY=VALUE", help="recall: settings, each next to the recipe"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8], help="recall: TRL's rows a step")
     parser.add_argument("--epochs", type=int, default=10, help="tutorial, and trim from scratch: epochs (default 10)")
     parser.add_argument("--tokens", type=int, default=2048, help="roof: positions a step (default 2048)")

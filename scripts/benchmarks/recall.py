@@ -30,6 +30,7 @@ def compare(
     rates: list[float],
     batches: list[int],
     optimizers: list[str],
+    variants: list[str],
 ) -> Runs:
     """Ours on each number of pairs, and TRL on the first count.
 
@@ -42,24 +43,26 @@ def compare(
         rates: learning rates that are tried.
         batches: rows a step that are tried.
         optimizers: "adamw", "muon" or both.
+        variants: settings, each of which changes the recipe of one more side of ours.
     """
     sides: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         few = pairs_file(file, 50, work)
         for number in range(rounds):
-            for count in counts:
-                found = _ours(pairs_file(file, count, work), few, work / f"ours-{count}-{number}")
-                sides.setdefault(f"ours, {count:,} pairs", []).append(found)
+            for count, (place, variant) in itertools.product(counts, enumerate(["", *variants])):
+                pairs, run = pairs_file(file, count, work), work / f"ours-{count}-{number}-{place}"
+                found = _ours(pairs, few, run, [f"seed={number}", *([variant] if variant else [])])
+                sides.setdefault(f"ours, {count:,} pairs" + (f", {variant}" if variant else ""), []).append(found)
         if python:
             tried = list(itertools.product(optimizers, rates, batches))
             sides[f"TRL, {counts[0]:,} pairs"] = [_trl(pairs_file(file, counts[0], work), work, python, limit, tried)]
     return sides
 
 
-def _ours(pairs: Path, few: Path, folder: Path) -> dict[str, Any]:
+def _ours(pairs: Path, few: Path, folder: Path, settings: list[str]) -> dict[str, Any]:
     overrides = [f"data.path={pairs}", f"data.validation_path={few}", "evaluation.max_pairs=100000"]
-    metrics = our_run(folder, ["experiment=recall", *overrides])
+    metrics = our_run(folder, ["experiment=recall", *overrides, *settings])
     found = {
         "seconds": metrics["measure_seconds"] + metrics["fit_seconds"],
         "recall": metrics["recall"],
