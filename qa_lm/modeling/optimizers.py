@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ comparison with five steps of `torch.optim.Muon`'s polynomial see docs/log.md, "
 SAFETY = 1.02
 """The matrix is scaled to a spectral norm of at most 1 / SAFETY, because rounding above 1 makes the polynomials
 diverge."""
+BATCH_BYTES = 4 << 20
+"""Bytes of the matrices of equal shape, in float32, that a CPU orthogonalises at once, at least one matrix: so they stay
+in its cache, and their copies take little memory (docs/log.md, "Muon in small batches")."""
 Polynomials = tuple[tuple[float, float, float], ...]
 KINDS = ("adamw", "muon")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -206,19 +209,15 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_hidden(self, group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[Tensor]] = {}
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                by_shape.setdefault(parameter.shape, []).append(parameter)
         lr, momentum = group["lr"], group["momentum"]
-        for shape, parameters in by_shape.items():
+        for parameters in _batches(parameter for parameter in group["params"] if parameter.grad is not None):
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             buffers = [self._momentum_buffer(parameter) for parameter in parameters]
             torch._foreach_lerp_(buffers, gradients, 1 - momentum)
             updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov's
             directions = orthogonalise(updates, self.dtype, self.polynomials)
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
-            scale = 0.2 * math.sqrt(max(shape))
+            scale = 0.2 * math.sqrt(max(parameters[0].shape))
             torch._foreach_add_(parameters, directions.to(updates.dtype).unbind(), alpha=-lr * scale)
 
     def _momentum_buffer(self, parameter: Tensor) -> Tensor:
@@ -238,6 +237,18 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype, polynomials: Polynomials
         gram = torch.bmm(wide, wide.mT)
         wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide.mT if tall else wide
+
+
+def _batches(matrices: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Matrices of equal shape: on a CPU at most `BATCH_BYTES` at once, elsewhere all of them."""
+    by_shape: dict[torch.Size, list[Tensor]] = {}
+    for matrix in matrices:
+        by_shape.setdefault(matrix.shape, []).append(matrix)
+    for shape, equal in by_shape.items():
+        on_cpu = equal[0].device.type == "cpu"
+        count = max(1, BATCH_BYTES // (4 * shape.numel())) if on_cpu else len(equal)
+        for begin in range(0, len(equal), count):
+            yield equal[begin : begin + count]
 
 
 def _by_shape(parameters: Iterable[Parameter]) -> tuple[list[Parameter], list[Parameter]]:

@@ -28,6 +28,8 @@ OUR_STEPS = 96
 COLUMNS = {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"}
 STEPS = {"loop": 40}
 """Steps of a side, 8 where it is not named; the first three are not measured."""
+TRAINER_PAIRS = (32, 64, 128)
+"""Pairs a step of the compiled Trainer, at the end of the side's name: which number is fastest depends on the file."""
 
 
 def compare(files: list[str], count: int | None, rounds: int, python: str, litgpt: str | None, row: int) -> Runs:
@@ -55,6 +57,9 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 for side in others:
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
                     settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
+                    pairs_a_step = side.rpartition("-")[2]
+                    if pairs_a_step.isdigit():
+                        settings["batch_size"] = int(pairs_a_step)
                     is_litgpt = side.startswith("litgpt")
                     who, script = (litgpt, "litgpt_training.py") if is_litgpt else (python, "trainers.py")
                     found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
@@ -93,7 +98,8 @@ def peers(litgpt: bool) -> list[str]:
     """The other sides, in order; a name says what is switched on."""
     bf16 = precision_suffix()
     trl = [f"trl{bf16}-{on}-compile" for on in ("length", "packing", "packing-wrapped")]
-    return ["loop", f"trainer{bf16}", f"trainer{bf16}-compile", "trl", *trl, *([f"litgpt{bf16}"] if litgpt else [])]
+    trainer = [f"trainer{bf16}", *(f"trainer{bf16}-compile-{pairs}" for pairs in TRAINER_PAIRS)]
+    return ["loop", *trainer, "trl", *trl, *([f"litgpt{bf16}"] if litgpt else [])]
 
 
 def precision_suffix() -> str:

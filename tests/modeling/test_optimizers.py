@@ -62,8 +62,10 @@ def test_muon_takes_the_hidden_matrices_and_nothing_else(architecture):
         assert (name in hidden) == inside, name
 
 
-def test_with_torchs_polynomials_muon_is_torchs_muon_and_the_rest_torchs_adamw(monkeypatch):
+@pytest.mark.parametrize("at_once", [1 << 20, 256], ids=["all at once", "one square at once"])
+def test_with_torchs_polynomials_muon_is_torchs_muon_and_the_rest_torchs_adamw(monkeypatch, at_once):
     monkeypatch.setattr(optimizers, "SAFETY", 1.0)
+    monkeypatch.setattr(optimizers, "BATCH_BYTES", at_once)
     torch.manual_seed(0)
     shapes = [(8, 8), (8, 8), (8, 24), (24, 8), (24, 8)]
     hidden = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -87,6 +89,19 @@ def test_with_torchs_polynomials_muon_is_torchs_muon_and_the_rest_torchs_adamw(m
         assert (other - old).abs().max() > 0.01
         # bfloat16 products of one matrix and of several round apart
         torch.testing.assert_close(mine, other, atol=1e-3 if mine.ndim == 2 and len(mine) < 50 else 1e-6, rtol=0)
+
+
+def test_muon_orthogonalises_equal_shapes_in_batches_of_limited_size(monkeypatch):
+    shapes = [(8, 8)] * 5 + [(8, 24)] * 2
+    hidden = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for parameter in hidden:
+        parameter.grad = torch.randn_like(parameter)
+    batches = []
+    real = optimizers.orthogonalise
+    monkeypatch.setattr(optimizers, "orthogonalise", lambda *args: batches.append(tuple(args[0].shape)) or real(*args))
+    monkeypatch.setattr(optimizers, "BATCH_BYTES", 2 * 8 * 8 * 4)
+    Muon(hidden, [], [], 0.01, (0.9, 0.95), 1e-8, 0.1, 0.95, torch.float32).step()
+    assert batches == [(2, 8, 8), (2, 8, 8), (1, 8, 8), (1, 8, 24), (1, 8, 24)]
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (2, 64, 170), (2, 170, 64)])
