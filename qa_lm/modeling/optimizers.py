@@ -27,8 +27,8 @@ SAFETY = 1.02
 """The matrix is scaled to a spectral norm of at most 1 / SAFETY, because rounding above 1 makes the polynomials
 diverge."""
 BATCH_BYTES = 4 << 20
-"""Bytes of the matrices of equal shape, in float32, that a CPU orthogonalises at once, at least one matrix: so they stay
-in its cache, and their copies take little memory (docs/log.md, "Muon in small batches")."""
+"""Maximum float32 bytes of the matrices of equal shape that a CPU orthogonalises at once, at least one matrix. They
+stay in its cache, and their copies take little memory (docs/log.md, "Muon in small batches")."""
 Polynomials = tuple[tuple[float, float, float], ...]
 KINDS = ("adamw", "muon")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

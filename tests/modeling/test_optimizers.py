@@ -97,8 +97,12 @@ def test_muon_orthogonalises_equal_shapes_in_batches_of_limited_size(monkeypatch
     for parameter in hidden:
         parameter.grad = torch.randn_like(parameter)
     batches = []
-    real = optimizers.orthogonalise
-    monkeypatch.setattr(optimizers, "orthogonalise", lambda *args: batches.append(tuple(args[0].shape)) or real(*args))
+
+    def watched(matrices: torch.Tensor, *others: Any) -> torch.Tensor:
+        batches.append(tuple(matrices.shape))
+        return orthogonalise(matrices, *others)
+
+    monkeypatch.setattr(optimizers, "orthogonalise", watched)
     monkeypatch.setattr(optimizers, "BATCH_BYTES", 2 * 8 * 8 * 4)
     Muon(hidden, [], [], 0.01, (0.9, 0.95), 1e-8, 0.1, 0.95, torch.float32).step()
     assert batches == [(2, 8, 8), (2, 8, 8), (1, 8, 8), (1, 8, 24), (1, 8, 24)]
