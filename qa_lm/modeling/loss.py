@@ -28,6 +28,9 @@ GRADIENT_ROWS = 4096
 """Rows of the weight gradient that a CPU computes at once. Measurements of all three: docs/log.md, "the head and its
 loss"."""
 
+LOST = 1e-30
+"""Probabilities below this have lost digits of float32, or all of them."""
+
 
 class LossSums(NamedTuple):
     """Sums over a batch, so that means over several batches are exact, and results per pair."""
@@ -194,22 +197,24 @@ class _Chunks:
         if self.soft_cap is not None:
             logits.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
         probabilities = torch.softmax(logits, -1, out=self.probabilities[:count])
-        at_target = logits.gather(1, index)[:, 0]
+        at_target, probability = logits.gather(1, index)[:, 0], probabilities.gather(1, index)[:, 0]
         others = logits.scatter_(1, index, -torch.inf).amax(-1)
-        correct = at_target > others
-        # Among equal logits the first counts, as in argmax, which takes as long as the softmax on a CPU.
-        tied = at_target == others
-        correct[tied] = targets[tied] < logits[tied].argmax(-1)
-        # Unlike the target's probability, the largest probability cannot be rounded to zero.
-        log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
+        correct, tied = at_target > others, at_target == others
+        if tied.any():  # the first of equal logits counts, as in argmax, which takes as long as the softmax on a CPU
+            correct[tied] = targets[tied] < logits[tied].argmax(-1)
+        losses, rounded = -probability.log(), probability < LOST
+        if rounded.any():  # unlike the target's probability, the largest one cannot be rounded to zero
+            log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
+            losses = torch.where(rounded, log_sum - at_target, losses)
         if weights is not None:
-            probabilities.scatter_add_(1, index, probabilities.new_full((count, 1), -1))
-            probabilities.mul_(weights[:, None])
+            probabilities.scatter_(1, index, (probability - 1)[:, None])
+            if not (weights == 1).all():
+                probabilities.mul_(weights[:, None])
             if self.soft_cap is not None:  # the derivative of cap * tanh(x / cap) is 1 - tanh(x / cap)**2
                 capped = logits.scatter_(1, index, at_target[:, None])
                 probabilities.mul_(capped.div_(self.soft_cap).square_().neg_().add_(1))
             logits_lowp.copy_(probabilities)
-        return log_sum - at_target, correct
+        return losses, correct
 
     def add_weight_gradient(self, chunk: slice, grad_logits: Tensor, gradient: Tensor) -> None:
         """Add a chunk's contribution to the weight gradient; the first chunk overwrites it."""

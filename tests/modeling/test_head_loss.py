@@ -92,11 +92,12 @@ def test_of_equal_logits_the_first_is_the_answer_as_in_greedy_decoding(pieces):
     assert not right[8:16].any()
 
 
-def test_a_target_of_no_probability_and_a_certain_one_have_their_loss(pieces):
+@pytest.mark.parametrize("logit", [1000.0, 100.0, 60.0])
+def test_a_target_of_almost_no_probability_and_a_certain_one_have_their_loss(pieces, logit):
     logits = torch.zeros(2, ENTRIES)
-    logits[:, 3] = 1000.0
+    logits[:, 3] = logit
     _, losses, right = _head_loss(torch.eye(2), head_of(logits), torch.tensor([5, 3]), torch.ones(2))
-    assert losses.tolist() == [1000.0, 0.0]
+    assert losses.tolist() == pytest.approx([logit, 0.0], abs=1e-5)
     assert right.tolist() == [False, True]
 
 
