@@ -202,7 +202,7 @@ class _Chunks:
         correct, tied = at_target > others, at_target == others
         if tied.any():  # the first of equal logits counts, as in argmax, which takes as long as the softmax on a CPU
             correct[tied] = targets[tied] < logits[tied].argmax(-1)
-        losses, rounded = -probability.log(), probability < LOST
+        losses, rounded = probability.log().abs(), probability < LOST  # abs, since -log(1) is -0.0
         if rounded.any():  # unlike the target's probability, the largest one cannot be rounded to zero
             log_sum = torch.maximum(at_target, others) - probabilities.amax(-1).log()
             losses = torch.where(rounded, log_sum - at_target, losses)

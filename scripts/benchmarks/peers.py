@@ -26,9 +26,10 @@ OUR_TOKENS = 2048
 OUR_STEPS = 96
 """Steps of our side. All are measured: the run counts its tokens and seconds as a whole."""
 COLUMNS = {"tokens/s": "tokens_per_second", "peak, MiB": "peak_mib", "step, s": "step_seconds"}
-STEPS = {"loop": 40}
-"""Steps of a side, 8 where it is not named; the first three are not measured."""
-TRAINER_PAIRS = (32, 64, 128)
+STEPS = {"loop": 40, "trainer": 53}
+"""Steps of a side, 8 where it is not named; the first three are not measured. The Trainer sorts 50 batches by length,
+the longest first, so fewer would not be typical."""
+TRAINER_PAIRS = (32, 64)
 """Pairs a step of the compiled Trainer, at the end of the side's name: which number is fastest depends on the file."""
 
 
@@ -56,7 +57,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 sides.setdefault(f"{name}: ours", []).append(_with_mib(found))
                 for side in others:
                     settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
-                    settings |= {"model": MODEL, "steps": STEPS.get(side, 8), "row": longest}
+                    settings |= {"model": MODEL, "steps": STEPS.get(side.split("-")[0], 8), "row": longest}
                     pairs_a_step = side.rpartition("-")[2]
                     if pairs_a_step.isdigit():
                         settings["batch_size"] = int(pairs_a_step)

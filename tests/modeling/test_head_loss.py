@@ -98,6 +98,7 @@ def test_a_target_of_almost_no_probability_and_a_certain_one_have_their_loss(pie
     logits[:, 3] = logit
     _, losses, right = _head_loss(torch.eye(2), head_of(logits), torch.tensor([5, 3]), torch.ones(2))
     assert losses.tolist() == pytest.approx([logit, 0.0], abs=1e-5)
+    assert not losses.signbit().any()
     assert right.tolist() == [False, True]
 
 
