@@ -56,14 +56,7 @@ def compare(files: list[str], count: int | None, rounds: int, python: str, litgp
                 found = ours(pairs, work / f"ours-{number}-{name}", row_for(pairs, work, 64))
                 sides.setdefault(f"{name}: ours", []).append(_with_mib(found))
                 for side in others:
-                    settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work))}
-                    settings |= {"model": MODEL, "steps": STEPS.get(side.split("-")[0], 8), "row": longest}
-                    pairs_a_step = side.rpartition("-")[2]
-                    if pairs_a_step.isdigit():
-                        settings["batch_size"] = int(pairs_a_step)
-                    is_litgpt = side.startswith("litgpt")
-                    who, script = (litgpt, "litgpt_training.py") if is_litgpt else (python, "trainers.py")
-                    found = child([str(who), str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
+                    found = theirs(side, pairs, work, longest, python, litgpt)
                     sides.setdefault(f"{name}: {side}", []).append(_with_mib(found))
     return sides
 
@@ -121,6 +114,18 @@ def row_for(pairs: Path, work: Path, row: int) -> int:
     while row < longest:
         row *= 2
     return row
+
+
+def theirs(side: str, pairs: Path, work: Path, row: int, python: str, litgpt: str | None) -> dict[str, Any]:
+    """A side of `peers` in its own environment."""
+    is_litgpt = side.startswith("litgpt")
+    who, script = (str(litgpt), "litgpt_training.py") if is_litgpt else (python, "trainers.py")
+    settings: dict[str, Any] = {"side": side, "pairs": str(pairs), "tokenizer": str(gpt2_folder(work)), "model": MODEL}
+    settings |= {"steps": STEPS.get(side.split("-")[0], 8), "row": row}
+    pairs_a_step = side.rpartition("-")[2]
+    if pairs_a_step.isdigit():
+        settings["batch_size"] = int(pairs_a_step)
+    return child([who, str(SCRIPTS / "benchmarks" / script), json.dumps(settings)])
 
 
 def model_overrides() -> list[str]:

@@ -30,6 +30,8 @@ MIN_FILL = 0.97
 """Minimum share of positions with a token; rows are lengthened until it is reached."""
 FEW_ROWS = 5
 """With at most this number of rows, rows are not lengthened: steps would only become larger and fewer."""
+SHORT_ROW = 512
+"""Up to this number of positions, longer rows are preferred to more rows that are filled as well."""
 
 LONG = 1 / 8
 """Examples longer than this share of a row start a row each, the longest first."""
@@ -206,14 +208,19 @@ def fill(plan: RowPlan, lengths: np.ndarray) -> float:
 def row_tokens(lengths: np.ndarray) -> int:
     """Choose the positions of a packed row: the smallest power of two that fits every example in well-filled rows.
 
-    Short rows save time, because attention compares all positions of a row although examples see only themselves.
+    Short rows save time, because attention compares all positions of a row although examples see only themselves. If no
+    rows are well filled, those that are filled best are chosen.
 
     Args:
         lengths: number of inputs of each trained pair.
     """
-    row = 1 << max(5, int(lengths.max() - 1).bit_length())
+    row = best = 1 << max(5, int(lengths.max() - 1).bit_length())
     plan = plan_rows(lengths, row, 0)
-    while fill(plan, lengths) < MIN_FILL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
+    best_fill = fill(plan, lengths)
+    while best_fill < MIN_FILL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
         row *= 2
         plan = plan_rows(lengths, row, 0)
-    return row
+        gain = fill(plan, lengths) - best_fill
+        if gain > 0 or (gain == 0 and row <= SHORT_ROW):
+            best, best_fill = row, best_fill + gain
+    return best
