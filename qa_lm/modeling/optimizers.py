@@ -162,7 +162,7 @@ class Muon(torch.optim.AdamW):
     """Momentum with orthogonalised updates of matrices (Keller Jordan's Muon; scale of arXiv:2502.16982), plus AdamW.
 
     With `torch.optim.Muon`'s polynomial the update equals that of `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`.
-    The polynomials used here need fewer steps, and matrices of equal shape are multiplied in one batch (docs/log.md,
+    The polynomials used here need fewer steps, and matrices of equal shape are multiplied in batches (docs/log.md,
     "Muon's step").
 
     Args:

@@ -6,7 +6,7 @@ prints one line of JSON.
 
 The sides, each with the best settings known for it on a CPU:
 loop      the tutorial's: one pair a step, float32, AdamW
-trainer   transformers' Trainer: 32 pairs a step, padded to the longest, pairs of like length together
+trainer   transformers' Trainer: `batch_size` pairs a step (32), padded to the longest, pairs of like length together
 trl       TRL's SFTTrainer with default settings except for the batch size (32) and float32
 The suffix -bf16 trains in bfloat16; with -length, on pairs of like length together; with -packing, in rows of
 `row` tokens (8 a step; whole pairs, kept apart), with -packing-wrapped, in full rows that may cut pairs, which see one

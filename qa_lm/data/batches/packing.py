@@ -27,7 +27,7 @@ import numpy as np
 from qa_lm.data.storage.arrays import Gathered, blocks, counted, joined, order_of, zeros
 
 MIN_FILL = 0.97
-"""Minimum share of positions with a token; rows are lengthened until it is reached."""
+"""Share of positions with a token from which rows are not lengthened any more."""
 FEW_ROWS = 5
 """With at most this number of rows, rows are not lengthened: steps would only become larger and fewer."""
 SHORT_ROW = 512
@@ -220,7 +220,7 @@ def row_tokens(lengths: np.ndarray) -> int:
     while best_fill < MIN_FILL and row < 16 * lengths.mean() and plan.rows > FEW_ROWS:
         row *= 2
         plan = plan_rows(lengths, row, 0)
-        gain = fill(plan, lengths) - best_fill
-        if gain > 0 or (gain == 0 and row <= SHORT_ROW):
-            best, best_fill = row, best_fill + gain
+        filled = fill(plan, lengths)
+        if filled > best_fill or (filled == best_fill and row <= SHORT_ROW):
+            best, best_fill = row, filled
     return best
